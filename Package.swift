@@ -1,0 +1,13 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+// Imports point downward only; scripts/tidy refuses any other:
+//   LLMPoolC -> LLMPool -> PoolEngine -> { PoolCore, HTTPWire, CSystem }
+let package = Package(
+  name: "llmpool",
+  targets: [
+    // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
+    .target(name: "PoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
+    .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
+  ]
+)

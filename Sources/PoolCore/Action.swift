@@ -1,0 +1,42 @@
+/// What the core wants done. The engine runs actions in order; none of them asks anything back.
+public enum Action: Sendable {
+  /// Look the name up; answer with `resolved` or `resolveFailed`.
+  case resolve(HostID)
+  /// Open a connection, TLS included; answer with `dialed` or `dialFailed`. The addresses of the host are tried
+  /// beginning with the one that `rotation` counts to.
+  case dial(ConnectionID, OriginID, rotation: UInt32)
+  case send(AttemptID, RequestID, on: ConnectionID, reused: Bool)
+  /// Reset the stream, or leave the h1 connection, now; nothing is reported about this attempt any more.
+  case abort(AttemptID, on: ConnectionID)
+  /// This answer is the one: its head may go out. Where the request is streamed nothing is retried from now on; a
+  /// collected answer that then breaks may still be, with `retrySent`, so the request is kept until it completes.
+  case deliver(AttemptID)
+  /// This answer will be replaced by a retry: drop its body as it comes.
+  case discard(AttemptID)
+  case ping(ConnectionID)
+  /// Close it now, or give up its dial; no attempt is on it, and nothing is reported about it any more.
+  case close(ConnectionID, CloseReason)
+  /// The request is over; nothing follows.
+  case complete(RequestID, Completion)
+  /// Nothing has used the origin for long: its id is free again.
+  case forget(OriginID)
+  case notice(Notice)
+  /// After `closing`: nothing is left.
+  case stopped
+}
+
+public struct Completion: Sendable, Equatable {
+  /// nil: an answer was received, whatever its status.
+  public var failure: Failure?
+  public var unseen: Bool
+  public var attempts: UInt32
+}
+
+public enum Notice: Sendable, Equatable {
+  case utilizationHigh(used: Int, limit: Int, waiting: Int, longestWait: Nanoseconds)
+  case utilizationNormal(used: Int, limit: Int)
+  case connectionOpened(ConnectionID, OriginID)
+  case connectionClosed(ConnectionID, OriginID, CloseReason)
+  /// `failure` nil: because of the answer's status.
+  case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds)
+}

@@ -1,0 +1,104 @@
+/// What the core is told. Ids, counts and codes only: an event costs no reference count.
+public enum Event: Sendable {
+  // The application.
+  case submitted(RequestID, OriginID, RequestOptions)
+  case cancelled(RequestID)
+  /// A piece of a body that cannot be sent again went out: the request is not retried from now on.
+  case bodyConsumed(RequestID)
+  case warm(OriginID, connections: Int)
+  /// `identityChanged`: proxy, TLS or HTTP version settings differ, so no request may ride an older connection.
+  case reconfigured(PoolOptions, identityChanged: Bool)
+  case watching(NoticeMask)
+  /// No more requests; those unfinished at the deadline end with `closed`.
+  case closing(deadline: Instant)
+
+  // Origins and names.
+  /// Must come before anything else names this origin. `host` is nil where a proxy resolves the name. For an origin
+  /// that is known it changes the host only: sent before `reconfigured` where other proxy settings ask for it.
+  case originAdded(OriginID, HostID?, isTLS: Bool)
+  /// The answers to `.resolve`.
+  case resolved(HostID, AddressList)
+  case resolveFailed(HostID)
+
+  // Connections. A connection that fails is announced by goAway, then finished for each attempt on it, then
+  // connectionClosed, so that nothing new is sent on it in between.
+  case dialed(ConnectionID, WireVersion, AddressID?)
+  case dialFailed(ConnectionID, Failure)
+  case settings(ConnectionID, maxStreams: Int)
+  case goAway(ConnectionID)
+  /// Bytes arrived on it; HTTP/2 only, for the PING clock.
+  case received(ConnectionID)
+  /// The server said how long it keeps an idle connection (`Keep-Alive: timeout=N`): N as sent. A second less counts.
+  case keepAlive(ConnectionID, Nanoseconds)
+  /// The engine has closed it.
+  case connectionClosed(ConnectionID, CloseReason)
+
+  // Attempts.
+  case progressed(AttemptID, Phase)
+  case answered(AttemptID, httpStatus: Int, RetryAdvice)
+  case finished(AttemptID, Outcome, reusable: Bool)
+}
+
+/// What an attempt is doing; each report restarts the clock of that phase.
+@frozen
+public enum Phase: UInt8, Sendable {
+  /// Bytes of the request went out.
+  case wrote
+  /// The last byte of the request went out.
+  case sent
+  /// An upload has nothing to send until the application brings more: no clock runs.
+  case waitingForApplication
+  /// Bytes of the answer arrived.
+  case received
+  /// The application holds the stream's window closed: no clock runs.
+  case heldByApplication
+  /// It has opened it again.
+  case releasedByApplication
+}
+
+/// What an answer's head says about trying again.
+public struct RetryAdvice: Sendable, Equatable {
+  /// `Retry-After` or `retry-after-ms`; nil where there was none.
+  public var retryAfter: Nanoseconds?
+  /// `x-should-retry`; nil where there was none.
+  public var shouldRetry: Bool?
+  public init(retryAfter: Nanoseconds? = nil, shouldRetry: Bool? = nil) {
+    self.retryAfter = retryAfter
+    self.shouldRetry = shouldRetry
+  }
+  public static let none = RetryAdvice()
+}
+
+/// How an attempt ended.
+public struct Outcome: Sendable, Equatable {
+  /// nil: the answer is complete.
+  public var failure: Failure?
+  /// The server provably acted on nothing.
+  public var unseen: Bool
+  public init(failure: Failure?, unseen: Bool = false) {
+    self.failure = failure
+    self.unseen = unseen
+  }
+  public static let success = Outcome(failure: nil)
+}
+
+/// Why a connection was closed.
+@frozen
+public enum CloseReason: UInt8, Sendable, CaseIterable {
+  // Decided here.
+  case expired, evicted, keepaliveLimit, aged, retired, aborted, notReusable, reconfigured, pingTimeout, poolClosed
+  case connectTimeout, addressGone
+  // Told by the engine.
+  case closedByPeer, goAway, error, protocolViolation, strayBytes, dialFailed
+}
+
+public struct NoticeMask: OptionSet, Sendable {
+  public var rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+  public static let utilizationHigh = NoticeMask(rawValue: 1 << 0)
+  public static let utilizationNormal = NoticeMask(rawValue: 1 << 1)
+  public static let connectionOpened = NoticeMask(rawValue: 1 << 2)
+  public static let connectionClosed = NoticeMask(rawValue: 1 << 3)
+  public static let retry = NoticeMask(rawValue: 1 << 4)
+  public static let all = NoticeMask(rawValue: (1 << 5) - 1)
+}

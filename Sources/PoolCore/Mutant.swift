@@ -1,0 +1,30 @@
+/// Deliberate bugs, each of which the simulation must find. They exist in debug builds only, and sleep there.
+package enum Mutant: Int, CaseIterable, Sendable {
+  case totalLimitOffByOne, originLimitOffByOne, keepaliveOffByOne, pendingOffByOne, streamLimitOffByOne
+  case slotNotGivenBack, placeNotGivenOn, forgottenPoolTimer, forgottenReadTimer, forgottenExpiry, forgottenPing
+  case forgottenTotalTimer, forgottenRedial, poolClockRuns, retryTooMany, retryDelivered, retrySeen, lifo
+  case priorityIgnored, ageingForgotten, retiringReused, staleAttempt, lookupNotCoalesced, coldBurstDials
+  case settingsIgnored, resetAsUnseen, oldIdentityReused, leastRecentlyReused
+}
+
+extension PoolStateMachine {
+  /// False where the build has no mutants.
+  @discardableResult
+  package mutating func activate(_ mutant: Mutant) -> Bool {
+    #if MUTANTS
+      self.mutant = mutant
+      return true
+    #else
+      return false
+    #endif
+  }
+
+  @inline(__always)
+  func isMutant(_ mutant: Mutant) -> Bool {
+    #if MUTANTS
+      return self.mutant == mutant
+    #else
+      return false
+    #endif
+  }
+}

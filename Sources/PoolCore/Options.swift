@@ -1,0 +1,89 @@
+/// Which versions of HTTP a pool may speak.
+@frozen
+public enum HTTPVersions: UInt8, Sendable {
+  /// https: what ALPN picks of h2 and http/1.1; http: HTTP/1.1.
+  case automatic = 0
+  case http1 = 1
+  /// https: h2 or fail; http: h2 with prior knowledge.
+  case http2 = 2
+}
+
+/// What a connection speaks.
+@frozen
+public enum WireVersion: UInt8, Sendable { case http1, http2 }
+
+/// The options of a pool that its decisions depend on. `Int.max` and `Nanoseconds.max` mean "no limit".
+public struct PoolOptions: Sendable, Equatable {
+  public var maxConnections = 100
+  public var maxConnectionsPerOrigin = Int.max
+  public var maxKeepaliveConnections = 20
+  public var keepaliveExpiry = Nanoseconds.milliseconds(30_000)
+  public var maxConnectionAge = Nanoseconds.max
+  public var maxStreamsPerConnection = 100
+  public var maxPendingRequests = 10_000
+
+  public var connectTimeout = Nanoseconds.milliseconds(5_000)
+  public var readTimeout = Nanoseconds.milliseconds(60_000)
+  public var writeTimeout = Nanoseconds.milliseconds(10_000)
+  public var poolTimeout = Nanoseconds.milliseconds(10_000)
+  /// `.max`: the read clock runs there too.
+  public var firstByteTimeout = Nanoseconds.max
+  public var totalTimeout = Nanoseconds.max
+
+  public var httpVersions = HTTPVersions.automatic
+  public var dnsCacheTTL = Nanoseconds.milliseconds(300_000)
+  public var pingInterval = Nanoseconds.milliseconds(30_000)
+
+  public var maxRetries = 2
+  public var retryBackoff = Nanoseconds.milliseconds(500)
+  public var retryBackoffMax = Nanoseconds.milliseconds(8_000)
+  public var retryAfterMax = Nanoseconds.milliseconds(60_000)
+
+  /// Of `maxConnections`, in percent; 0: no warning.
+  public var utilizationWarning = 80
+
+  public init() {}
+}
+
+/// What one request asks for.
+public struct RequestOptions: Sendable, Equatable {
+  public struct Flags: OptionSet, Sendable {
+    public var rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+    /// The answer is delivered as it arrives: once its head is out nothing can be retried.
+    public static let streamed = Flags(rawValue: 1 << 0)
+    public static let retryStatus = Flags(rawValue: 1 << 1)
+    public static let retrySent = Flags(rawValue: 1 << 2)
+    public static let noRetry = Flags(rawValue: 1 << 3)
+  }
+
+  /// A timeout that follows the pool's option.
+  public static let asPool: Nanoseconds = 0
+
+  public var submittedAt: Instant
+  public var priority: Int32 = 0
+  public var flags: Flags = []
+  public var connectTimeout = asPool
+  public var readTimeout = asPool
+  public var writeTimeout = asPool
+  public var poolTimeout = asPool
+  public var firstByteTimeout = asPool
+  public var totalTimeout = asPool
+
+  public init(submittedAt: Instant) { self.submittedAt = submittedAt }
+
+  /// The timeouts that are left to the pool take its values as they are now.
+  func resolved(with pool: PoolOptions) -> RequestOptions {
+    var result = self
+    func fill(_ value: inout Nanoseconds, _ option: Nanoseconds) {
+      if value == RequestOptions.asPool { value = option }
+    }
+    fill(&result.connectTimeout, pool.connectTimeout)
+    fill(&result.readTimeout, pool.readTimeout)
+    fill(&result.writeTimeout, pool.writeTimeout)
+    fill(&result.poolTimeout, pool.poolTimeout)
+    fill(&result.firstByteTimeout, pool.firstByteTimeout)
+    fill(&result.totalTimeout, pool.totalTimeout)
+    return result
+  }
+}

@@ -1,0 +1,289 @@
+// A request's life: submitted, queued, sent, finished or ended early. It completes exactly once.
+extension PoolStateMachine {
+  mutating func submit(_ id: RequestID, _ origin: Int32, _ requestOptions: RequestOptions) {
+    makeRoom(forRequest: id.slot)
+    let slot = id.slot
+    assert(requests[slot].state == .free, "the slot is still in use")
+    requests[slot] = RequestRecord()
+    requests[slot].id = id
+    requests[slot].origin = origin
+    requests[slot].order = nextOrder
+    nextOrder += 1
+    requests[slot].options = requestOptions.resolved(with: options)
+    origins[Int(origin)].requests += 1
+    origins[Int(origin)].lastUsed = now
+    retryBudget.requestArrived()
+    count(origin) {
+      $0.submitted += 1
+      $0.pending += 1
+    }
+    requests[slot].state = .pending
+    waiting.append(Int32(slot), &requestLinks)
+    requests[slot].stamp = min(requestOptions.submittedAt, now)
+    requests[slot].queuedAt = requests[slot].stamp
+    if closeDeadline != nil { return complete(slot, .closed) }
+    if origins[Int(origin)].waiting == 0, let connection = availableConnection(origin) {
+      return assign(slot, to: connection)
+    }
+    let limit = options.maxPendingRequests - (isMutant(.pendingOffByOne) ? 1 : 0)
+    guard counters.pending <= limit else { return complete(slot, .queueFull) }
+    enqueue(slot)
+    serve(origin)
+    if requests[slot].state == .pending { arm(slot) }
+  }
+
+  mutating func cancel(_ id: RequestID) {
+    guard let slot = live(id) else { return }
+    end(slot, .cancelled)
+  }
+
+  /// Ends a request in whatever state it is. Its connection is free again before it completes.
+  mutating func end(_ slot: Int, _ failure: Failure) {
+    let origin = requests[slot].origin
+    switch requests[slot].state {
+    case .free: return
+    case .pending:
+      complete(slot, failure)
+      coverWaiters(origin)
+    case .backingOff: complete(slot, failure)
+    case .active:
+      let connection = Int(requests[slot].connection)
+      requests[slot].wasSeen = !isMutant(.resetAsUnseen)
+      abort(slot)
+      leaveAborted(connection)
+      complete(slot, failure)
+      settle(origin)
+    }
+  }
+
+  /// A piece of an upload is gone for good. Where a retry was decided already it cannot happen any more, and the
+  /// answer was dropped: the request has failed.
+  mutating func bodyConsumed(_ slot: Int) {
+    requests[slot].bodyConsumed = true
+    if requests[slot].isDiscarding { end(slot, .write) }
+  }
+
+  /// Takes the attempt off its connection. The caller then frees the connection (`leaveAborted`), decides what
+  /// becomes of the request, and gives what is free to others last (`settle`).
+  mutating func abort(_ slot: Int) {
+    let connection = Int(requests[slot].connection)
+    actions.append(.abort(requests[slot].attempt, on: connectionID(connection)))
+    detach(slot)
+  }
+
+  /// An aborted h1 answer may still be on its way: only a stream can end without its connection.
+  mutating func leaveAborted(_ connection: Int) {
+    if connections[connection].version == .http1 {
+      closeConnection(connection, .aborted)
+    } else {
+      spendReset(connection)
+      released(connection)
+    }
+  }
+
+  func isTimed(_ slot: Int) -> Bool { requestTimerPositions[slot] != IndexedHeap.absent }
+
+  /// The end of a request, whichever way it came to it.
+  mutating func complete(_ slot: Int, _ failure: Failure?) {
+    let origin = requests[slot].origin
+    leaveState(slot)
+    if isTimed(slot) { requestTimers.remove(Int32(slot), &requestTimerPositions) }
+    count(origin) {
+      switch failure {
+      case nil: $0.succeeded += 1
+      case .cancelled: $0.cancelled += 1
+      default: $0.failed += 1
+      }
+    }
+    let unseen = failure != nil && !requests[slot].wasSeen
+    actions.append(
+      .complete(requests[slot].id, Completion(failure: failure, unseen: unseen, attempts: requests[slot].attempts)))
+    requests[slot].state = .free
+    origins[Int(origin)].requests -= 1
+    origins[Int(origin)].lastUsed = now
+    if origins[Int(origin)].requests == 0 { armOrigin(origin) }
+  }
+
+  /// Takes the request out of the count and the queue of its state. An active one has been detached before.
+  mutating func leaveState(_ slot: Int) {
+    let origin = requests[slot].origin
+    switch requests[slot].state {
+    case .free: break
+    case .pending:
+      dequeue(slot)
+      waiting.remove(Int32(slot), &requestLinks)
+      count(origin) { $0.pending -= 1 }
+    case .active:
+      assert(requests[slot].connection < 0)
+      count(origin) { $0.active -= 1 }
+    case .backingOff: count(origin) { $0.backingOff -= 1 }
+    }
+  }
+
+  // MARK: The queues of an origin
+
+  func rank(_ slot: Int) -> IndexedHeap.Key {
+    let request = requests[slot]
+    let priority = isMutant(.priorityIgnored) ? 0 : request.options.priority
+    let major = request.isAged ? Int64.min : -Int64(priority)
+    return IndexedHeap.Key(major: major, minor: isMutant(.lifo) ? .max - request.order : request.order)
+  }
+
+  /// Puts a pending request into the queue of those that count on no dial.
+  mutating func enqueue(_ slot: Int) {
+    requests[slot].isCovered = false
+    origins[Int(requests[slot].origin)].uncovered.insert(Int32(slot), rank(slot), &queuePositions)
+  }
+
+  mutating func dequeue(_ slot: Int) {
+    guard queuePositions[slot] != IndexedHeap.absent else { return }
+    let origin = Int(requests[slot].origin)
+    if requests[slot].isCovered {
+      origins[origin].covered.remove(Int32(slot), &queuePositions)
+    } else {
+      origins[origin].uncovered.remove(Int32(slot), &queuePositions)
+      // Nobody is left who would use a place: it must not be freed for this origin.
+      if origins[origin].uncovered.isEmpty { unblock(Int32(origin)) }
+    }
+  }
+
+  /// The waiter whose turn it is.
+  func firstWaiter(_ origin: Int32) -> Int? {
+    guard let covered = origins[Int(origin)].covered.first else {
+      return origins[Int(origin)].uncovered.first.map { Int($0.slot) }
+    }
+    guard let uncovered = origins[Int(origin)].uncovered.first else { return Int(covered.slot) }
+    return Int(covered.key < uncovered.key ? covered.slot : uncovered.slot)
+  }
+
+  /// The waiter begins to count on a dial: its pool clock stops, its connect clock starts.
+  mutating func cover(_ slot: Int) {
+    dequeue(slot)
+    requests[slot].poolTimeUsed += now - requests[slot].stamp
+    requests[slot].stamp = now
+    requests[slot].isCovered = true
+    origins[Int(requests[slot].origin)].covered.insert(Int32(slot), rank(slot), &queuePositions)
+    arm(slot)
+  }
+
+  mutating func uncover(_ slot: Int) {
+    dequeue(slot)
+    requests[slot].stamp = now
+    enqueue(slot)
+    arm(slot)
+  }
+
+  // MARK: On a connection
+
+  mutating func assign(_ slot: Int, to connection: Int) {
+    let origin = requests[slot].origin
+    leaveState(slot)
+    count(origin) { $0.active += 1 }
+    // It carried others, or was open before anybody waited for it (`warm`).
+    let isReused = connections[connection].served > 0 || connections[connection].idleSince < requests[slot].queuedAt
+    if isReused { count(origin) { $0.reused += 1 } }
+    if connections[connection].streams == 0 { leaveIdle(connection) }
+    connections[connection].streams += 1
+    connections[connection].served += 1
+    connections[connection].requests.append(Int32(slot), &requestLinks)
+    if connections[connection].version == .http2 { updateRoom(connection) }
+    requests[slot].state = .active
+    requests[slot].connection = Int32(connection)
+    requests[slot].sequence = nextSequence
+    nextSequence &+= 1
+    requests[slot].attempts += 1
+    requests[slot].hasProgress = false
+    requests[slot].isSent = false
+    requests[slot].hasAnswer = false
+    requests[slot].isHeld = false
+    requests[slot].isCovered = false
+    requests[slot].sentBeforeSettings =
+      connections[connection].version == .http2 && connections[connection].streamsAllowed == nil
+    requests[slot].clock = .write
+    requests[slot].stamp = now
+    actions.append(
+      .send(requests[slot].attempt, requests[slot].id, on: connectionID(connection), reused: isReused))
+    arm(slot)
+  }
+
+  /// Takes an active request off its connection, which keeps its count of streams right.
+  mutating func detach(_ slot: Int) {
+    let connection = Int(requests[slot].connection)
+    connections[connection].requests.remove(Int32(slot), &requestLinks)
+    if !isMutant(.slotNotGivenBack) { connections[connection].streams -= 1 }
+    if connections[connection].version == .http2 { updateRoom(connection) }
+    requests[slot].connection = -1
+    requests[slot].clock = .none
+  }
+
+  /// The write clock runs until the request is sent, except while an upload waits for the application; from then
+  /// on the clock of the answer, except while the application holds the window closed.
+  mutating func progressed(_ slot: Int, _ phase: Phase) {
+    switch phase {
+    case .wrote:
+      requests[slot].hasProgress = true
+      if !requests[slot].isSent { restartClock(slot, .write) }
+    case .sent:
+      requests[slot].hasProgress = true
+      guard !requests[slot].isSent else { return }
+      requests[slot].isSent = true
+      awaitAnswer(slot)
+    case .waitingForApplication: if !requests[slot].isSent { requests[slot].clock = .none }
+    case .received:
+      requests[slot].hasProgress = true
+      requests[slot].hasAnswer = true
+      if requests[slot].isSent { awaitAnswer(slot) }
+    case .heldByApplication:
+      requests[slot].isHeld = true
+      if requests[slot].isSent { requests[slot].clock = .none }
+    case .releasedByApplication:
+      requests[slot].isHeld = false
+      if requests[slot].isSent { awaitAnswer(slot) }
+    }
+  }
+
+  private mutating func awaitAnswer(_ slot: Int) {
+    guard !requests[slot].isHeld else {
+      requests[slot].clock = .none
+      return
+    }
+    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.firstByteTimeout != .max
+    restartClock(slot, hasOwnClock ? .firstByte : .read)
+  }
+
+  /// Moves with every byte, hence only stamps the time; the heap is touched only where the deadline comes nearer.
+  private mutating func restartClock(_ slot: Int, _ clock: RequestRecord.Clock) {
+    let isSame = requests[slot].clock == clock
+    requests[slot].clock = clock
+    requests[slot].stamp = now
+    if !isSame { arm(slot) }
+  }
+
+  mutating func finished(_ slot: Int, _ outcome: Outcome, _ reusable: Bool) {
+    let connection = Int(requests[slot].connection)
+    let origin = requests[slot].origin
+    detach(slot)
+    if connections[connection].version == .http1, !reusable {
+      closeConnection(connection, outcome.failure == nil ? .notReusable : .error)
+    } else {
+      released(connection)
+    }
+    if let failure = outcome.failure {
+      attemptFailed(slot, failure, unseen: outcome.unseen)
+    } else if requests[slot].isDiscarding {
+      backOff(slot, until: requests[slot].retryAt)
+    } else {
+      complete(slot, nil)
+    }
+    settle(origin)
+  }
+
+  mutating func makeRoom(forRequest slot: Int) {
+    while requests.count <= slot {
+      requests.append(RequestRecord())
+      requestTimerPositions.append(IndexedHeap.absent)
+      queuePositions.append(IndexedHeap.absent)
+      requestLinks.append(SlotList.Link())
+    }
+  }
+}

@@ -1,0 +1,193 @@
+/// The mind of the pool: which request gets which connection when, what is dialled, what is closed, what is tried
+/// again and what has taken too long. A value that is told events and answers with actions; it knows no clock, no
+/// bytes, no sockets and no locks, so that every decision can be replayed from a seed.
+///
+/// Every operation is O(log n) in requests, connections and origins, except where a dial that many waiters count
+/// on fails, a pool is reconfigured or closed: these touch each of them once.
+public struct PoolStateMachine: Sendable {
+  public internal(set) var options: PoolOptions
+  public internal(set) var counters = Counters()
+
+  var random: RandomSource
+  var now = Instant(nanoseconds: .min)
+  /// The caller's buffer while an event is handled.
+  var actions: [Action] = []
+
+  var requests = ContiguousArray<RequestRecord>()
+  var connections = ContiguousArray<ConnectionRecord>()
+  var origins = ContiguousArray<OriginRecord>()
+  var hosts = ContiguousArray<HostRecord>()
+  var freeConnections: [Int32] = []
+
+  /// Deadlines. An entry may be earlier than the true deadline, never later: it is looked at again when due.
+  var requestTimers = IndexedHeap()
+  var connectionTimers = IndexedHeap()
+  var originTimers = IndexedHeap()
+  var requestTimerPositions = IndexedHeap.Positions()
+  var connectionTimerPositions = IndexedHeap.Positions()
+  var originTimerPositions = IndexedHeap.Positions()
+
+  var queuePositions = IndexedHeap.Positions()
+  var roomPositions = IndexedHeap.Positions()
+  /// Origins by the number of their connections, the most first.
+  var byConnections = IndexedHeap()
+  var byConnectionsPositions = IndexedHeap.Positions()
+  /// A request is either in `waiting` or on a connection.
+  var requestLinks = SlotList.Links()
+  var connectionLinks = SlotList.Links()
+  var idleLinks = SlotList.Links()
+  var originIdleLinks = SlotList.Links()
+  var hostDialLinks = SlotList.Links()
+  var hostOriginLinks = SlotList.Links()
+  var blockedLinks = SlotList.Links()
+
+  /// Every pending request of the pool, the longest waiting first; for the notices.
+  var waiting = SlotList()
+  /// Every idle connection, the least recently used first.
+  var idle = SlotList()
+  /// Origins that wait at the total limit: those without a connection are served first.
+  var blockedWithout = SlotList()
+  var blockedWith = SlotList()
+
+  /// Origins that lost a connection, maybe to another origin, and have waiters who may dial now.
+  var unserved: [Int32] = []
+
+  var nextOrder: UInt64 = 1
+  var nextSequence: UInt32 = 1
+  var identity: UInt32 = 1
+  var retryBudget = RetryBudget()
+  var watched: NoticeMask = []
+  var isUtilizationHigh = false
+  var closeDeadline: Instant?
+  var isStopped = false
+  /// Origins whose counts have changed since somebody asked.
+  var touchedOrigins: [Int32] = []
+  #if MUTANTS
+    var mutant: Mutant?
+  #endif
+
+  public init(options: PoolOptions, seed: UInt64) {
+    self.options = options
+    random = RandomSource(seed: seed)
+  }
+
+  /// Takes one event and appends what must be done to `actions`. `now` never goes back.
+  public mutating func handle(_ event: Event, now: Instant, into actions: inout [Action]) {
+    begin(now, &actions)
+    dispatch(event)
+    end(&actions)
+  }
+
+  /// Does everything that is due.
+  public mutating func advance(to now: Instant, into actions: inout [Action]) {
+    begin(now, &actions)
+    fireTimers()
+    end(&actions)
+  }
+
+  /// When `advance` has something to do; nil only if nothing waits. May be early, never late.
+  public var nextDeadline: Instant? {
+    if isStopped { return nil }
+    var earliest = Int64.max
+    if let first = requestTimers.first { earliest = min(earliest, first.key.major) }
+    if let first = connectionTimers.first { earliest = min(earliest, first.key.major) }
+    if let first = originTimers.first { earliest = min(earliest, first.key.major) }
+    if let closeDeadline { earliest = min(earliest, closeDeadline.nanoseconds) }
+    return earliest == .max ? nil : Instant(nanoseconds: earliest)
+  }
+
+  /// The counts of one origin; nil where the pool does not know it.
+  public func counters(of origin: OriginID) -> Counters? {
+    let slot = Int(origin.slot)
+    return slot < origins.count && origins[slot].isKnown ? origins[slot].counters : nil
+  }
+
+  @inline(__always) private mutating func begin(_ now: Instant, _ actions: inout [Action]) {
+    if now > self.now { self.now = now }
+    swap(&self.actions, &actions)
+  }
+
+  @inline(__always) private mutating func end(_ actions: inout [Action]) {
+    while let origin = unserved.popLast() { settle(origin) }
+    noteUtilization()
+    stopIfEmpty()
+    swap(&self.actions, &actions)
+  }
+
+  private mutating func dispatch(_ event: Event) {
+    switch event {
+    case .submitted(let id, let origin, let options): submit(id, origin.slot, options)
+    case .cancelled(let id): cancel(id)
+    case .bodyConsumed(let id): if let slot = live(id) { bodyConsumed(slot) }
+    case .warm(let origin, let count): warm(origin.slot, count)
+    case .reconfigured(let options, let identityChanged): reconfigure(options, identityChanged)
+    case .watching(let mask): watched = mask
+    case .closing(let deadline): close(deadline)
+    case .originAdded(let origin, let host, let isTLS): addOrigin(origin.slot, host, isTLS)
+    case .resolved(let host, let addresses): resolved(Int(host.slot), addresses)
+    case .resolveFailed(let host): resolveFailed(Int(host.slot))
+    case .dialed(let id, let version, let address): if let slot = liveDial(id) { dialed(slot, version, address) }
+    case .dialFailed(let id, let failure): if let slot = liveDial(id) { dialFailed(slot, failure) }
+    case .settings(let id, let maxStreams): if let slot = live(id) { settings(slot, maxStreams) }
+    case .goAway(let id): if let slot = live(id) { goAway(slot) }
+    case .received(let id): if let slot = live(id) { received(slot) }
+    case .keepAlive(let id, let limit): if let slot = live(id) { keepAlive(slot, limit) }
+    case .connectionClosed(let id, let reason): if let slot = live(id) { connectionClosed(slot, reason) }
+    case .progressed(let attempt, let phase): if let slot = live(attempt) { progressed(slot, phase) }
+    case .answered(let attempt, let status, let advice): if let slot = live(attempt) { answered(slot, status, advice) }
+    case .finished(let attempt, let outcome, let reusable):
+      if let slot = live(attempt) { finished(slot, outcome, reusable) }
+    }
+  }
+
+  // MARK: Names that may be out of date
+
+  func live(_ id: RequestID) -> Int? {
+    let slot = id.slot
+    return slot < requests.count && requests[slot].id == id && requests[slot].state != .free ? slot : nil
+  }
+
+  func live(_ id: AttemptID) -> Int? {
+    let slot = Int(id.slot)
+    guard slot < requests.count, requests[slot].state == .active else { return nil }
+    return requests[slot].sequence == id.sequence || isMutant(.staleAttempt) ? slot : nil
+  }
+
+  func live(_ id: ConnectionID) -> Int? {
+    let slot = Int(id.slot)
+    guard slot < connections.count, connections[slot].generation == id.generation else { return nil }
+    return connections[slot].state != .free ? slot : nil
+  }
+
+  /// A connection that the engine was told to dial and has not answered for.
+  func liveDial(_ id: ConnectionID) -> Int? {
+    live(id).flatMap { connections[$0].state == .dialing && !connections[$0].isResolving ? $0 : nil }
+  }
+
+  func connectionID(_ slot: Int) -> ConnectionID {
+    ConnectionID(slot: Int32(slot), generation: connections[slot].generation)
+  }
+
+  // MARK: Counting
+
+  /// Changes the pool's count and the origin's alike.
+  @inline(__always) mutating func count(_ origin: Int32, _ change: (inout Counters) -> Void) {
+    change(&counters)
+    change(&origins[Int(origin)].counters)
+    if !origins[Int(origin)].isTouched {
+      origins[Int(origin)].isTouched = true
+      touchedOrigins.append(origin)
+    }
+  }
+
+  public var hasTouchedOrigins: Bool { !touchedOrigins.isEmpty }
+
+  /// Calls `body` with each origin whose counts have changed since the last call.
+  public mutating func takeTouchedOrigins(_ body: (OriginID, Counters) -> Void) {
+    for origin in touchedOrigins {
+      origins[Int(origin)].isTouched = false
+      body(OriginID(slot: origin), origins[Int(origin)].counters)
+    }
+    touchedOrigins.removeAll(keepingCapacity: true)
+  }
+}

@@ -1,0 +1,151 @@
+/// A request that is not over yet.
+struct RequestRecord {
+  enum State: UInt8 {
+    /// The slot is unused. Can transition to: pending, active
+    case free
+    /// In one of its origin's queues. Can transition to: active, backingOff, free
+    case pending
+    /// On a connection. Can transition to: pending (sent again at once), backingOff, free
+    case active
+    /// Waits to be tried again. Can transition to: pending, free
+    case backingOff
+  }
+  /// The clock that runs while the request is active.
+  enum Clock: UInt8 { case none, write, firstByte, read }
+
+  var id = RequestID(value: 0)
+  var state = State.free
+  var clock = Clock.none
+  /// Waits for a dial that serves it: its pool clock stands still, its connect clock runs.
+  var isCovered = false
+  /// Waited for half of its pool timeout since it was queued: ranks before every priority.
+  var isAged = false
+  /// This attempt's bytes went out or came in, so that the server may have acted on it.
+  var hasProgress = false
+  var isSent = false
+  /// The first byte of the answer is here, maybe before the last byte of the request went out.
+  var hasAnswer = false
+  /// The application holds the stream's window closed.
+  var isHeld = false
+  /// The head of the answer went to the application: nothing is retried any more.
+  var isDelivered = false
+  /// Retried after this answer, whose body is dropped meanwhile.
+  var isDiscarding = false
+  var bodyConsumed = false
+  var sentBeforeSettings = false
+  /// Some attempt may have been acted on, so that the request as a whole is not unseen.
+  var wasSeen = false
+  var origin: Int32 = -1
+  var connection: Int32 = -1
+  var sequence: UInt32 = 0
+  var attempts: UInt32 = 0
+  var retries: UInt32 = 0
+  /// Sent again without being counted as a retry; bounded, so that no server can keep it going round.
+  var freeResends: UInt8 = 0
+  /// Order of arrival; kept over retries, so that a request sent again comes before younger ones.
+  var order: UInt64 = 0
+  var options = RequestOptions(submittedAt: .never)
+  /// pending: when its pool or connect clock was started last; active: when its clock was restarted last.
+  var stamp = Instant.never
+  /// pending: when it was queued last.
+  var queuedAt = Instant.never
+  /// backingOff, or active and discarding: when it is tried again.
+  var retryAt = Instant.never
+  var poolTimeUsed: Nanoseconds = 0
+
+  var attempt: AttemptID { AttemptID(slot: Int32(truncatingIfNeeded: id.slot), sequence: sequence) }
+}
+
+struct ConnectionRecord {
+  enum State: UInt8 {
+    /// Can transition to: dialing
+    case free
+    /// Name, TCP, proxy and TLS. Can transition to: open, free
+    case dialing
+    /// Can transition to: free
+    case open
+  }
+  var state = State.free
+  var version = WireVersion.http1
+  /// Takes nothing new; closed when its last request is over, for this reason.
+  var isRetiring = false
+  var retireReason = CloseReason.retired
+  /// What the server's SETTINGS on this connection allow; nil until they came.
+  var streamsAllowed: Int?
+  var isPinging = false
+  /// The dial waits for its host's addresses.
+  var isResolving = false
+  var generation: UInt32 = 0
+  /// The configuration that it was dialled with.
+  var identity: UInt32 = 0
+  var origin: Int32 = -1
+  var streams = 0
+  var streamLimit = 1
+  var served: UInt64 = 0
+  var requests = SlotList()
+  /// dialing: when its connect timeout is over; open: when it is too old.
+  var deadline = Instant.never
+  var idleSince = Instant.never
+  var keepaliveExpiry = Nanoseconds.max
+  var lastReceived = Instant.never
+  var pingedAt = Instant(nanoseconds: .min)
+  var address: AddressID?
+  /// Resets that may still be sent before servers take us for an attacker; refilled with time.
+  var resetBudget = 0
+  var resetBudgetAt = Instant.never
+
+  var isIdle: Bool { state == .open && streams == 0 }
+}
+
+struct OriginRecord {
+  enum Version: UInt8 { case unknown, http1, http2 }
+
+  var isKnown = false
+  var isTLS = false
+  var version = Version.unknown
+  var host: Int32 = -1
+  /// Requests that are not over yet.
+  var requests = 0
+  /// Waiters that count on a dial, and those that do not.
+  var covered = IndexedHeap()
+  var uncovered = IndexedHeap()
+  var connections = SlotList()
+  /// Idle h1 connections, the most recently used last.
+  var idle = SlotList()
+  /// h2 connections with room, the fullest first.
+  var room = IndexedHeap()
+  var dialing = 0
+  /// What the server's SETTINGS allowed last.
+  var streamsAllowed: Int?
+  /// Consecutive dials that failed, and until when no other is begun.
+  var dialFailures = 0
+  var redialAt = Instant(nanoseconds: .min)
+  /// Since when it waits at the total limit; `never` while it does not.
+  var blockedSince = Instant.never
+  /// In which of the two lists it waits: it had no connection when it came.
+  var isBlockedWithout = false
+  /// When another origin has to give a connection up for it; `never` once one has.
+  var reliefAt = Instant.never
+  /// How many connections `warm` asked for while it was unknown whether one will do.
+  var warmTarget = 0
+  var lastUsed = Instant.never
+  /// Its counts have changed since somebody asked.
+  var isTouched = false
+  var counters = Counters()
+
+  var waiting: Int { covered.count + uncovered.count }
+}
+
+struct HostRecord {
+  /// Origins that share the name; without any the record is as new.
+  var origins = SlotList()
+  var isResolving = false
+  var addresses = AddressList()
+  /// When the addresses must be looked up again.
+  var freshUntil = Instant(nanoseconds: .min)
+  /// A failed refresh is not repeated before.
+  var retryAt = Instant(nanoseconds: .min)
+  var rotation: UInt32 = 0
+  /// Dials that wait for the answer.
+  var dials = SlotList()
+}
