@@ -8,9 +8,11 @@ let package = Package(
   targets: [
     // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
     .target(name: "PoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
+    .target(name: "HTTPWire"),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
     .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
     .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),
     .testTarget(name: "PoolSimulationTests", dependencies: ["PoolSimulation"]),
+    .testTarget(name: "HTTPWireTests", dependencies: ["HTTPWire"]),
   ]
 )

@@ -1,0 +1,310 @@
+/// One header line of a block that was validated: where its name and its value lie in the block. Trivial.
+public struct HeaderField: Equatable, Sendable {
+  /// The names that the library treats itself, or must not show.
+  public enum Kind: UInt8, Sendable {
+    case other
+    case host, contentLength, transferEncoding, connection, keepAlive, proxyConnection, upgrade, te, expect, trailer
+    case accept, acceptEncoding, contentType, userAgent
+    case authorization, proxyAuthorization, cookie, apiKey
+
+    /// Its value is a secret and appears in no log, notice or error. HTTP/2 should not index it (RFC 7541, 7.1.3).
+    public var isSensitive: Bool { rawValue >= Kind.authorization.rawValue }
+
+    /// Belongs to one connection, not to the request: accepted from the application, never sent as it is
+    /// (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2).
+    public var isDropped: Bool { self == .connection || self == .keepAlive || self == .proxyConnection }
+  }
+
+  public var nameStart: UInt32
+  public var nameCount: UInt32
+  public var valueStart: UInt32
+  public var valueCount: UInt32
+  public var kind: Kind
+
+  public var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart + nameCount) }
+  /// Without the whitespace around it.
+  public var valueRange: Range<Int> { Int(valueStart)..<Int(valueStart + valueCount) }
+}
+
+/// What a validated block says that the library must know. Trivial.
+public struct HeaderSummary: Equatable, Sendable {
+  /// The value of Content-Length; to be compared with the body by the caller.
+  public internal(set) var contentLength: UInt64?
+  /// Index of the Host field, or -1.
+  public internal(set) var hostIndex = -1
+  /// `Connection: close`: the HTTP/1.1 connection is closed after the answer.
+  public internal(set) var closesConnection = false
+  /// `TE: trailers`; needs a connection option of its own in HTTP/1.1 (RFC 9110 section 10.1.4).
+  public internal(set) var hasTE = false
+  public internal(set) var hasAccept = false
+  public internal(set) var hasAcceptEncoding = false
+  public internal(set) var hasContentType = false
+  public internal(set) var hasUserAgent = false
+  /// The block may be sent as it is: no field in it is dropped or replaced, each reads "name: value\r\n", the last
+  /// line's end perhaps excepted.
+  public internal(set) var isVerbatim = true
+
+  /// That of an empty block.
+  public init() {}
+}
+
+/// Blocks of "name: value\r\n" lines: the headers of a request as the application gives them, and those of an answer
+/// as it gets them.
+public enum HeaderBlock {
+  /// Largest block accepted.
+  public static let maximumBytes = 65_536
+  /// Most fields accepted.
+  public static let maximumFields = 1_000
+
+  /// Checks the headers of a request and says where each lies. The end of the last line may lack; the block may be
+  /// empty. Names are tokens (RFC 9110 section 5.1), values hold no control character but HTAB (section 5.5).
+  ///
+  /// - Parameter fields: emptied first; its memory is used again.
+  public static func validate(
+    _ block: UnsafeRawBufferPointer, into fields: inout [HeaderField]
+  ) throws(WireError) -> HeaderSummary {
+    fields.removeAll(keepingCapacity: true)
+    var summary = HeaderSummary()
+    guard block.count <= maximumBytes else {
+      throw WireError(
+        .headers, "the headers are {1} bytes long; at most {2} are accepted", UInt64(block.count),
+        UInt64(maximumBytes))
+    }
+    let start = block.bytePointer
+    var position = 0
+    while position < block.count {
+      let line = fields.count + 1
+      guard fields.count < maximumFields else {
+        throw WireError(.headers, "more than {1} headers", UInt64(maximumFields))
+      }
+      let lf = firstOffset(of: Byte.lf, in: start, from: position, to: block.count)
+      let lineEnd = lf < 0 ? block.count : lf - 1
+      guard lf < 0 || (lineEnd >= position && start[lineEnd] == Byte.cr) else {
+        throw WireError(.headers, "a line feed without a carriage return; lines end in CR LF", line: line)
+      }
+      let parsed = try FieldLine.parse(start, from: position, to: lineEnd, line: line, in: .headers)
+      var field = HeaderField(
+        nameStart: UInt32(position), nameCount: UInt32(parsed.nameCount), valueStart: UInt32(parsed.valueStart),
+        valueCount: UInt32(parsed.valueEnd - parsed.valueStart), kind: .other)
+      field.kind = kind(of: start + position, count: parsed.nameCount)
+      if !parsed.isCanonical { summary.isVerbatim = false }
+      if field.kind != .other { try note(field, start, line, fields.count, &summary) }
+      fields.append(field)
+      position = lf < 0 ? block.count : lf + 1
+    }
+    return summary
+  }
+
+  /// What a field with a name that the library knows means for the request.
+  private static func note(
+    _ field: HeaderField, _ start: BytePointer, _ line: Int, _ index: Int, _ summary: inout HeaderSummary
+  ) throws(WireError) {
+    let name = ShortName(start + Int(field.nameStart), count: Int(field.nameCount))
+    let value = start + Int(field.valueStart)
+    let count = Int(field.valueCount)
+    switch field.kind {
+    case .host:
+      guard summary.hostIndex < 0 else { throw WireError(.headers, "given twice", line: line, name: name) }
+      for i in 0..<count where !isAuthorityByte(value[i]) {
+        throw WireError(.headers, "expected a host, or host:port", line: line, name: name)
+      }
+      summary.hostIndex = index
+      summary.isVerbatim = false
+    case .contentLength:
+      guard summary.contentLength == nil else { throw WireError(.headers, "given twice", line: line, name: name) }
+      guard let length = parseDecimal(value, count: count) else {
+        throw WireError(.headers, "expected a number of bytes in decimal digits", line: line, name: name)
+      }
+      summary.contentLength = length
+      summary.isVerbatim = false
+    case .transferEncoding, .upgrade, .expect:
+      throw WireError(.headers, "set by the library where it is needed; leave it out", line: line, name: name)
+    case .te:
+      guard matches(value, count: count, "trailers") else {
+        throw WireError(.headers, "only \"trailers\" is supported", line: line, name: name)
+      }
+      summary.hasTE = true
+    case .connection:
+      if hasToken("close", in: value, count: count) { summary.closesConnection = true }
+      summary.isVerbatim = false
+    case .keepAlive, .proxyConnection: summary.isVerbatim = false
+    case .accept: summary.hasAccept = true
+    case .acceptEncoding: summary.hasAcceptEncoding = true
+    case .contentType: summary.hasContentType = true
+    case .userAgent: summary.hasUserAgent = true
+    case .other, .trailer, .authorization, .proxyAuthorization, .cookie, .apiKey: break
+    }
+  }
+
+  private static func isAuthorityByte(_ byte: UInt8) -> Bool {
+    Byte.isDigit(byte) || Byte.lowercased(byte) &- 0x61 < 26 || byte == Byte.minus || byte == 0x5F
+      || byte == Byte.dot || byte == Byte.colon || byte == Byte.leftBracket || byte == Byte.rightBracket
+  }
+
+  /// The kind of a header's name, compared without regard to case.
+  static func kind(of name: BytePointer, count: Int) -> HeaderField.Kind {
+    switch count {
+    case 2: return matches(name, "te") ? .te : .other
+    case 4: return matches(name, "host") ? .host : .other
+    case 6:
+      if matches(name, "accept") { return .accept }
+      if matches(name, "cookie") { return .cookie }
+      return matches(name, "expect") ? .expect : .other
+    case 7:
+      if matches(name, "upgrade") { return .upgrade }
+      if matches(name, "api-key") { return .apiKey }
+      return matches(name, "trailer") ? .trailer : .other
+    case 9: return matches(name, "x-api-key") ? .apiKey : .other
+    case 10:
+      if matches(name, "connection") { return .connection }
+      if matches(name, "keep-alive") { return .keepAlive }
+      return matches(name, "user-agent") ? .userAgent : .other
+    case 12: return matches(name, "content-type") ? .contentType : .other
+    case 13: return matches(name, "authorization") ? .authorization : .other
+    case 14:
+      if matches(name, "content-length") { return .contentLength }
+      return matches(name, "x-goog-api-key") ? .apiKey : .other
+    case 15: return matches(name, "accept-encoding") ? .acceptEncoding : .other
+    case 16: return matches(name, "proxy-connection") ? .proxyConnection : .other
+    case 17: return matches(name, "transfer-encoding") ? .transferEncoding : .other
+    case 19: return matches(name, "proxy-authorization") ? .proxyAuthorization : .other
+    default: return .other
+    }
+  }
+
+  // MARK: Looking things up
+
+  /// The value of the first header of that name in a normalised block, one whose lines all read "name: value\r\n";
+  /// nil where there is none. The result points into `block`.
+  public static func value(
+    of name: UnsafeRawBufferPointer, in block: UnsafeRawBufferPointer
+  ) -> UnsafeRawBufferPointer? {
+    let wanted = name.bytePointer
+    let start = block.bytePointer
+    let end = block.count
+    var position = 0
+    while position < end {
+      let lf = firstOffset(of: Byte.lf, in: start, from: position, to: end)
+      let next = lf < 0 ? end : lf + 1
+      let nameEnd = position + name.count
+      if nameEnd < next, start[nameEnd] == Byte.colon, equal(start + position, wanted, name.count) {
+        var valueEnd = lf < 0 ? end : lf
+        if valueEnd > nameEnd + 1, start[valueEnd - 1] == Byte.cr { valueEnd -= 1 }
+        let (first, last) = trimBlanks(start, from: nameEnd + 1, to: valueEnd)
+        return UnsafeRawBufferPointer(start: start + first, count: last - first)
+      }
+      position = next
+    }
+    return nil
+  }
+
+  public static func value(of name: StaticString, in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+    value(of: UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount), in: block)
+  }
+
+  private static func equal(_ left: BytePointer, _ right: BytePointer, _ count: Int) -> Bool {
+    for i in 0..<count where Byte.lowercased(left[i]) != Byte.lowercased(right[i]) { return false }
+    return true
+  }
+
+  /// Whether a comma-separated list holds the token, which is given in lower case: "close" in `Connection`.
+  public static func hasToken(_ lowercase: StaticString, in value: UnsafeRawBufferPointer) -> Bool {
+    hasToken(lowercase, in: value.bytePointer, count: value.count)
+  }
+
+  static func hasToken(_ lowercase: StaticString, in value: BytePointer, count: Int) -> Bool {
+    var found = false
+    forEachListElement(value, count: count) { element, size in
+      if matches(element, count: size, lowercase) { found = true }
+    }
+    return found
+  }
+
+  /// Whether the answer with these headers is a stream of server-sent events that can be parsed as it comes:
+  /// `Content-Type: text/event-stream`, whatever its parameters, and no content coding.
+  public static func isEventStream(_ block: UnsafeRawBufferPointer) -> Bool {
+    guard let type = value(of: "content-type", in: block), isEventStreamType(type) else { return false }
+    guard let coding = value(of: "content-encoding", in: block) else { return true }
+    return coding.count == 0 || matches(coding.bytePointer, count: coding.count, "identity")
+  }
+
+  /// Whether a Content-Type is text/event-stream, with or without parameters (RFC 9110 section 8.3.1).
+  public static func isEventStreamType(_ contentType: UnsafeRawBufferPointer) -> Bool {
+    let start = contentType.bytePointer
+    let semicolon = firstOffset(of: Byte.semicolon, in: start, from: 0, to: contentType.count)
+    let (first, last) = trimBlanks(start, from: 0, to: semicolon < 0 ? contentType.count : semicolon)
+    return matches(start + first, count: last - first, "text/event-stream")
+  }
+
+  // MARK: Making a block
+
+  /// Appends "name: value\r\n"; the caller has checked both, as an HTTP/2 library does for what it received.
+  public static func appendLine(
+    name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, to out: inout ByteBuffer
+  ) {
+    out.reserve(name.count + value.count + 4)
+    out.append(name)
+    out.append(": ")
+    out.append(value)
+    out.append("\r\n")
+  }
+
+  /// Appends a name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2.1).
+  public static func appendLowercased(_ name: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
+    let source = name.bytePointer
+    let target = out.writable(name.count)
+    for i in 0..<name.count { target[i] = Byte.lowercased(source[i]) }
+    out.didWrite(name.count)
+  }
+}
+
+/// One "name: value" line without its line end (RFC 9112 section 5).
+struct FieldLine {
+  var nameCount: Int
+  var valueStart: Int
+  var valueEnd: Int
+  /// Written as "name: value", no more and no less whitespace.
+  var isCanonical: Bool
+
+  @inline(__always)
+  static func parse(
+    _ start: BytePointer, from: Int, to: Int, line: Int, in place: WireError.Field
+  ) throws(WireError) -> FieldLine {
+    var colon = from
+    while colon < to, Byte.isToken(start[colon]) { colon &+= 1 }
+    guard colon > from, colon < to, start[colon] == Byte.colon else {
+      throw nameError(start, from, to, colon, line, place)
+    }
+    var first = colon &+ 1
+    var last = to
+    while first < last, Byte.isBlank(start[first]) { first &+= 1 }
+    while last > first, Byte.isBlank(start[last &- 1]) { last &-= 1 }
+    guard firstForbiddenControl(in: start, from: first, to: last) == last else {
+      throw WireError(
+        place, "control character in the value; only visible characters, space and tab are allowed", line: line,
+        name: ShortName(start + from, count: colon - from))
+    }
+    let isCanonical = first == colon &+ 2 && start[colon &+ 1] == Byte.space && last == to
+    return FieldLine(nameCount: colon &- from, valueStart: first, valueEnd: last, isCanonical: isCanonical)
+  }
+
+  @inline(never)
+  private static func nameError(
+    _ start: BytePointer, _ from: Int, _ to: Int, _ stop: Int, _ line: Int, _ place: WireError.Field
+  ) -> WireError {
+    if from == to { return WireError(place, "the line is empty", line: line) }
+    if stop == to { return WireError(place, "no colon; expected \"name: value\"", line: line) }
+    if stop == from {
+      if Byte.isBlank(start[from]) {
+        return WireError(place, "begins with whitespace; folded lines are not allowed", line: line)
+      }
+      if start[from] == Byte.colon {
+        return WireError(place, "the name is empty, or begins with a colon", line: line)
+      }
+    }
+    if stop > from, Byte.isBlank(start[stop]) {
+      return WireError(place, "whitespace in or after the name; the colon must follow it at once", line: line)
+    }
+    return WireError(place, "character {1} of the name is not allowed in a token", UInt64(stop - from + 1), line: line)
+  }
+}
