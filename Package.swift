@@ -9,10 +9,17 @@ let package = Package(
     // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
     .target(name: "PoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
     .target(name: "HTTPWire"),
+    .target(
+      name: "CSystem",
+      linkerSettings: [
+        .linkedLibrary("curl"), .linkedLibrary("nghttp2"), .linkedLibrary("ssl"), .linkedLibrary("crypto"),
+      ]),
+    .target(name: "PoolEngine", dependencies: ["PoolCore", "HTTPWire", "CSystem"]),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
     .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
     .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),
-    .testTarget(name: "PoolSimulationTests", dependencies: ["PoolSimulation"]),
+    .testTarget(name: "PoolSimulationTests", dependencies: ["PoolSimulation", "PoolEngine"]),
     .testTarget(name: "HTTPWireTests", dependencies: ["HTTPWire"]),
+    .testTarget(name: "PoolEngineTests", dependencies: ["PoolEngine"]),
   ]
 )

@@ -1,0 +1,88 @@
+import Glibc
+import HTTPWire
+
+/// Bytes in one malloc'ed run that can be handed to an event, which frees it.
+struct BodyBuffer: ~Copyable {
+  private var base: UnsafeMutableRawPointer?
+  private(set) var count = 0
+  private var capacity = 0
+
+  deinit { free(base) }
+
+  var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+
+  /// Room for all that is announced, within reason: a server's word costs no memory that it does not fill.
+  mutating func expect(_ size: UInt64) { if size <= 1 << 20 { reserve(Int(size)) } }
+
+  private mutating func reserve(_ more: Int) {
+    guard count + more + 1 > capacity else { return }
+    capacity = max(count + more + 1, capacity * 2, 512)
+    guard let grown = realloc(base, capacity) else { fatalError("llmpool: out of memory for an answer") }
+    base = grown
+  }
+
+  mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    guard let source = bytes.baseAddress, bytes.count > 0 else { return }
+    reserve(bytes.count)
+    (base! + count).copyMemory(from: source, byteCount: bytes.count)
+    count += bytes.count
+  }
+
+  /// Gives the memory away, ended by a NUL.
+  mutating func handOver() -> UnsafeMutableRawPointer? {
+    guard let memory = base else { return nil }
+    memory.storeBytes(of: 0, toByteOffset: count, as: UInt8.self)
+    base = nil
+    count = 0
+    capacity = 0
+    return memory
+  }
+
+  mutating func removeAll() { count = 0 }
+}
+
+/// What has arrived of the answer to one attempt.
+final class Answer {
+  enum Delivery {
+    /// The core has not yet said whether the head goes out.
+    case held
+    /// Events go out as bytes come; or, collected, with DONE.
+    case delivering
+    /// A retry replaces it.
+    case discarded
+  }
+  var status: UInt16 = 0
+  var version: UInt32 = 0
+  var hasHead = false
+  var isComplete = false
+  var delivery = Delivery.held
+  var reason = ByteBuffer()
+  var headers = ByteBuffer()
+  var body = BodyBuffer()
+  /// Bytes that went out in events and were not credited.
+  var uncredited = 0
+  /// Credit for bytes that have not come yet; outlives an attempt whose answer was not delivered.
+  var creditAhead = 0
+  /// The application holds the window closed; the core was told.
+  var isHeld = false
+  var sse: SSEStream?
+
+  func reset() {
+    status = 0
+    version = 0
+    hasHead = false
+    isComplete = false
+    delivery = .held
+    reason.removeAll(keepingCapacity: true)
+    headers.removeAll(keepingCapacity: true)
+    body.removeAll()
+    uncredited = 0
+    isHeld = false
+    sse = nil
+  }
+}
+
+/// The parser of an answer that is an event stream.
+final class SSEStream {
+  var parser = SSEParser()
+}

@@ -1,0 +1,216 @@
+import CSystem
+import Glibc
+
+/// Where the events of requests arrive. The engine's thread puts them in, any number of threads take them out.
+package final class CompletionQueue: @unchecked Sendable {
+  /// At most one wake in this time; the first after a quiet spell comes at once. In nanoseconds.
+  let coalesce: Int64
+  /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
+  private let onEvents: (@Sendable (CompletionQueue) -> Void)?
+
+  private struct State {
+    var events: [UnsafeMutablePointer<EventRecord>] = []
+    var first = 0
+    var isClosed = false
+    var waiters = 0
+    /// -1 until someone asks for it.
+    var descriptor: Int32 = -1
+    var isSignalled = false
+    var lastWake = Int64.min / 2
+    var isWakeDeferred = false
+    /// Of the engines that put events in, the one that did so last first.
+    var inboxes: [Inbox] = []
+    var notices = 0
+    var count: Int { events.count - first }
+  }
+  private let state = Guarded(State())
+  /// Counts publications; a waiting thread sleeps on it.
+  private let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
+
+  package init(coalesceMicroseconds: UInt32 = 0, onEvents: (@Sendable (CompletionQueue) -> Void)? = nil) {
+    coalesce = Int64(coalesceMicroseconds) * 1_000
+    self.onEvents = onEvents
+    word.initialize(to: 0)
+  }
+
+  deinit {
+    let leftover = state.withLock { state in
+      if state.descriptor >= 0 { Glibc.close(state.descriptor) }
+      return Array(state.events[state.first...])
+    }
+    for record in leftover { EventRecord.release(record, crediting: false) }
+    word.deallocate()
+  }
+
+  package var isClosed: Bool { state.withLock { $0.isClosed } }
+
+  // MARK: The engine's side
+
+  /// The engine will put events in: closing the queue must cancel what it still runs for it. False when closed.
+  func attach(_ inbox: Inbox) -> Bool {
+    state.withLock { state in
+      guard !state.isClosed else { return false }
+      if state.inboxes.first === inbox { return true }
+      state.inboxes.removeAll { $0 === inbox || $0.isOver }
+      state.inboxes.insert(inbox, at: 0)
+      return true
+    }
+  }
+
+  /// Puts events in and wakes who waits. Returns when a wake that was put off is due, nil if none was.
+  func publish(_ records: [UnsafeMutablePointer<EventRecord>], now: Int64) -> Int64? {
+    enum Step {
+      case drop, done
+      case wake(Int32)
+      case deferred(Int64)
+    }
+    let step: Step = state.withLock { state in
+      guard !state.isClosed else { return .drop }
+      for record in records {
+        if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
+        state.events.append(record)
+      }
+      if onEvents != nil { return .done }
+      if state.isWakeDeferred { return .done }
+      let due = state.lastWake + coalesce
+      if coalesce > 0, due > now {
+        state.isWakeDeferred = true
+        return .deferred(due)
+      }
+      guard let waiters = signal(&state, now) else { return .done }
+      return .wake(waiters)
+    }
+    switch step {
+    case .drop: for record in records { EventRecord.release(record, crediting: false) }
+    case .done: onEvents?(self)
+    case .wake(let waiters): lp_futex_wake(word, waiters)
+    case .deferred(let due): return due
+    }
+    return nil
+  }
+
+  /// Notices may come for ever to a queue that nobody drains: beyond so many the oldest goes.
+  private static let noticeLimit = 1_024
+
+  private static func makeRoom(_ state: inout State) {
+    state.notices += 1
+    guard state.notices > noticeLimit else { return }
+    state.notices -= 1
+    let oldest = state.events[state.first...].firstIndex { $0.pointee.kind == .notice }
+    if let oldest { EventRecord.release(state.events.remove(at: oldest), crediting: false) }
+  }
+
+  /// The wake that `publish` put off.
+  func wakeDeferred(now: Int64) {
+    let waiters: Int32? = state.withLock { state -> Int32? in
+      guard state.isWakeDeferred else { return nil }
+      state.isWakeDeferred = false
+      return state.count > 0 ? signal(&state, now) : nil
+    }
+    if let waiters { lp_futex_wake(word, waiters) }
+  }
+
+  /// Makes the descriptor readable; returns how many sleepers to wake, nil for none.
+  private func signal(_ state: inout State, _ now: Int64) -> Int32? {
+    state.lastWake = now
+    if state.descriptor >= 0, !state.isSignalled {
+      state.isSignalled = true
+      lp_eventfd_signal(state.descriptor)
+    }
+    lp_atomic_increment(word)
+    return state.waiters > 0 ? Int32.max : nil
+  }
+
+  // MARK: The application's side
+
+  /// A descriptor that is readable while the queue holds events for whose wake it is time. Nil: closed. -1: errno.
+  package func descriptor() -> Int32? {
+    state.withLock { state in
+      guard !state.isClosed else { return nil }
+      if state.descriptor < 0 {
+        state.descriptor = lp_eventfd()
+        state.isSignalled = state.count > 0 && state.descriptor >= 0
+        if state.isSignalled { lp_eventfd_signal(state.descriptor) }
+      }
+      return state.descriptor
+    }
+  }
+
+  package enum WaitResult { case ready, timedOut, interrupted, closed }
+
+  /// Waits until the queue holds an event. `timeout` in nanoseconds, negative: for ever.
+  package func wait(timeout: Int64) -> WaitResult {
+    let deadline = timeout < 0 ? Int64.max : lp_monotonic_ns() + timeout
+    while true {
+      let seen = lp_atomic_load(word)
+      let early: WaitResult? = state.withLock { state in
+        if state.isClosed { return .closed }
+        if state.count > 0, !state.isWakeDeferred { return .ready }
+        state.waiters += 1
+        return nil
+      }
+      if let early { return early }
+      let left = deadline == .max ? -1 : max(0, deadline - lp_monotonic_ns())
+      let result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
+      state.withLock { $0.waiters -= 1 }
+      if result == EINTR { return .interrupted }
+      if result == ETIMEDOUT { return state.withLock { $0.isClosed ? .closed : ($0.count > 0 ? .ready : .timedOut) } }
+    }
+  }
+
+  /// Takes up to `capacity` events in their order as long as `accept` takes them. Nil: the queue is closed.
+  package func take(
+    _ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool
+  ) -> Int? {
+    state.withLock { state in
+      guard !state.isClosed else { return nil }
+      var taken = 0
+      while taken < capacity, state.first < state.events.count {
+        let isNotice = state.events[state.first].pointee.kind == .notice
+        guard accept(state.events[state.first]) else { break }
+        if isNotice { state.notices -= 1 }
+        state.first += 1
+        taken += 1
+      }
+      if state.first == state.events.count {
+        state.events.removeAll(keepingCapacity: state.events.capacity <= 65_536)
+        state.first = 0
+        if state.isSignalled {
+          state.isSignalled = false
+          lp_eventfd_clear(state.descriptor)
+        }
+      } else if state.first > 4_096, state.first * 2 > state.events.count {
+        state.events.removeFirst(state.first)
+        state.first = 0
+      }
+      return taken
+    }
+  }
+
+  /// Cancels what still belongs to the queue and drops what was not taken. False: it was closed before.
+  package func close() -> Bool {
+    var dropped: [UnsafeMutablePointer<EventRecord>] = []
+    var inboxes: [Inbox] = []
+    let wasOpen = state.withLock { state in
+      guard !state.isClosed else { return false }
+      state.isClosed = true
+      dropped = Array(state.events[state.first...])
+      state.events = []
+      state.first = 0
+      swap(&inboxes, &state.inboxes)
+      if state.descriptor >= 0 {
+        // Who waits on it wakes before it is gone.
+        lp_eventfd_signal(state.descriptor)
+        Glibc.close(state.descriptor)
+      }
+      state.descriptor = -1
+      lp_atomic_increment(word)
+      return true
+    }
+    guard wasOpen else { return false }
+    lp_futex_wake(word, .max)
+    for record in dropped { EventRecord.release(record, crediting: false) }
+    for inbox in inboxes { inbox.post(.queueClosed(self)) }
+    return true
+  }
+}

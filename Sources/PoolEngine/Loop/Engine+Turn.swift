@@ -1,0 +1,227 @@
+import CSystem
+import Glibc
+import PoolCore
+
+extension Engine {
+  /// Marks libcurl's descriptors among the tags of epoll; no connection reaches this generation.
+  static let dialTag = UInt64(UInt32.max) << 32
+  private static let eventCapacity = 256
+
+  func run() {
+    let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Engine.eventCapacity)
+    defer { events.deallocate() }
+    turn.lock()
+    while !isStopped {
+      let timeout = timeoutUntilNextDeadline()
+      turn.unlock()
+      let count = epoll_wait(epoll, events, Int32(Engine.eventCapacity), timeout)
+      turn.lock()
+      takeTurn(events, Int(max(0, count)))
+    }
+    tearDown()
+    turn.unlock()
+  }
+
+  /// In milliseconds, rounded up, so that what is due is due when epoll returns. Nobody wakes us once this is not 0.
+  private func timeoutUntilNextDeadline() -> Int32 {
+    guard toRead.isEmpty, toFlush.isEmpty else { return 0 }
+    let mustNotSleep = inbox.withLock { shared in
+      guard shared.messages.isEmpty else { return true }
+      shared.isSleeping = true
+      return false
+    }
+    guard !mustNotSleep else { return 0 }
+    var deadline = core.nextDeadline?.nanoseconds ?? .max
+    if let dial = dialer.nextDeadline { deadline = min(deadline, dial) }
+    if let interval = resolver.reliefInterval { deadline = min(deadline, lp_monotonic_ns() + interval) }
+    for wake in deferredWakes { deadline = min(deadline, wake.due) }
+    guard deadline != .max else { return -1 }
+    let left = deadline - lp_monotonic_ns()
+    return left <= 0 ? 0 : Int32(min((left + 999_999) / 1_000_000, 60_000))
+  }
+
+  private func takeTurn(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int) {
+    now = lp_monotonic_ns()
+    for index in 0..<count { descriptorReady(events + index) }
+    readConnections()
+    takeInbox()
+    resolver.relieve()
+    dialer.advance(now: now)
+    takeDialResults()
+    recording?.append(nil, Instant(nanoseconds: now))
+    core.advance(to: Instant(nanoseconds: now), into: &actions)
+    runActions()
+    flushConnections()
+    handOut()
+  }
+
+  private func descriptorReady(_ event: UnsafePointer<epoll_event>) {
+    let tag = lp_epoll_tag(event)
+    let ready = lp_epoll_events(event)
+    if tag == Engine.wakeTag {
+      lp_eventfd_clear(inbox.wakeDescriptor)
+    } else if tag >= Engine.dialTag {
+      dialer.descriptorReady(
+        Int32(truncatingIfNeeded: tag), readable: ready & LP_EPOLLIN != 0, writable: ready & LP_EPOLLOUT != 0,
+        error: ready & (LP_EPOLLERR | LP_EPOLLHUP) != 0)
+    } else {
+      connection(tag)?.ready(ready)
+    }
+  }
+
+  private func connection(_ tag: UInt64) -> Connection? {
+    let slot = Int(UInt32(truncatingIfNeeded: tag))
+    guard slot < connections.count, let connection = connections[slot], connection.tag == tag else { return nil }
+    return connection
+  }
+
+  /// Each connection that has input once; those with more are looked at again after everything else had its turn.
+  private func readConnections() {
+    guard !toRead.isEmpty else { return }
+    let batch = toRead
+    toRead.removeAll(keepingCapacity: true)
+    for connection in batch {
+      connection.isToRead = false
+      connection.read()
+    }
+    runActions()
+  }
+
+  func needsReading(_ connection: Connection) {
+    guard !connection.isToRead else { return }
+    connection.isToRead = true
+    toRead.append(connection)
+  }
+
+  func needsFlush(_ connection: Connection) {
+    guard !connection.isToFlush else { return }
+    connection.isToFlush = true
+    toFlush.append(connection)
+  }
+
+  /// Flushing may fail connections, which moves their requests to others, which are then to be flushed.
+  private func flushConnections() {
+    while !toFlush.isEmpty {
+      let batch = toFlush
+      toFlush.removeAll(keepingCapacity: true)
+      for connection in batch {
+        connection.isToFlush = false
+        connection.flush()
+      }
+      runActions()
+    }
+  }
+
+  // MARK: The core
+
+  func tell(_ event: Event) {
+    recording?.append(event, Instant(nanoseconds: now))
+    core.handle(event, now: Instant(nanoseconds: now), into: &actions)
+  }
+
+  /// Actions may cause events, which cause actions; they run in the order in which they were decided.
+  private func runActions() {
+    while !actions.isEmpty {
+      let batch = actions
+      actions.removeAll(keepingCapacity: true)
+      for action in batch { run(action) }
+    }
+  }
+
+  private func run(_ action: Action) {
+    switch action {
+    case .send(let attempt, let id, let connection, let isReused): send(attempt, id, connection, isReused)
+    case .complete(let id, let completion): complete(id, completion)
+    case .deliver(let attempt): if let request = request(attempt) { deliver(request) }
+    case .discard(let attempt): if let request = request(attempt) { discard(request) }
+    case .abort(let attempt, _): abort(attempt)
+    case .close(let id, _): connection(id)?.close()
+    case .dial(let id, let origin, let rotation): dial(id, origin, rotation)
+    case .resolve(let host): resolve(host)
+    case .ping(let id): connection(id)?.session?.ping()
+    case .forget(let origin): forget(origin)
+    case .notice(let notice): note(notice)
+    case .stopped: isStopped = true
+    }
+  }
+
+  func connection(_ id: ConnectionID) -> Connection? {
+    let slot = Int(id.slot)
+    guard slot < connections.count, let connection = connections[slot], connection.id == id else { return nil }
+    return connection
+  }
+
+  func request(_ attempt: AttemptID) -> RequestState? {
+    guard let request = requests[Int(attempt.slot)], request.attempt == attempt else { return nil }
+    return request
+  }
+
+  func removed(_ connection: Connection) {
+    if connections[Int(connection.id.slot)] === connection { connections[Int(connection.id.slot)] = nil }
+  }
+
+  // MARK: The inbox
+
+  private func takeInbox() {
+    var batch: [Message] = []
+    inbox.withLock { shared in
+      shared.isSleeping = false
+      swap(&batch, &shared.messages)
+    }
+    guard !batch.isEmpty else { return }
+    for message in batch { take(message) }
+    runActions()
+    batch.removeAll(keepingCapacity: true)
+    inbox.withLock { shared in
+      if shared.messages.isEmpty, shared.messages.capacity < batch.capacity { swap(&batch, &shared.messages) }
+    }
+  }
+
+  private func take(_ message: Message) {
+    switch message {
+    case .submit(let request): admit(request)
+    case .cancel(let id): tell(.cancelled(id))
+    case .credit(let id, let bytes): credit(id, bytes)
+    case .queueClosed(let queue): cancelAll(of: queue)
+    case .configure(let settings, let context, let rules): apply(settings, context, rules)
+    case .warm(let request, let connections): tell(.warm(origin(of: request).id, connections: connections))
+    case .watch(let watcher): watch(watcher)
+    case .written(let id): written(id)
+    case .lookedUp(let result):
+      resolver.cameBack()
+      lookedUp(result)
+    case .close(let deadline): tell(.closing(deadline: Instant(nanoseconds: deadline)))
+    }
+  }
+
+  private func cancelAll(of queue: CompletionQueue) {
+    ports[ObjectIdentifier(queue)] = nil
+    unwatch(queue)
+    for case let request? in requests where request.queue === queue { tell(.cancelled(request.id)) }
+  }
+
+  private func apply(_ settings: PoolSettings, _ context: TLSContext, _ rules: ProxyRules) {
+    let identityChanged = !settings.sharesConnections(with: self.settings) || rules != proxyRules
+    self.settings = settings
+    if identityChanged {
+      tls = context
+      proxyRules = rules
+      chooseRoutes()
+    }
+    tell(.reconfigured(settings.poolOptions, identityChanged: identityChanged))
+  }
+
+  // MARK: The end
+
+  /// Every request is over and every connection closed.
+  private func tearDown() {
+    // Nobody is left to do it when it is time.
+    for wake in deferredWakes { wake.queue.wakeDeferred(now: now) }
+    for case let connection? in connections { connection.close() }
+    resolver.shutdown()
+    dialer.shutdown()
+    Glibc.close(epoll)
+    Glibc.close(inbox.wakeDescriptor)
+    inbox.end()
+  }
+}
