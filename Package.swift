@@ -5,6 +5,9 @@ import PackageDescription
 //   LLMPoolC -> LLMPool -> PoolEngine -> { PoolCore, HTTPWire, CSystem }
 let package = Package(
   name: "llmpool",
+  products: [
+    .library(name: "LLMPool", targets: ["LLMPool"]),
+  ],
   targets: [
     // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
     .target(name: "PoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
@@ -15,11 +18,13 @@ let package = Package(
         .linkedLibrary("curl"), .linkedLibrary("nghttp2"), .linkedLibrary("ssl"), .linkedLibrary("crypto"),
       ]),
     .target(name: "PoolEngine", dependencies: ["PoolCore", "HTTPWire", "CSystem"]),
+    .target(name: "LLMPool", dependencies: ["PoolEngine"]),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
     .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
     .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),
     .testTarget(name: "PoolSimulationTests", dependencies: ["PoolSimulation", "PoolEngine"]),
     .testTarget(name: "HTTPWireTests", dependencies: ["HTTPWire"]),
     .testTarget(name: "PoolEngineTests", dependencies: ["PoolEngine"]),
+    .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool"]),
   ]
 )

@@ -1,0 +1,183 @@
+import PoolCore
+import PoolEngine
+
+/// A part of an answer that is read as it comes.
+public enum Event: Sendable {
+  /// First, and once: the status and the headers.
+  case head(Head)
+  /// A piece of the body, at most 64 KiB.
+  case data([UInt8])
+  /// An event of a text/event-stream.
+  case message(ServerSentEvent)
+
+  public struct Head: Sendable {
+    public let status: Int
+    /// Names as received, values without the whitespace around them.
+    public let headers: [(name: String, value: String)]
+    /// "HTTP/1.1" or "HTTP/2".
+    public let httpVersion: String
+    /// An open connection carries the request.
+    public let isReused: Bool
+    /// "192.0.2.1:443"
+    public let peer: String
+  }
+}
+
+/// One server-sent event (HTML Living Standard, section 9.2).
+public struct ServerSentEvent: Sendable {
+  /// The lines of data, joined by LF.
+  public let data: String
+  /// "message" where the server named none.
+  public let event: String
+  /// The last event id so far; empty where there was none.
+  public let id: String
+  /// How long to wait before connecting again, where the server says so here.
+  public let retry: Duration?
+}
+
+/// The events of one request, in their order. Nothing is sent before the first is asked for; each iteration sends
+/// the request once more.
+public struct EventSequence: AsyncSequence, Sendable {
+  public typealias Element = Event
+  let pool: Pool
+  let request: Request
+
+  public func makeAsyncIterator() -> Iterator { Iterator(pool: pool, request: request) }
+
+  public struct Iterator: AsyncIteratorProtocol {
+    private let pool: Pool
+    private let request: Request
+    /// Its end ends the request.
+    private var reader: EventReader?
+
+    fileprivate init(pool: Pool, request: Request) {
+      self.pool = pool
+      self.request = request
+    }
+
+    /// - Throws: `PoolError` when the answer ends early.
+    public mutating func next() async throws -> Event? {
+      if reader == nil {
+        let inbox = EventInbox()
+        do throws(CallError) {
+          try pool.submit(request, flags: .sse, for: inbox)
+        } catch {
+          throw PoolError(error)
+        }
+        reader = EventReader(inbox)
+      }
+      return try await reader!.inbox.next()
+    }
+  }
+}
+
+/// Cancels the request when its iterator is gone.
+private final class EventReader {
+  let inbox: EventInbox
+  init(_ inbox: EventInbox) { self.inbox = inbox }
+  deinit { inbox.abandon() }
+}
+
+/// Events between the engine and the task that reads them. An event is released, and with it the server let on, when
+/// it is read.
+private final class EventInbox: Receiver, @unchecked Sendable {
+  private var records: [UnsafeMutablePointer<EventRecord>] = []
+  private var first = 0
+  private var waiting: CheckedContinuation<Event?, any Error>?
+  private var isAbandoned = false
+  /// DONE was read; nil until then.
+  private var end: Result<Event?, any Error>?
+
+  override func receive(_ record: UnsafeMutablePointer<EventRecord>) {
+    lock.lock()
+    guard !isAbandoned else {
+      lock.unlock()
+      return EventRecord.release(record)
+    }
+    let reader = waiting
+    waiting = nil
+    if reader == nil { records.append(record) }
+    lock.unlock()
+    if let reader { reader.resume(with: read(record)) }
+  }
+
+  func next() async throws -> Event? {
+    try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        if let result = take(orWait: continuation) { continuation.resume(with: result) }
+      }
+    } onCancel: {
+      cancel()
+    }
+  }
+
+  private func take(orWait continuation: CheckedContinuation<Event?, any Error>) -> Result<Event?, any Error>? {
+    lock.lock()
+    if let end {
+      lock.unlock()
+      return end
+    }
+    guard first < records.count else {
+      records.removeAll(keepingCapacity: true)
+      first = 0
+      waiting = continuation
+      lock.unlock()
+      return nil
+    }
+    let record = records[first]
+    first += 1
+    lock.unlock()
+    return read(record)
+  }
+
+  /// Turns a record into what the reader gets, and gives it back.
+  private func read(_ record: UnsafeMutablePointer<EventRecord>) -> Result<Event?, any Error> {
+    let result: Result<Event?, any Error>
+    switch record.pointee.kind {
+    case .head: result = .success(.head(Event.Head(record.pointee)))
+    case .sse: result = .success(.message(ServerSentEvent(record.pointee)))
+    case .data:
+      let data = record.pointee.data
+      result = .success(.data(Array(UnsafeRawBufferPointer(start: data.base, count: data.count))))
+    case .done, .notice, .writable:
+      result = record.pointee.status == 0 ? .success(nil) : .failure(PoolError(record.pointee))
+      lock.lock()
+      end = result
+      lock.unlock()
+    }
+    EventRecord.release(record)
+    return result
+  }
+
+  /// Nobody reads any more: the request is cancelled where it is not over.
+  func abandon() {
+    lock.lock()
+    isAbandoned = true
+    let left = Array(records[first...])
+    records = []
+    first = 0
+    let isOver = end != nil
+    lock.unlock()
+    for record in left { EventRecord.release(record) }
+    if !isOver { cancel() }
+  }
+}
+
+extension Event.Head {
+  init(_ record: EventRecord) {
+    status = Int(record.httpStatus)
+    headers = Response.headers(record)
+    httpVersion = Response.version(record)
+    isReused = record.flags.contains(.reused)
+    peer = String(cString: record.peer.base)
+  }
+}
+
+extension ServerSentEvent {
+  init(_ record: EventRecord) {
+    data = record.data.text
+    event = record.sseEvent.text
+    id = record.sseID.text
+    retry = record.sseRetry == .max ? nil : .milliseconds(record.sseRetry)
+  }
+}

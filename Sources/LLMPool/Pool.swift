@@ -1,0 +1,224 @@
+import PoolCore
+import PoolEngine
+
+/// A pool of HTTP connections: to any number of servers, with limits, timeouts and a bounded queue. Made to live as
+/// long as the program and to be shared by all of it.
+public final class Pool: Sendable {
+  /// The pool of this process; C and Python code in it use the same one. Never closed.
+  public static let shared = Pool(handle: .shared)
+
+  let handle: PoolHandle
+  private let queue: CompletionQueue
+
+  /// A pool of one's own with the defaults of `llmpool.h`. End it with `close`.
+  public convenience init() throws {
+    do { self.init(handle: try PoolHandle(PoolSettings())) } catch { throw PoolError(error) }
+  }
+
+  private init(handle: PoolHandle) {
+    self.handle = handle
+    queue = CompletionQueue(onEvents: Pool.resume)
+  }
+
+  /// Sends a request and waits for the whole answer. Cancelling the task cancels the request.
+  ///
+  /// - Throws: `PoolError`; an answer with a status of 4xx or 5xx is not an error.
+  public func send(_ request: Request) async throws -> Response {
+    let call = Call()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        call.continuation = continuation
+        do throws(CallError) {
+          try submit(request, flags: [], for: call)
+        } catch {
+          continuation.resume(throwing: PoolError(error))
+        }
+      }
+    } onCancel: {
+      call.cancel()
+    }
+  }
+
+  /// Sends a request and gives its answer as it comes: the head, then the body in pieces, or, where the answer is a
+  /// text/event-stream, server-sent events. The server is held back while nobody asks for the next event. Leaving
+  /// the loop early, or cancelling its task, cancels the request.
+  public func events(of request: Request) -> EventSequence { EventSequence(pool: self, request: request) }
+
+  /// Hands the request to the engine; `receiver` gets its events until DONE.
+  func submit(_ request: Request, flags: RequestFlags, for receiver: Receiver) throws(CallError) {
+    let engine = try handle.open()
+    try request.withInput { input throws(CallError) in
+      var input = input
+      input.flags = flags
+      input.userData = UInt64(UInt(bitPattern: Unmanaged.passRetained(receiver).toOpaque()))
+      do throws(CallError) {
+        try engine.submit(input, queue: queue) { receiver.submitted(engine, $0) }
+      } catch {
+        Unmanaged.passUnretained(receiver).release()
+        throw error
+      }
+    }
+    receiver.cancelIfWanted()
+  }
+
+  /// Takes no more requests, waits up to `drain` for those it has and ends the rest. Not for the shared pool.
+  public func close(drain: Duration = .zero) throws {
+    do { try handle.close(drain: Request.milliseconds(drain)) } catch { throw PoolError(error) }
+  }
+
+  /// On the engine's thread: hands the events to the tasks that wait for them.
+  private static func resume(_ queue: CompletionQueue) {
+    var records: [UnsafeMutablePointer<EventRecord>] = []
+    _ = queue.take(.max) { record in
+      records.append(record)
+      return true
+    }
+    for record in records {
+      let pointer = UnsafeRawPointer(bitPattern: UInt(record.pointee.userData))!
+      let receiver = Unmanaged<Receiver>.fromOpaque(pointer)
+      let isLast = record.pointee.kind == .done
+      receiver.takeUnretainedValue().receive(record)
+      if isLast { receiver.release() }
+    }
+  }
+}
+
+/// Who gets the events of one request, on the engine's thread; each is its to release.
+class Receiver: @unchecked Sendable {
+  let lock = Lock()
+  private var engine: Engine?
+  private var id: UInt64 = 0
+  private var isCancelled = false
+
+  func receive(_ record: UnsafeMutablePointer<EventRecord>) { EventRecord.release(record) }
+
+  final func submitted(_ engine: Engine, _ id: UInt64) {
+    lock.lock()
+    self.engine = engine
+    self.id = id
+    lock.unlock()
+  }
+
+  /// Cancelled while it was being submitted.
+  final func cancelIfWanted() {
+    lock.lock()
+    let wanted = isCancelled
+    lock.unlock()
+    if wanted { cancel() }
+  }
+
+  final func cancel() {
+    lock.lock()
+    isCancelled = true
+    let engine = engine
+    let id = id
+    lock.unlock()
+    _ = engine?.cancel(id)
+  }
+}
+
+/// One call of `send` while it waits.
+private final class Call: Receiver, @unchecked Sendable {
+  var continuation: CheckedContinuation<Response, any Error>?
+
+  override func receive(_ record: UnsafeMutablePointer<EventRecord>) {
+    if record.pointee.status == 0 {
+      continuation?.resume(returning: Response(record.pointee))
+    } else {
+      continuation?.resume(throwing: PoolError(record.pointee))
+    }
+    EventRecord.release(record)
+  }
+}
+
+extension Request {
+  static func milliseconds(_ duration: Duration) -> UInt32 {
+    let (seconds, attoseconds) = duration.components
+    return UInt32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000)
+  }
+
+  private static func timeout(_ duration: Duration?) -> UInt32 {
+    guard let duration else { return 0 }
+    return duration <= .zero ? .max : max(1, milliseconds(duration))
+  }
+
+  /// The request in the engine's form, valid within the call.
+  func withInput(_ body: (RequestInput) throws(CallError) -> Void) throws(CallError) {
+    var block: [UInt8] = []
+    for (name, value) in headers {
+      guard !value.utf8.contains(0x0A), !value.utf8.contains(0x0D), !name.utf8.contains(0x0A) else {
+        throw CallError(.invalidArgument, "headers: the value of \(name) holds a line break")
+      }
+      block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
+    }
+    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8))
+    let result: Result<Void, CallError> = parts.method.withUnsafeBytes { method in
+      parts.url.withUnsafeBytes { url in
+        block.withUnsafeBytes { headers in
+          self.body.withUnsafeBytes { content in
+            var input = RequestInput()
+            if self.method != nil { input.method = method }
+            input.url = url
+            input.headers = headers
+            input.body = content
+            input.priority = priority
+            input.maxResponseBytes = maxResponseBytes
+            input.connectTimeout = Request.timeout(timeouts.connect)
+            input.readTimeout = Request.timeout(timeouts.read)
+            input.writeTimeout = Request.timeout(timeouts.write)
+            input.poolTimeout = Request.timeout(timeouts.pool)
+            input.firstByteTimeout = Request.timeout(timeouts.firstByte)
+            input.totalTimeout = Request.timeout(timeouts.total)
+            do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
+          }
+        }
+      }
+    }
+    try result.get()
+  }
+}
+
+extension Response {
+  init(_ record: EventRecord) {
+    status = Int(record.httpStatus)
+    body = Array(UnsafeRawBufferPointer(start: record.data.base, count: record.data.count))
+    headers = Response.headers(record)
+    httpVersion = Response.version(record)
+    isReused = record.flags.contains(.reused)
+    attempts = Int(record.attempts)
+    peer = String(cString: record.peer.base)
+  }
+
+  static func headers(_ record: EventRecord) -> [(name: String, value: String)] {
+    record.headers.text.split(separator: "\r\n").map { line in
+      let colon = line.firstIndex(of: ":") ?? line.endIndex
+      return (String(line[..<colon]), String(line[colon...].dropFirst(2)))
+    }
+  }
+
+  static func version(_ record: EventRecord) -> String {
+    record.httpVersion == 2 ? "HTTP/2" : record.httpVersion == 3 ? "HTTP/1.0" : "HTTP/1.1"
+  }
+}
+
+extension EventBytes {
+  var text: String { String(decoding: UnsafeRawBufferPointer(start: base, count: count), as: UTF8.self) }
+}
+
+extension PoolError {
+  init(_ error: CallError) {
+    self.init(error.failure, error.message, isUnseen: true)
+  }
+
+  init(_ record: EventRecord) {
+    let failure = Failure(rawValue: record.status) ?? .internalError
+    self.init(failure, String(cString: record.message.base), isUnseen: record.flags.contains(.unseen))
+  }
+
+  private init(_ failure: Failure, _ message: String, isUnseen: Bool) {
+    name = String(StatusTable.name(failure).description.dropFirst("LLMPOOL_".count))
+    code = failure.rawValue
+    self.message = message
+    self.isUnseen = isUnseen
+  }
+}

@@ -1,0 +1,152 @@
+import Glibc
+import LLMPool
+import Testing
+
+/// The Swift interface on real sockets.
+@Suite struct PoolTests {
+  private static func echo() -> LoopbackServer {
+    LoopbackServer { path, body in
+      switch path {
+      case "/missing": answerText("404 Not Found", "no such thing")
+      case "/never": ""
+      case "/events":
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+          + "3c\r\nid: 7\ndata: one\n\nevent: delta\ndata: two\ndata: lines\n\n: end\n\n\r\n0\r\n\r\n"
+      case "/endless":
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 1000000\r\n\r\ndata: one\n\n"
+      default: answerText("200 OK", String(decoding: body, as: UTF8.self), headers: "X-Path: \(path)\r\n")
+      }
+    }
+  }
+
+  @Test func sendsARequestAndGetsTheAnswer() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    let begun = ContinuousClock.now
+    let response = try await pool.send(
+      Request(
+        method: "POST", url: server.url("/v1/chat"), headers: [("content-type", "application/json")],
+        body: Array("{}".utf8)))
+    #expect(response.status == 200)
+    #expect(String(decoding: response.body, as: UTF8.self) == "{}")
+    #expect(response.header("x-path") == "/v1/chat")
+    #expect(response.httpVersion == "HTTP/1.1")
+    #expect(response.attempts == 1)
+    #expect(!response.isReused)
+    let second = try await pool.send(Request(url: server.url("/missing")))
+    #expect(second.status == 404)
+    // Where other tests hold every thread for longer, the idle connection has expired meanwhile.
+    if ContinuousClock.now - begun < .seconds(20) {
+      #expect(second.isReused)
+      #expect(server.connections == 1)
+    }
+    try pool.close()
+  }
+
+  @Test func manyTasksShareThePool() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
+      for index in 0..<200 {
+        group.addTask { try await pool.send(Request(url: server.url("/\(index)"))).status }
+      }
+      return try await group.reduce(into: [Int]()) { $0.append($1) }
+    }
+    #expect(statuses == [Int](repeating: 200, count: 200))
+    try pool.close()
+  }
+
+  @Test func refusesWhatCannotBeSent() async throws {
+    let pool = try Pool()
+    for request in [
+      Request(url: "ftp://example.org/"), Request(method: "GE T", url: "http://127.0.0.1/"),
+      Request(url: "http://127.0.0.1/", headers: [("a", "b\r\nc: d")]),
+    ] {
+      let error = await #expect(throws: PoolError.self) { try await pool.send(request) }
+      #expect(error?.name == "E_INVALID_ARGUMENT")
+    }
+    try pool.close()
+    let error = await #expect(throws: PoolError.self) { try await pool.send(Request(url: "http://127.0.0.1/")) }
+    #expect(error?.name == "E_CLOSED")
+  }
+
+  @Test func theSharedPoolIsNotClosed() {
+    let error = #expect(throws: PoolError.self) { try Pool.shared.close() }
+    #expect(error?.name == "E_INVALID_ARGUMENT")
+  }
+
+  @Test func cancellingTheTaskCancelsTheRequest() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    let task = Task { try await pool.send(Request(url: server.url("/never"))) }
+    while server.connections == 0 { try await Task.sleep(for: .milliseconds(1)) }
+    task.cancel()
+    let result = await task.result
+    #expect(throws: PoolError.self) { try result.get() }
+    try pool.close()
+  }
+
+  @Test func eventsComeInOrder() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    var seen: [String] = []
+    for try await event in pool.events(of: Request(url: server.url("/events"))) {
+      switch event {
+      case .head(let head): seen.append("head \(head.status)")
+      case .data(let bytes): seen.append("data \(bytes.count)")
+      case .message(let message): seen.append("\(message.event) \(message.id) \(message.data)")
+      }
+    }
+    #expect(seen == ["head 200", "message 7 one", "delta 7 two\nlines"])
+    try pool.close()
+  }
+
+  @Test func aBodyThatIsNoEventStreamComesAsData() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    var body: [UInt8] = []
+    for try await event in pool.events(of: Request(method: "POST", url: server.url("/"), body: Array("hello".utf8))) {
+      if case .data(let bytes) = event { body += bytes }
+    }
+    #expect(body == Array("hello".utf8))
+    try pool.close()
+  }
+
+  @Test func leavingTheLoopEndsTheRequest() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    for try await event in pool.events(of: Request(url: server.url("/endless"))) {
+      if case .message(let message) = event {
+        #expect(message.data == "one")
+        break
+      }
+    }
+    var waited = 0
+    while server.openConnections > 0, waited < 5_000 {
+      try await Task.sleep(for: .milliseconds(1))
+      waited += 1
+    }
+    #expect(server.openConnections == 0)
+    try pool.close()
+  }
+
+  @Test func anAnswerCutShortIsAnError() async throws {
+    let server = LoopbackServer { _, _ in "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort" }
+    let pool = try Pool()
+    var request = Request(url: server.url("/"))
+    request.timeouts.read = .milliseconds(200)
+    var iterator = pool.events(of: request).makeAsyncIterator()
+    _ = try await iterator.next()
+    _ = try await iterator.next()
+    let error = await #expect(throws: PoolError.self) { try await iterator.next() }
+    #expect(error?.name == "E_READ_TIMEOUT")
+    server.stop()
+    try pool.close()
+  }
+}
