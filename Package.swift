@@ -7,6 +7,7 @@ let package = Package(
   name: "llmpool",
   products: [
     .library(name: "LLMPool", targets: ["LLMPool"]),
+    .library(name: "LLMPoolC", targets: ["LLMPoolC"]),
   ],
   targets: [
     // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
@@ -19,6 +20,8 @@ let package = Package(
       ]),
     .target(name: "PoolEngine", dependencies: ["PoolCore", "HTTPWire", "CSystem"]),
     .target(name: "LLMPool", dependencies: ["PoolEngine"]),
+    .systemLibrary(name: "CLLMPool", path: "include"),
+    .target(name: "LLMPoolC", dependencies: ["LLMPool", "CLLMPool"]),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
     .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
     .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),

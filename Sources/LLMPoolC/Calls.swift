@@ -1,0 +1,74 @@
+import CLLMPool
+import Glibc
+import LLMPool
+
+/// What was wrong with the thread's last failed call, as `llmpool_last_error` lends it out.
+enum LastError {
+  private static let key: pthread_key_t = {
+    var key = pthread_key_t()
+    pthread_key_create(&key) { free($0) }
+    return key
+  }()
+  private nonisolated(unsafe) static let none = strdup("")!
+
+  static func set(_ message: String) {
+    free(pthread_getspecific(key))
+    pthread_setspecific(key, strdup(message))
+  }
+
+  static var current: UnsafePointer<CChar> {
+    guard let text = pthread_getspecific(key) else { return UnsafePointer(none) }
+    return UnsafePointer(text.assumingMemoryBound(to: CChar.self))
+  }
+}
+
+/// Runs the body of a function; what it throws becomes the status and the thread's last error.
+func attempt(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
+  do throws(CallError) {
+    try body()
+    return 0
+  } catch {
+    LastError.set(error.message)
+    return error.failure.rawValue
+  }
+}
+
+/// Every handle that was ever given out: a handle lives as long as the process, and a leak checker finds it here.
+enum Handles {
+  private static let lock = Lock()
+  private nonisolated(unsafe) static var all: [UnsafeRawPointer] = []
+
+  static func give(_ object: AnyObject) -> OpaquePointer {
+    let pointer = Unmanaged.passRetained(object).toOpaque()
+    lock.lock()
+    all.append(UnsafeRawPointer(pointer))
+    lock.unlock()
+    return OpaquePointer(pointer)
+  }
+  nonisolated(unsafe) static let sharedPool: OpaquePointer = give(PoolHandle.shared)
+}
+
+func pool(_ pointer: OpaquePointer?) throws(CallError) -> PoolHandle {
+  guard let pointer else { throw CallError(.invalidArgument, "pool: it is NULL") }
+  return Unmanaged<PoolHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
+}
+
+func queue(_ pointer: OpaquePointer?) throws(CallError) -> QueueHandle {
+  guard let pointer else { throw CallError(.invalidArgument, "queue: it is NULL") }
+  return Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
+}
+
+func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String) throws(CallError)
+  -> UnsafeMutablePointer<Pointee>
+{
+  guard let pointer else { throw CallError(.invalidArgument, "\(name): it is NULL") }
+  return pointer
+}
+
+func text(_ pointer: UnsafePointer<CChar>?) -> String? { pointer.map { String(cString: $0) } }
+
+/// Bytes that are counted, or end with a NUL where the count is 0.
+func bytes(_ pointer: UnsafePointer<CChar>?, _ count: Int = 0) -> UnsafeRawBufferPointer {
+  guard let pointer else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+  return UnsafeRawBufferPointer(start: pointer, count: count > 0 ? count : strlen(pointer))
+}

@@ -1,0 +1,142 @@
+import CLLMPool
+import LLMPool
+
+@implementation @_cdecl("llmpool_options_init")
+public func llmpool_options_init(
+  _ options: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let options = try required(options, "options")
+    try checkOptionsSize(size)
+    var defaults = llmpool_options_t.make(PoolSettings()).0
+    defaults.size = size
+    write(defaults, to: options, size: size)
+  }
+}
+
+private func checkOptionsSize(_ size: Int) throws(CallError) {
+  guard size >= llmpool_options_t.smallestSize, size <= 1 << 20 else {
+    throw CallError(
+      .invalidArgument,
+      "size: expected sizeof(llmpool_options_t) = \(MemoryLayout<llmpool_options_t>.stride), got \(size)")
+  }
+}
+
+@implementation @_cdecl("llmpool_options_get")
+public func llmpool_options_get(
+  _ pool: OpaquePointer!, _ options_out: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let handle = try LLMPoolC.pool(pool)
+    let target = try required(options_out, "options_out")
+    try checkOptionsSize(size)
+    var (options, strings) = llmpool_options_t.make(try handle.currentSettings())
+    options.size = size
+    handle.lend(strings)
+    write(options, to: target, size: size)
+  }
+}
+
+@implementation @_cdecl("llmpool_shared")
+public func llmpool_shared(_ pool_out: UnsafeMutablePointer<OpaquePointer?>!) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let target = try required(pool_out, "pool_out")
+    // Where the settings of the environment make no pool, the handle is what llmpool_configure() can mend it with;
+    // any other call on it says what is wrong.
+    _ = try? PoolHandle.shared.open()
+    target.pointee = Handles.sharedPool
+  }
+}
+
+@implementation @_cdecl("llmpool_open")
+public func llmpool_open(
+  _ options: UnsafePointer<llmpool_options_t>!, _ pool_out: UnsafeMutablePointer<OpaquePointer?>!
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let target = try required(pool_out, "pool_out")
+    let handle = try PoolHandle(try llmpool_options_t.read(options))
+    target.pointee = Handles.give(handle)
+  }
+}
+
+@implementation @_cdecl("llmpool_configure")
+public func llmpool_configure(
+  _ pool: OpaquePointer!, _ options: UnsafePointer<llmpool_options_t>!
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let handle = try LLMPoolC.pool(pool)
+    guard options != nil else { throw CallError(.invalidArgument, "options: it is NULL") }
+    try handle.configure(try llmpool_options_t.read(options))
+  }
+}
+
+@implementation @_cdecl("llmpool_close")
+public func llmpool_close(_ pool: OpaquePointer!, _ drain_ms: UInt32) -> llmpool_status_t {
+  attempt { () throws(CallError) in try LLMPoolC.pool(pool).close(drain: drain_ms) }
+}
+
+@implementation @_cdecl("llmpool_warm")
+public func llmpool_warm(
+  _ pool: OpaquePointer!, _ url: UnsafePointer<CChar>!, _ connections: UInt32
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let engine = try LLMPoolC.pool(pool).open()
+    guard url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
+    try engine.warm(bytes(url), connections: Int(connections))
+  }
+}
+
+@implementation @_cdecl("llmpool_stats")
+public func llmpool_stats(
+  _ pool: OpaquePointer!, _ origin: UnsafePointer<CChar>!, _ stats_out: UnsafeMutablePointer<llmpool_stats_t>!
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let engine = try LLMPoolC.pool(pool).open()
+    let target = try required(stats_out, "stats_out")
+    let size = try declaredSize(target, "stats_out", smallest: llmpool_stats_t.smallestSize)
+    let statistics = origin == nil ? engine.statistics : try engine.statistics(ofOrigin: String(cString: origin))
+    write(llmpool_stats_t(statistics, size: size), to: target, size: size)
+  }
+}
+
+@implementation @_cdecl("llmpool_origins")
+public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
+  var text = ""
+  let status = attempt { () throws(CallError) in
+    guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+    text = try LLMPoolC.pool(pool).open().originNames.map { $0 + "\n" }.joined()
+  }
+  return status < 0 ? Int64(status) : copy(text, text_out, size)
+}
+
+/// As much of the text as fits, and a NUL; returns the length of all of it.
+private func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size: Int) -> Int64 {
+  var text = text
+  return text.withUTF8 { source in
+    guard let target, size > 0 else { return Int64(source.count) }
+    let count = min(source.count, size - 1)
+    UnsafeMutableRawPointer(target).copyMemory(from: UnsafeRawPointer(source.baseAddress!), byteCount: count)
+    target[count] = 0
+    return Int64(source.count)
+  }
+}
+
+@implementation @_cdecl("llmpool_metrics")
+public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
+  var text = ""
+  let status = attempt { () throws(CallError) in
+    guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+    text = try LLMPoolC.pool(pool).open().metrics
+  }
+  return status < 0 ? Int64(status) : copy(text, text_out, size)
+}
+
+@implementation @_cdecl("llmpool_watch")
+public func llmpool_watch(
+  _ pool: OpaquePointer!, _ queue: OpaquePointer!, _ notices: UInt32, _ user_data: UInt64
+) -> llmpool_status_t {
+  attempt { () throws(CallError) in
+    let engine = try LLMPoolC.pool(pool).open()
+    try engine.watch(try LLMPoolC.queue(queue).open(), notices, userData: user_data)
+  }
+}

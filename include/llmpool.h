@@ -1,0 +1,395 @@
+/*
+ * llmpool.h - one HTTP connection pool per process, made for calls to LLM APIs.
+ *
+ * Three nouns: a pool (limits, timeouts, connections), a request (submitted once,
+ * finished exactly once) and a queue (where a request's events arrive).
+ *
+ * Threads   Every function may be called from any thread. The library never calls back
+ *           into the application. A function marked [fast] never blocks and is never
+ *           slower than a copy of its input.
+ * Input     Copied before the call returns; the caller keeps its memory.
+ * Output    What an event points to is the caller's until llmpool_events_release(), even
+ *           if its queue or pool is closed meanwhile.
+ * Structs   options, request, queue options, timings and stats begin with their size and
+ *           grow only at the end. A known smaller size works for ever: fields beyond it
+ *           keep their value or default. A larger one whose unknown tail is not zero is
+ *           E_UNSUPPORTED. In a request a zero field means "as the pool has it". Arrays of
+ *           events are walked by event_size: below the first release's size it is
+ *           E_INVALID_ARGUMENT, beyond the library's the tail is zeroed.
+ * Errors    A negative llmpool_status_t; llmpool_last_error() says more. An HTTP 4xx or
+ *           5xx answer is a result, not an error.
+ * Closing   A closed handle stays valid for the life of the process as a small tombstone:
+ *           every call on it answers E_CLOSED, a blocked drain wakes with it.
+ * Fork      In a child the handle from llmpool_shared() means the child's own shared pool,
+ *           with the options last configured. Every other handle of the parent answers
+ *           E_FORKED there; closing and releasing do nothing and succeed.
+ */
+#ifndef LLMPOOL_H
+#define LLMPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LLMPOOL_VERSION_MAJOR 0
+#define LLMPOOL_VERSION_MINOR 1
+#define LLMPOOL_VERSION_PATCH 0
+
+/* X(name, value, message): the one table of errors. Values are never reused. */
+#define LLMPOOL_STATUS_MAP(X)                                                  \
+  X(OK, 0, "success")                                                          \
+  /* the call itself */                                                        \
+  X(E_INVALID_ARGUMENT, -1, "invalid argument")                                \
+  X(E_UNSUPPORTED, -2, "not supported by this version of the library")         \
+  X(E_OUT_OF_MEMORY, -3, "out of memory or file descriptors")                  \
+  X(E_CLOSED, -4, "the pool or queue is closed")                               \
+  X(E_FORKED, -5, "the handle belongs to the parent process")                  \
+  X(E_NOT_FOUND, -6, "no such request, or it has already finished")            \
+  X(E_AGAIN, -7, "not now; an event says when")                                \
+  /* before a connection was given */                                          \
+  X(E_QUEUE_FULL, -20, "too many requests are waiting for a connection")       \
+  X(E_POOL_TIMEOUT, -21, "no connection became free in time")                  \
+  X(E_CANCELLED, -22, "cancelled by the application")                          \
+  /* time */                                                                   \
+  X(E_CONNECT_TIMEOUT, -30, "connecting took too long")                        \
+  X(E_WRITE_TIMEOUT, -31, "the server stopped taking the request")             \
+  X(E_FIRST_BYTE_TIMEOUT, -32, "the server did not begin to answer in time")   \
+  X(E_READ_TIMEOUT, -33, "the server fell silent")                             \
+  X(E_TOTAL_TIMEOUT, -34, "the request took longer than its total time")       \
+  /* network and peer */                                                       \
+  X(E_RESOLVE, -40, "the host name could not be resolved")                     \
+  X(E_CONNECT, -41, "connection refused or unreachable")                       \
+  X(E_PROXY, -42, "the proxy refused or failed")                               \
+  X(E_TLS, -43, "TLS handshake failed")                                        \
+  X(E_TLS_VERIFY, -44, "the server's certificate was not accepted")            \
+  X(E_WRITE, -45, "connection lost while sending")                             \
+  X(E_READ, -46, "connection lost before the answer was complete")             \
+  X(E_PROTOCOL, -47, "the server broke the HTTP protocol")                     \
+  X(E_TOO_LARGE, -48, "the answer is larger than the limit")                   \
+  X(E_REFUSED, -49, "the server refused the stream before reading it")         \
+  X(E_INTERNAL, -90, "a bug in llmpool")
+
+typedef int32_t llmpool_status_t;
+enum {
+#define X(name, value, message) LLMPOOL_##name = value,
+  LLMPOOL_STATUS_MAP(X)
+#undef X
+};
+
+typedef struct llmpool llmpool_t;
+typedef struct llmpool_queue llmpool_queue_t;
+
+uint32_t llmpool_version(void);                              /* major << 16 | minor << 8 | patch */
+const char *llmpool_status_name(llmpool_status_t status);    /* "LLMPOOL_E_TLS"; never NULL */
+const char *llmpool_status_message(llmpool_status_t status); /* static; never NULL */
+/* What was wrong with this thread's last failed call, for people: names the field. Valid
+ * until this thread's next failed call; never NULL; never holds a secret. */
+const char *llmpool_last_error(void);
+
+/* ---- options ------------------------------------------------------------ */
+
+enum { /* llmpool_options_t.http_versions, llmpool_event_t.http_version */
+  LLMPOOL_HTTP_AUTO = 0, /* https: what ALPN picks of h2 and http/1.1; http: HTTP/1.1 */
+  LLMPOOL_HTTP_1_1 = 1,
+  LLMPOOL_HTTP_2 = 2, /* https: h2 or fail; http: h2 with prior knowledge */
+  LLMPOOL_HTTP_1_0 = 3 /* only in events */
+};
+
+typedef struct llmpool_options {
+  size_t size; /* set by llmpool_options_init(); options that it did not fill in are E_INVALID_ARGUMENT */
+
+  /* Limits; 0 means no limit. Default in brackets. */
+  uint32_t max_connections;            /* [100] open connections, in use and idle */
+  uint32_t max_connections_per_origin; /* [0] of them to one scheme, host and port */
+  uint32_t max_keepalive_connections;  /* [20] idle connections kept open */
+  uint32_t keepalive_expiry_ms;        /* [30000] how long an idle one is kept */
+  uint32_t max_connection_age_ms;      /* [0] retired after this, +-10 % at random */
+  uint32_t max_streams_per_connection; /* [100] HTTP/2: also bounded by the server */
+  uint32_t max_pending_requests;       /* [10000] waiting for a connection */
+
+  /* Timeouts; 0 means none. */
+  uint32_t connect_timeout_ms;    /* [5000] of a dial: name, TCP, proxy and TLS together */
+  uint32_t read_timeout_ms;       /* [60000] longest silence while bytes of the answer are awaited */
+  uint32_t write_timeout_ms;      /* [10000] longest time no byte of the request could be sent */
+  uint32_t pool_timeout_ms;       /* [10000] longest wait for a connection */
+  uint32_t first_byte_timeout_ms; /* [0] from sent to the first byte; 0: read_timeout_ms runs there too */
+  uint32_t total_timeout_ms;      /* [0] from submission to the last byte */
+
+  /* Connections */
+  uint32_t http_versions;       /* [LLMPOOL_HTTP_AUTO] */
+  uint32_t dns_cache_ttl_ms;    /* [300000] */
+  uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection */
+  uint32_t ping_interval_ms;    /* [30000] HTTP/2 PING on a silent connection; 0: never */
+  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536 */
+
+  /* Retries */
+  uint32_t max_retries;          /* [2] */
+  uint32_t retry_backoff_ms;     /* [500] doubled each time, with jitter */
+  uint32_t retry_backoff_max_ms; /* [8000] */
+  uint32_t retry_after_max_ms;   /* [60000] a longer Retry-After ends the request with the answer in hand */
+
+  uint32_t utilization_warning_percent; /* [80] of max_connections; 0: never */
+  uint32_t tls_insecure;                /* [0] 1 accepts any certificate */
+
+  /* NULL: the system's default. Copied; files are read when the pool is opened or configured. */
+  const char *ca_file;          /* PEM */
+  const char *client_cert_file; /* PEM chain */
+  const char *client_key_file;  /* PEM */
+  const char *proxy;            /* http://, socks5://, socks5h://; "": none; NULL: http_proxy, https_proxy, all_proxy */
+  const char *no_proxy;         /* NULL: no_proxy */
+  uint64_t filled;              /* the mark of llmpool_options_init() */
+} llmpool_options_t;
+
+/* Fills in the defaults of the running library. */
+llmpool_status_t llmpool_options_init(llmpool_options_t *options, size_t size);
+/* The options that a pool has now; its strings are borrowed until it is next configured. */
+llmpool_status_t llmpool_options_get(llmpool_t *pool, llmpool_options_t *options_out, size_t size);
+
+/* ---- pool ---------------------------------------------------------------- */
+
+/* The pool of this process, made on first use and never closed. Borrowed. */
+llmpool_status_t llmpool_shared(llmpool_t **pool_out);
+/* A pool of one's own. Owned: end it with llmpool_close(). NULL: the defaults. */
+llmpool_status_t llmpool_open(const llmpool_options_t *options, llmpool_t **pool_out);
+/* Changes the options of a pool in use, the shared one too: limits, timeouts and retries
+ * from now on; whatever shapes a connection, for new connections, while the old ones
+ * retire. Start from llmpool_options_get() to leave the rest as it is. */
+llmpool_status_t llmpool_configure(llmpool_t *pool, const llmpool_options_t *options);
+/* Takes no more requests, waits up to drain_ms for those it has, ends the rest with
+ * E_CLOSED; their DONE events stay drainable. When it returns no thread of the pool is
+ * left, except one stuck in the system's resolver, which ends by itself. Not for the
+ * shared pool: E_INVALID_ARGUMENT. */
+llmpool_status_t llmpool_close(llmpool_t *pool, uint32_t drain_ms);
+/* [fast] Opens connections to the URL's origin ahead of need, as the limits allow. */
+llmpool_status_t llmpool_warm(llmpool_t *pool, const char *url, uint32_t connections);
+
+/* ---- request -------------------------------------------------------------- */
+
+enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
+  LLMPOOL_REQUEST_STREAM = 1 << 0,       /* HEAD and DATA events before DONE */
+  LLMPOOL_REQUEST_SSE = 1 << 1,          /* HEAD and SSE events before DONE, where the answer is an
+                                            unencoded text/event-stream; else as STREAM */
+  LLMPOOL_REQUEST_RETRY_STATUS = 1 << 2, /* retry 408, 409, 429 and 5xx, minding Retry-After */
+  LLMPOOL_REQUEST_RETRY_SENT = 1 << 3,   /* retry even where the server may have begun to act */
+  LLMPOOL_REQUEST_NO_RETRY = 1 << 4,     /* not even where the server provably saw nothing */
+  LLMPOOL_REQUEST_UPLOAD = 1 << 5,       /* the body follows in pieces, by llmpool_write() */
+  LLMPOOL_REQUEST_MANUAL_CREDIT = 1 << 6 /* only llmpool_credit() opens the window, release does not */
+};
+
+#define LLMPOOL_NO_TIMEOUT UINT32_MAX /* in a request: none, whatever the pool has */
+
+typedef struct llmpool_request {
+  size_t size; /* sizeof(llmpool_request_t) */
+  uint32_t flags;
+  int32_t priority;    /* higher goes first among those waiting; 0 is normal */
+  uint64_t user_data;  /* handed back in every event */
+  const char *method;  /* NULL: POST with a body, else GET */
+  const char *url;
+  size_t url_size;     /* 0: url ends with a NUL */
+  const char *headers; /* "name: value\r\n" lines, the last line's end may lack; a CR, LF or NUL
+                          elsewhere is E_INVALID_ARGUMENT */
+  size_t headers_size;
+  const void *body;
+  size_t body_size;
+  size_t max_response_bytes; /* of a body that is collected; 0: 64 MiB */
+  uint32_t connect_timeout_ms;
+  uint32_t read_timeout_ms;
+  uint32_t write_timeout_ms;
+  uint32_t pool_timeout_ms;
+  uint32_t first_byte_timeout_ms;
+  uint32_t total_timeout_ms;
+  const char *server_name; /* for TLS, where it is not the URL's host; NULL */
+} llmpool_request_t;
+
+typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
+  size_t size;
+  uint64_t admitted;  /* a connection, or a stream on one, was given; like all below to the last attempt */
+  uint64_t resolved;  /* of the connection, where this request waited for a new one */
+  uint64_t connected;
+  uint64_t secured;
+  uint64_t sent;       /* last byte of the request */
+  uint64_t first_byte; /* first byte of the answer */
+  uint64_t first_data; /* first byte of its body; with SSE, the first event: time to first token */
+  uint64_t done;
+} llmpool_timings_t;
+
+enum { /* llmpool_event_t.kind */
+  LLMPOOL_EVENT_HEAD = 1,    /* http_status, headers */
+  LLMPOOL_EVENT_DATA = 2,    /* data, at most 64 KiB */
+  LLMPOOL_EVENT_SSE = 3,     /* data, sse_*; at most 1 MiB, else the request ends with E_TOO_LARGE */
+  LLMPOOL_EVENT_DONE = 4,    /* status, timings; without STREAM or SSE also http_status, headers, data */
+  LLMPOOL_EVENT_NOTICE = 5,  /* from llmpool_watch(): notice, headers, message */
+  LLMPOOL_EVENT_WRITABLE = 6 /* UPLOAD: llmpool_write() takes more */
+};
+enum {                           /* llmpool_event_t.flags */
+  LLMPOOL_EVENT_REUSED = 1 << 0, /* an open connection carried it */
+  LLMPOOL_EVENT_UNSEEN = 1 << 1  /* DONE, failed: the server provably acted on nothing */
+};
+enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
+  LLMPOOL_NOTICE_UTILIZATION_HIGH = 1 << 0,
+  LLMPOOL_NOTICE_UTILIZATION_NORMAL = 1 << 1,
+  LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
+  LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
+  LLMPOOL_NOTICE_RETRY = 1 << 4
+};
+
+typedef struct llmpool_event {
+  uint64_t request_id;
+  uint64_t user_data;
+  uint32_t kind;
+  uint32_t flags;
+  llmpool_status_t status;
+  uint32_t http_status;
+  uint32_t http_version;
+  uint32_t attempts;
+  uint32_t credit;  /* DATA, SSE: bytes of the window that it stands for */
+  uint32_t notice;
+  const char *data; /* followed by a NUL that data_size does not count */
+  size_t data_size;
+  const char *headers; /* "name: value\r\n" lines, names as received; NOTICE: origin, reason, used, limit,
+                          waiting, longest-wait-ms ... as far as they apply */
+  size_t headers_size;
+  const char *sse_event; /* "message" where the server named none */
+  size_t sse_event_size;
+  const char *sse_id; /* last event id so far */
+  size_t sse_id_size;
+  uint32_t sse_retry_ms; /* of this event; UINT32_MAX: none */
+  uint32_t reserved;
+  const char *reason;  /* HEAD, DONE: the reason phrase of HTTP/1; "" */
+  const char *message; /* DONE that failed, NOTICE: for people */
+  const char *peer;    /* HEAD, DONE: "192.0.2.1:443" */
+  uint64_t connection_id;
+  const llmpool_timings_t *timings; /* DONE; else NULL */
+  void *opaque;                     /* the library's; llmpool_events_release() makes it NULL */
+} llmpool_event_t;
+
+/* [fast] Submits a request. On OK exactly one DONE event for *id_out, the last of its events,
+ * reaches the queue whatever happens; otherwise none does. *id_out is written before any
+ * event can be drained; ids are unique in the process. */
+llmpool_status_t llmpool_submit(llmpool_t *pool, const llmpool_request_t *request, llmpool_queue_t *queue,
+                                uint64_t *id_out);
+/* Runs one request and blocks until it is done. On OK *done_out is its DONE event, whose own
+ * status says how it ended; release it. id_out, if not NULL, is written before the wait, so
+ * that another thread can cancel. The answer is collected: STREAM, SSE and UPLOAD are
+ * E_INVALID_ARGUMENT here. */
+llmpool_status_t llmpool_perform(llmpool_t *pool, const llmpool_request_t *request, llmpool_event_t *done_out,
+                                 size_t event_size, uint64_t *id_out);
+/* [fast] Adds a piece to the body of an UPLOAD request; last != 0 ends it. E_AGAIN, and
+ * nothing taken, while 1 MiB waits to be sent: a WRITABLE event says when to go on. Once a
+ * piece was sent the request is not tried again. The write clock stands while nothing waits. */
+llmpool_status_t llmpool_write(llmpool_t *pool, uint64_t request_id, const void *data, size_t size, int32_t last);
+/* [fast] Asks a request to end early. Its DONE event still comes; its connection or stream
+ * is free again once it has. */
+llmpool_status_t llmpool_cancel(llmpool_t *pool, uint64_t request_id);
+/* [fast] MANUAL_CREDIT: lets the server send that many bytes more of this answer. */
+llmpool_status_t llmpool_credit(llmpool_t *pool, uint64_t request_id, uint64_t bytes);
+
+/* ---- completion queue ------------------------------------------------------ */
+
+typedef struct llmpool_queue_options {
+  size_t size;
+  uint32_t coalesce_us; /* [0] at most one wake in this time; the first after a quiet spell comes at once */
+  uint32_t flags;       /* [0] */
+} llmpool_queue_options_t;
+
+/* NULL: the defaults. */
+llmpool_status_t llmpool_queue_open(const llmpool_queue_options_t *options, llmpool_queue_t **queue_out);
+/* A descriptor that is readable while the queue holds an event (with coalesce_us: for whose
+ * wake it is time), for epoll, poll and event loops. Borrowed: only wait on it. Negative: a
+ * status. */
+int llmpool_queue_fd(llmpool_queue_t *queue);
+/* Takes up to capacity events, in the order of arrival, and waits up to timeout_ms for the
+ * first (0: not at all, and [fast]; negative: for ever). Returns how many, or a status < 0.
+ * A signal handled on the waiting thread ends the wait with 0. */
+int32_t llmpool_queue_drain(llmpool_queue_t *queue, llmpool_event_t *events, size_t event_size, uint32_t capacity,
+                            int32_t timeout_ms);
+/* [fast] Gives events back, in any order, also after their DONE. Releasing a DATA or SSE event
+ * also lets the server send that much more: what is not released holds that one answer
+ * back, and no other. Bytes that yield no event (comments, a part of an event, a body that
+ * is collected) are credited by the library. */
+void llmpool_events_release(llmpool_event_t *events, size_t event_size, uint32_t count);
+
+/* An event as a flat record, for bindings: what it carries lies one part after the other in
+ * the caller's bytes, in the order of the fields; each *_end is an offset into them. */
+typedef struct llmpool_record {
+  uint64_t user_data;
+  uint32_t kind;
+  uint32_t flags;
+  llmpool_status_t status;
+  uint32_t http_status;
+  uint32_t http_version;
+  uint32_t attempts;
+  uint32_t credit;
+  uint32_t notice;
+  uint32_t begin;
+  uint32_t data_end;
+  uint32_t headers_end;
+  uint32_t sse_event_end; /* empty for "message" */
+  uint32_t sse_id_end;    /* empty where it is as in the request's last record */
+  uint32_t text_end;      /* reason and peer, or message, each ended by a NUL */
+  uint32_t timings_end;   /* DONE: eight uint64_t, aligned; as in llmpool_timings_t */
+  uint32_t sse_retry_ms;
+} llmpool_record_t;
+
+/* [fast] Takes events as records, copied: nothing to release, the memory is free again at once.
+ * Meant for MANUAL_CREDIT; without it the copy also credits. Returns how many, or a status
+ * < 0. Stops before an event that does not fit into the bytes left; where the first alone
+ * does not, the result is E_TOO_LARGE: drain that one with llmpool_queue_drain(). */
+int32_t llmpool_queue_read(llmpool_queue_t *queue, llmpool_record_t *records, size_t record_size, uint32_t capacity,
+                           char *bytes, size_t bytes_size);
+/* Cancels what still belongs to the queue, drops what was not drained; returns at once. */
+llmpool_status_t llmpool_queue_close(llmpool_queue_t *queue);
+
+/* [fast] The value of a header of an event, names compared without regard to case; NULL where
+ * there is none. Borrowed from the event; not NUL-terminated: *size_out bytes. */
+const char *llmpool_event_header(const llmpool_event_t *event, const char *name, size_t *size_out);
+
+/* ---- looking at a pool ------------------------------------------------------ */
+
+typedef struct llmpool_stats {
+  size_t size;
+  /* requests: submitted == pending + active + backing_off + succeeded + failed + cancelled */
+  uint64_t submitted;
+  uint64_t succeeded;
+  uint64_t failed;
+  uint64_t cancelled;
+  uint64_t retries;
+  uint64_t pending;     /* waiting for a connection */
+  uint64_t active;      /* on a connection */
+  uint64_t backing_off; /* waiting to be tried again */
+  /* connections: opened == connecting + in_use + idle + closed */
+  uint64_t connecting;
+  uint64_t in_use;
+  uint64_t idle;
+  uint64_t opened;
+  uint64_t closed;
+  uint64_t reused; /* requests that an already open connection carried */
+  uint64_t connect_failures;
+  uint64_t dns_lookups;
+  uint64_t dns_cache_hits;
+  uint64_t tls_handshakes;
+  uint64_t tls_resumptions;
+  uint64_t bytes_sent;
+  uint64_t bytes_received;
+  double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */
+} llmpool_stats_t;
+
+/* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as
+ * of the engine's last turn. Set stats_out->size before. */
+llmpool_status_t llmpool_stats(llmpool_t *pool, const char *origin, llmpool_stats_t *stats_out);
+/* The origins that the pool knows, a line each; and everything about them, with latency
+ * histograms, in the Prometheus text format. Both return the length of the whole text, of
+ * which at most size - 1 bytes and a NUL were written, or a status < 0. */
+int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
+int64_t llmpool_metrics(llmpool_t *pool, char *text_out, size_t size);
+/* Sends NOTICE events of the pool to the queue, with this user_data, until either is closed;
+ * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest. */
+llmpool_status_t llmpool_watch(llmpool_t *pool, llmpool_queue_t *queue, uint32_t notices, uint64_t user_data);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* LLMPOOL_H */
