@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""Shows what the pool is for: (a) new connections against the pool, (b) Python threads and a C
+library on one connection, (c) a pool that is exhausted.
+
+Runs against the mock, or with LLMPOOL_DEMO_URL and LLMPOOL_DEMO_KEY (a) and (b) against an
+OpenAI-compatible endpoint, whose URL ends before /chat/completions. There every call is paid for:
+LLMPOOL_DEMO_MODEL chooses the model, LLMPOOL_DEMO_CALLS the number of calls of each part.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import statistics
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Optional
+
+import llmpool
+from llmpool.mock import MockServer
+
+
+@dataclasses.dataclass
+class Endpoint:
+    url: str  # of the API, as https://api.openai.com/v1
+    key: str
+    model: str
+    ca_file: Optional[str]
+    is_mock: bool
+
+    @property
+    def headers(self) -> Dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+    @property
+    def body(self) -> Dict[str, Any]:
+        message = {"role": "user", "content": "Say hello."}
+        return {"model": self.model, "messages": [message], "max_tokens": 8}
+
+    @property
+    def pool_options(self) -> Dict[str, Any]:
+        return {"ca_file": self.ca_file} if self.ca_file else {}
+
+
+def table(title: str, head: List[str], rows: List[List[Any]]) -> None:
+    cells = [head, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    print(f"\n{title}\n")
+    for number, row in enumerate(cells):
+        first = row[0].ljust(widths[0])
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))
+        print("  " + "  ".join([first, *rest]))
+        if number == 0:
+            print("  " + "  ".join("-" * width for width in widths))
+    sys.stdout.flush()
+
+
+def call(client: llmpool.Client, endpoint: Endpoint) -> float:
+    began = time.perf_counter()
+    client.post("/chat/completions", json=endpoint.body).raise_for_status()
+    return time.perf_counter() - began
+
+
+def new_against_pooled(endpoint: Endpoint, calls: int) -> None:
+    """(a) The same calls, one after the other."""
+
+    def client(pool: llmpool.Pool) -> llmpool.Client:
+        return llmpool.Client(base_url=endpoint.url, headers=endpoint.headers, pool=pool)
+
+    rows = []
+    times, opened, handshakes = [], 0, 0
+    for _ in range(calls):
+        # A pool of its own for each call is what a client made per call amounts to. Opening the
+        # pool is not counted, only the call with its new connection.
+        with llmpool.Pool(**endpoint.pool_options) as pool:
+            times.append(call(client(pool), endpoint))
+            stats = pool.stats()
+            opened += stats.opened
+            handshakes += stats.tls_handshakes
+    rows.append(row("a new connection each", times, opened, handshakes))
+    with llmpool.Pool(**endpoint.pool_options) as pool:
+        one = client(pool)
+        times = [call(one, endpoint) for _ in range(calls)]
+        stats = pool.stats()
+    rows.append(row("through the pool", times, stats.opened, stats.tls_handshakes))
+    table(
+        f"(a) {calls} calls, one after the other",
+        ["", "total", "median", "slowest", "connections", "TLS handshakes"],
+        rows,
+    )
+
+
+def row(name: str, times: List[float], opened: int, handshakes: int) -> List[Any]:
+    return [
+        name,
+        f"{sum(times) * 1000:.0f} ms",
+        f"{statistics.median(times) * 1000:.2f} ms",
+        f"{max(times) * 1000:.2f} ms",
+        opened,
+        handshakes,
+    ]
+
+
+def run_c(library: str, endpoint: Endpoint, calls: int, in_flight: int) -> "tuple[int, str]":
+    """Runs the C library's calls; it finds the shared pool by itself."""
+    function = ctypes.CDLL(library).demo_run
+    function.restype = ctypes.c_int
+    function.argtypes = (
+        ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
+        ctypes.c_char_p, ctypes.c_size_t,
+    )  # fmt: skip
+    report = ctypes.create_string_buffer(4096)
+    result = function(
+        (endpoint.url + "/chat/completions").encode(),
+        endpoint.ca_file.encode() if endpoint.ca_file else None,
+        endpoint.key.encode(),
+        calls,
+        in_flight,
+        report,
+        len(report),
+    )
+    return result, report.value.decode("utf-8", "replace").strip()
+
+
+def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flight: int) -> bool:
+    """(b) Half of the calls from Python threads, half from C, at the same time."""
+    llmpool.configure(**endpoint.pool_options)
+    client = llmpool.Client(base_url=endpoint.url, headers=endpoint.headers)
+    origin = llmpool.URL(endpoint.url).origin
+    python_calls = calls // 2 if library else calls
+    python_threads = max(1, in_flight // 2 if library else in_flight)
+    c_result: List[Any] = [0, "no C library was given"]
+
+    def from_c() -> None:
+        assert library
+        c_result[:] = run_c(library, endpoint, calls - python_calls, in_flight - python_threads)
+
+    c_thread = threading.Thread(target=from_c, daemon=True)
+    began = time.perf_counter()
+    if library:
+        c_thread.start()
+    with ThreadPoolExecutor(python_threads) as executor:
+        times = list(executor.map(lambda _: call(client, endpoint), range(python_calls)))
+    while c_thread.is_alive():
+        c_thread.join(0.1)  # in steps, so that Ctrl-C is not held up
+    took = time.perf_counter() - began
+
+    print(f"\n(b) {calls} calls, {in_flight} at a time, from Python threads and a C library\n")
+    print(f"  Python: {len(times)} calls, median {statistics.median(times) * 1000:.1f} ms")
+    for line in c_result[1].splitlines():
+        print(f"  C:      {line}")
+    print(f"  Both:   {took * 1000:.0f} ms, {calls / took:.0f} calls a second")
+    stats = llmpool.stats(origin)
+    print(f"  Counters as Python sees them ({origin}):")
+    print(
+        f"          submitted={stats.submitted} succeeded={stats.succeeded} "
+        f"failed={stats.failed} opened={stats.opened} reused={stats.reused}"
+    )
+    good = c_result[0] == 0 and stats.succeeded == calls and stats.failed == 0
+    if endpoint.is_mock:
+        good = good and stats.opened == 1
+    if not good:
+        print("  NOT as it should be: every call to succeed, on one HTTP/2 connection")
+    sys.stdout.flush()
+    return good
+
+
+def exhausted(endpoint: Endpoint) -> bool:
+    """(c) One connection, HTTP/1.1, in use: the next call waits in vain."""
+    limits = llmpool.Limits(max_connections=1)
+    with llmpool.Pool(limits=limits, http2=False, **endpoint.pool_options) as pool:
+        client = llmpool.Client(base_url=endpoint.url, headers=endpoint.headers, pool=pool)
+        holder = threading.Thread(target=call, args=(client, endpoint), daemon=True)
+        holder.start()
+        while pool.stats().active != 1:
+            time.sleep(0.001)
+        began = time.perf_counter()
+        print("\n(c) a pool of one connection that is in use\n")
+        try:
+            client.post("/chat/completions", json=endpoint.body, timeout=llmpool.Timeout(pool=0.1))
+        except llmpool.PoolTimeout as error:
+            took = time.perf_counter() - began
+            print(f"  PoolTimeout after {took * 1000:.0f} ms: {error}")
+            print(f"  {error.status}; nothing was sent: {error.unseen}")
+            good = True
+        else:
+            print("  NOT as it should be: the call went through")
+            good = False
+        holder.join(30)
+    sys.stdout.flush()
+    return good
+
+
+def show_stats() -> None:
+    stats = llmpool.stats()
+    names = [name for name in vars(stats) if name != "utilization"]
+    half = (len(names) + 1) // 2
+    rows = []
+    for left, right in zip(names[:half], [*names[half:], ""]):
+        rows.append([left, getattr(stats, left), right, getattr(stats, right) if right else ""])
+    table("The shared pool's statistics", ["counter", "value", "counter", "value"], rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("c_library", nargs="?", help="path of libdemo_client.so")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the mock is stopped then too
+    url = os.environ.get("LLMPOOL_DEMO_URL")
+    good = True
+    with contextlib.ExitStack() as stack:
+        if url:
+            calls = int(os.environ.get("LLMPOOL_DEMO_CALLS", "20"))
+            many, in_flight = calls, min(10, calls)
+            endpoint = Endpoint(
+                url.rstrip("/"),
+                os.environ.get("LLMPOOL_DEMO_KEY", ""),
+                os.environ.get("LLMPOOL_DEMO_MODEL", "gpt-4o-mini"),
+                os.environ.get("LLMPOOL_DEMO_CA_FILE"),
+                False,
+            )
+        else:
+            calls, many, in_flight = 20, 200, 50
+            # 20 ms a call, as if it had something to think about.
+            mock = stack.enter_context(MockServer(ttft=0.02, max_seconds=300))
+            endpoint = Endpoint(mock.url + "/v1", mock.api_key, "gpt-mock", mock.ca_file, True)
+        print(f"endpoint {endpoint.url}, library {llmpool.shared()!r}")
+        new_against_pooled(endpoint, calls)
+        good &= python_and_c(endpoint, arguments.c_library, many, in_flight)
+        if endpoint.is_mock:
+            slow = stack.enter_context(MockServer(ttft=1, max_seconds=300))
+            good &= exhausted(
+                Endpoint(slow.url + "/v1", slow.api_key, "gpt-mock", slow.ca_file, True)
+            )
+        show_stats()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)

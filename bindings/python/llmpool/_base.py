@@ -1,0 +1,282 @@
+"""What both clients share: their settings, and requests made ready to submit."""
+
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+
+from . import _monitor
+from ._abi import EVENT_REUSED
+from ._call import Answer, Call, failure
+from ._config import UNSET, Timeout, TimeoutTypes, Unset, as_timeout, count
+from ._content import Body, Content, FilesTypes, encode_body
+from ._exceptions import StreamConsumed, TooManyRedirects
+from ._headers import Headers, HeaderTypes, merge
+from ._models import Request, Response
+from ._pool import OPTION_NAMES, Pool, shared
+from ._urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
+from ._version import __version__
+
+MAX_REDIRECTS = 20
+DEFAULT_MAX_RESPONSE_BYTES = 64 << 20
+
+# What httpx calls these, so that the error can help whoever comes from there.
+_POOL_ARGUMENTS = frozenset(
+    ("limits", "cert", "trust_env", "mounts", "transport", "http_versions", *OPTION_NAMES)
+)
+_NOT_FOR_ANOTHER_ORIGIN = (
+    "authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "host",
+)  # fmt: skip
+_BODY_HEADERS = ("content-type", "content-length", "content-encoding", "transfer-encoding")
+_METHODS = {
+    method: method.encode()
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+}
+# These announce a body of no bytes rather than none.
+_EXPECT_BODY = frozenset(("POST", "PUT", "PATCH"))
+_CACHED = 128
+
+
+def _default_headers() -> Headers:
+    return Headers(
+        {
+            "accept": "*/*",
+            "accept-encoding": "gzip, deflate",
+            "user-agent": f"python-llmpool/{__version__}",
+        }
+    )
+
+
+class BaseClient:
+    """The settings of a client, as Client and AsyncClient document them."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        headers: HeaderTypes = None,
+        params: ParamTypes = None,
+        timeout: TimeoutTypes = UNSET,
+        pool: Optional[Pool] = None,
+        follow_redirects: bool = False,
+        max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        **unsupported: NoReturn,
+    ) -> None:
+        if unsupported:
+            _refuse(type(self).__name__, next(iter(unsupported)))
+        if pool is not None and not isinstance(pool, Pool):
+            raise TypeError(f"pool is a llmpool.Pool, not {type(pool).__name__}")
+        self.pool = shared() if pool is None else pool
+        _monitor.watch(self.pool)
+        self.follow_redirects = follow_redirects
+        self.max_response_bytes = count("max_response_bytes", max_response_bytes, 1 << 62)
+        self._base = parse_base(base_url)
+        self._params = params_list(params)
+        self._timeout = as_timeout(timeout)
+        self._closed = False
+        self._urls: Dict[str, Tuple[URL, bytes]] = {}
+        self.headers = merge(_default_headers(), Headers(headers))
+        self._block(None, "")  # a header that cannot be sent is refused here, not at first use
+
+    # ---- settings
+
+    @property
+    def base_url(self) -> URL:
+        """Ending in a slash; "" where there is none."""
+        return URL(self._base)
+
+    @property
+    def headers(self) -> Headers:
+        """Sent with every request; may be changed."""
+        return self._headers
+
+    @headers.setter
+    def headers(self, headers: HeaderTypes) -> None:
+        self._headers = headers if isinstance(headers, Headers) else Headers(headers)
+        # Blocks ready to send, and the state of the headers that they were made from.
+        self._blocks: Dict[Any, bytes] = {}
+        self._blocks_version = self._headers._version
+
+    @property
+    def timeout(self) -> Timeout:
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: TimeoutTypes) -> None:
+        self._timeout = as_timeout(timeout)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def __repr__(self) -> str:
+        return f"<llmpool.{type(self).__name__} base_url={self._base!r} on {self.pool!r}>"
+
+    # ---- inside
+
+    def _resolve(self, url: str, params: ParamTypes) -> Tuple[URL, bytes]:
+        if params is not None or self._params:
+            address = resolve(self._base, url, merge_params(self._params, params))
+            return address, address.encode("ascii")
+        known = self._urls.get(url)
+        if known is None:
+            address = resolve(self._base, url, None)
+            known = (address, address.encode("ascii"))
+            if len(self._urls) >= _CACHED:
+                self._urls.clear()
+            self._urls[url] = known
+        return known
+
+    def _block(self, headers: HeaderTypes, content_type: str) -> bytes:
+        """The header lines of a request; made and checked once for each set of headers."""
+        if self._blocks_version != self._headers._version:
+            self._blocks_version = self._headers._version
+            self._blocks = {}
+        key: Any = content_type
+        if headers:
+            if isinstance(headers, Headers):
+                key = (content_type, *headers._items)
+            elif isinstance(headers, Mapping):
+                key = (content_type, *headers.items())
+            else:
+                headers = list(headers)  # it may be an iterator
+                key = (content_type, *map(tuple, headers))
+        blocks = self._blocks
+        try:
+            block = blocks.get(key)
+        except TypeError:  # a value that is not hashable is no str or bytes: refused below
+            block = None
+        if block is None:
+            merged = merge(self._headers, Headers(headers) if headers else None)
+            if content_type and "content-type" not in merged:
+                merged["content-type"] = content_type
+            block = merged._block()
+            if len(blocks) >= _CACHED:
+                blocks.clear()
+            blocks[key] = block
+        return block
+
+    def _prepare(
+        self,
+        method: str,
+        url: str,
+        content: Optional[Content],
+        data: Optional[Mapping[str, Any]],
+        files: Optional[FilesTypes],
+        json: Any,
+        params: ParamTypes,
+        headers: HeaderTypes,
+        timeout: TimeoutTypes,
+        priority: int,
+    ) -> Call:
+        """The request, checked and ready to submit."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self.pool._watched is not _monitor.watching:  # this process was forked
+            _monitor.watch(self.pool)
+        if files:
+            given = merge(self._headers, Headers(headers)).get("content-type", "")
+            body = encode_body(content, data, json, files, given)
+        else:
+            body = encode_body(content, data, json)
+        address, raw_address = self._resolve(url, params)
+        if files or body.upload is not None:
+            block = self._upload_block(headers, body)
+        else:
+            block = self._block(headers, body.content_type)
+        chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
+        if priority and not -0x80000000 <= priority <= 0x7FFFFFFF:
+            raise ValueError(f"priority is from -2147483648 to 2147483647, not {priority}")
+        return self._call(
+            method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
+            priority,
+        )  # fmt: skip
+
+    def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
+        """Not cached: a boundary and a length are of one request."""
+        merged = merge(self._headers, Headers(headers) if headers else None)
+        if body.content_type and "content-type" not in merged:
+            merged["content-type"] = body.content_type
+        if body.length is not None and "content-length" not in merged:
+            merged["content-length"] = str(body.length)
+        return merged._block()
+
+    def _call(
+        self,
+        method: str,
+        url: URL,
+        raw_url: bytes,
+        block: bytes,
+        body: Optional[bytes],
+        upload: Any,
+        timeout: Tuple[int, ...],
+        priority: int,
+    ) -> Call:
+        request = Request(method, url, block, body)
+        raw_method = _METHODS.get(method)
+        if raw_method is None:
+            raw_method = method.encode("latin-1", "replace")
+        if body is None and upload is None and method in _EXPECT_BODY:
+            body = b""
+        return Call(
+            self.pool._handle, raw_method, raw_url, block, body, upload, timeout, priority,
+            self.max_response_bytes, request,
+        )  # fmt: skip
+
+    def _redirected(self, response: Response, call: Call, history: List[Response]) -> Call:
+        """The request that follows a redirect, which goes into the history."""
+        if len(history) == MAX_REDIRECTS:
+            raise TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=response.request)
+        history.append(response)
+        before = response.request
+        url = redirected(before.url, response.headers["location"])
+        headers = before.headers.copy()
+        method, body = before.method, before.content or None
+        # As browsers do it and httpx does it: RFC 9110 15.4 allows it for POST.
+        code = response.status_code
+        if (code in (302, 303) and method != "HEAD") or (code == 301 and method == "POST"):
+            method = "GET"
+        if method != before.method:
+            body = None
+            _drop(headers, _BODY_HEADERS)
+        elif call.upload is not None:
+            raise StreamConsumed("a body that was sent piece by piece cannot follow a redirect")
+        if url.origin != before.url.origin:
+            _drop(headers, _NOT_FOR_ANOTHER_ORIGIN)
+        return self._call(
+            method, url, url.encode("ascii"), headers._block(), body, None, call.timeout,
+            call.priority,
+        )  # fmt: skip
+
+
+def make_response(call: Call, answer: Answer) -> Response:
+    """The response of a request whose DONE came; raises what it ended with."""
+    if answer.status:
+        raise failure(answer, call.request)
+    return Response(
+        call.request,
+        answer.http_status,
+        http_version=answer.http_version,
+        attempts=answer.attempts,
+        reused=bool(answer.flags & EVENT_REUSED),
+        body=answer.data,
+        header_block=answer.headers,
+        reason=answer.reason,
+        peer=answer.peer,
+        connection_id=answer.connection_id,
+        timings=answer.timings,
+        limit=call.limit,
+    )
+
+
+def _drop(headers: Headers, names: Tuple[str, ...]) -> None:
+    for name in names:
+        if name in headers:
+            del headers[name]
+
+
+def _refuse(client: str, name: str) -> NoReturn:
+    if name not in _POOL_ARGUMENTS:
+        raise TypeError(f"{client}() has no argument {name!r}")
+    raise TypeError(
+        f"{name} belongs to a pool, not to a client: set it for the pool that the whole process "
+        f"shares, llmpool.configure({name}=...), or give this client a pool of its own, "
+        f"llmpool.{client}(pool=llmpool.Pool({name}=...))"
+    )

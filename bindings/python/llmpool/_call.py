@@ -1,0 +1,324 @@
+"""What both clients do with the library: submitting, reading records, sorting them by request."""
+
+import ctypes
+import struct
+from ctypes import c_uint64, string_at
+from sys import intern
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+
+from . import _abi
+from ._exceptions import HTTPError, check, request_failed, submit_refused
+from ._library import lib
+from ._models import Request
+from ._sse import Event
+
+RecordFields = Tuple[int, ...]
+
+_RECORD = struct.Struct(_abi.RECORD_FORMAT)
+_EVENT_SIZE = ctypes.sizeof(_abi.Event)
+_NO_RETRY = 0xFFFFFFFF
+_TIMES_OFFSET = _abi.Timings.admitted.offset
+TIMES_SIZE = struct.calcsize(_abi.TIMINGS_FORMAT)
+
+STREAM_FLAGS = _abi.REQUEST_STREAM | _abi.REQUEST_MANUAL_CREDIT
+SSE_FLAGS = _abi.REQUEST_SSE | _abi.REQUEST_MANUAL_CREDIT
+
+
+class Call:
+    """A request, ready to submit.
+
+    Attributes:
+        upload: what the body comes from piece by piece, or None where body has it.
+        timeout: six values in the order of the struct.
+        limit: max_response_bytes.
+    """
+
+    __slots__ = (
+        "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "priority",
+        "limit", "request",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pool: int,
+        method: bytes,
+        url: bytes,
+        block: bytes,
+        body: Optional[bytes],
+        upload: Any,
+        timeout: Tuple[int, ...],
+        priority: int,
+        limit: int,
+        request: Request,
+    ) -> None:
+        self.pool = pool
+        self.method = method
+        self.url = url
+        self.block = block
+        self.body = body
+        self.upload = upload
+        self.timeout = timeout
+        self.flags = 0 if upload is None else _abi.REQUEST_UPLOAD
+        self.priority = priority
+        self.limit = limit
+        self.request = request
+
+
+class Answer(NamedTuple):
+    """A HEAD or DONE event as far as a response needs it."""
+
+    http_status: int
+    http_version: int
+    attempts: int
+    flags: int
+    data: bytes
+    headers: bytes
+    reason: bytes
+    peer: bytes
+    connection_id: int
+    timings: bytes
+    status: int = 0
+    message: bytes = b""
+
+
+def failure(answer: Answer, request: Request) -> HTTPError:
+    """The exception for a DONE whose status is not OK."""
+    message = answer.message.decode("utf-8", "replace")
+    unseen = bool(answer.flags & _abi.EVENT_UNSEEN)
+    return request_failed(answer.status, message, request, unseen)
+
+
+class Struct:
+    """A request struct that is patched from call to call rather than filled anew.
+
+    A struct field costs a tenth of a microsecond, and most are as in the call before.
+    """
+
+    __slots__ = (
+        "_struct", "_ref", "_method", "_url", "_block", "_timeout", "_flags", "_priority",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._struct = _abi.Request()
+        self._struct.size = ctypes.sizeof(_abi.Request)
+        self._ref = ctypes.byref(self._struct)
+        self._method: Optional[bytes] = None
+        self._url: Optional[bytes] = None
+        self._block: Optional[bytes] = None
+        self._timeout: Tuple[int, ...] = (0,) * 6
+        self._flags = 0
+        self._priority = 0
+
+    def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
+        """The status; the library writes the id to the cell before an event can be read."""
+        struct = self._struct
+        if self._method is not call.method:
+            struct.method = self._method = call.method
+        if self._url is not call.url:
+            struct.url = self._url = call.url
+        if self._block is not call.block:
+            struct.headers = self._block = call.block
+            struct.headers_size = len(call.block)
+        if self._timeout is not call.timeout:
+            (
+                struct.connect_timeout_ms,
+                struct.read_timeout_ms,
+                struct.write_timeout_ms,
+                struct.pool_timeout_ms,
+                struct.first_byte_timeout_ms,
+                struct.total_timeout_ms,
+            ) = self._timeout = call.timeout
+        if self._flags != flags:
+            struct.flags = self._flags = flags
+        if self._priority != call.priority:
+            struct.priority = self._priority = call.priority
+        struct.max_response_bytes = call.limit
+        struct.user_data = key
+        body = call.body
+        if body is None:
+            struct.body_size = 0
+            return lib.submit(call.pool, self._ref, queue, cell)
+        struct.body = body
+        struct.body_size = len(body)
+        status = lib.submit(call.pool, self._ref, queue, cell)
+        struct.body = None  # the library has its copy; do not keep a large one alive
+        return status
+
+
+class Sink:
+    """What has arrived for one request and was not yet taken.
+
+    Attributes:
+        items: events of an event stream, else pieces of the body.
+        credit: what the items stand for in the stream's window.
+        head, done: as soon as they came.
+        writable: the library takes more of an upload.
+        waiter: a future to be resolved when something arrives (asyncio).
+        cell: has the request's id from before anything can arrive.
+    """
+
+    __slots__ = (
+        "items", "credit", "head", "done", "writable", "waiter", "cell", "pool", "key", "last_id",
+    )  # fmt: skip
+
+    def __init__(self, pool: int, key: int) -> None:
+        self.items: List[Any] = []
+        self.credit = 0
+        self.head: Optional[Answer] = None
+        self.done: Optional[Answer] = None
+        self.writable = False
+        self.waiter: Any = None
+        self.cell = c_uint64()
+        self.pool = pool
+        self.key = key
+        self.last_id = ""
+
+
+Sinks = Dict[int, Optional[Sink]]
+
+
+class Reader:
+    """Takes a queue's events as flat records, many in one call."""
+
+    __slots__ = ("queue", "_records", "_view", "_capacity", "_buffer", "_bytes", "_size")
+
+    def __init__(self, queue: Optional[int], capacity: int, size: int) -> None:
+        self.queue = queue
+        self._capacity = capacity
+        self._records = (_abi.Record * capacity)()
+        self._view = memoryview(self._records).cast("B")
+        self._size = size
+        self._buffer = bytearray(size)  # pages that are never used are never touched
+        self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(self._buffer))
+
+    def read(self) -> Tuple[Iterable[RecordFields], bytes, bool]:
+        """Records, the bytes that they point into, and whether more may be waiting."""
+        count = lib.queue_read(
+            self.queue, self._records, _RECORD.size, self._capacity, self._bytes, self._size
+        )
+        if count <= 0:
+            if count == 0:
+                return (), b"", False
+            if count == _abi.E_TOO_LARGE:
+                return (*self._read_large(), True)
+            check(count)
+        size = count * _RECORD.size
+        used = self._records[count - 1].timings_end
+        blob = string_at(self._bytes, used)
+        return _RECORD.iter_unpack(self._view[:size]), blob, count == self._capacity
+
+    def _read_large(self) -> Tuple[List[RecordFields], bytes]:
+        """One event that is larger than the buffer, as a record too."""
+        event = _abi.Event()
+        ref = ctypes.byref(event)
+        if lib.queue_drain_fast(self.queue, ref, _EVENT_SIZE, 1, 0) != 1:
+            return [], b""
+        try:
+            return _flatten(event)
+        finally:
+            lib.events_release(ref, _EVENT_SIZE, 1)
+
+
+def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
+    def part(pointer: Any, size: int) -> bytes:
+        return string_at(pointer, size) if size else b""
+
+    kind = part(event.sse_event, event.sse_event_size)
+    text = b""
+    if event.message:
+        text = event.message + b"\0"
+    elif event.kind in (_abi.EVENT_HEAD, _abi.EVENT_DONE):
+        text = (event.reason or b"") + b"\0" + (event.peer or b"") + b"\0"
+    times = b""
+    if event.timings:
+        times = string_at(ctypes.addressof(event.timings.contents) + _TIMES_OFFSET, TIMES_SIZE)
+    parts = [
+        part(event.data, event.data_size),
+        part(event.headers, event.headers_size),
+        b"" if kind == b"message" else kind,
+        part(event.sse_id, event.sse_id_size),
+        text,
+        times,
+    ]
+    ends = []
+    end = 0
+    for piece in parts:
+        end += len(piece)
+        ends.append(end)
+    record = (
+        event.user_data, event.kind, event.flags, event.status, event.http_status,
+        event.http_version, event.attempts, event.credit, event.notice, 0, *ends,
+        event.sse_retry_ms,
+    )  # fmt: skip
+    return [record], b"".join(parts)
+
+
+def dispatch(
+    records: Iterable[RecordFields],
+    blob: bytes,
+    sinks: Sinks,
+    # Bound here: this loop runs once for each token of each stream.
+    event_class: Any = Event,
+    new: Any = tuple.__new__,
+    intern: Any = intern,
+) -> None:
+    """Gives each record to the sink of its request, and wakes who waits for it."""
+    get = sinks.get
+    for (
+        key, kind, flags, status, http_status, version, attempts, credit, _, begin, data_end,
+        headers_end, event_end, id_end, text_end, times_end, retry,
+    ) in records:  # fmt: skip
+        sink = get(key)
+        if sink is None:  # nobody wants it any more
+            if kind == 4:
+                sinks.pop(key, None)
+            continue
+        if kind == 3:  # SSE
+            if id_end != event_end:
+                sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
+            name = "message"
+            if event_end != headers_end:
+                name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
+            data = str(blob[begin:data_end], "utf-8", "replace")
+            again = None if retry == _NO_RETRY else retry
+            sink.items.append(new(event_class, (name, data, sink.last_id, again)))
+            sink.credit += credit
+        elif kind == 2:  # DATA
+            sink.items.append(blob[begin:data_end])
+            sink.credit += credit
+        elif kind == 6:  # WRITABLE
+            sink.writable = True
+        else:
+            text = blob[id_end:text_end].split(b"\0")
+            reason = peer = message = b""
+            if status:
+                message = text[0]
+            elif len(text) > 2:
+                reason, peer = text[0], text[1]
+            answer = Answer(
+                http_status, version, attempts, flags, blob[begin:data_end],
+                blob[data_end:headers_end], reason, peer, 0,
+                blob[times_end - TIMES_SIZE : times_end] if kind == 4 else b"", status, message,
+            )  # fmt: skip
+            if kind == 4:  # DONE
+                sink.done = answer
+                sinks.pop(key, None)
+            else:
+                sink.head = answer
+        waiter = sink.waiter
+        if waiter is not None:
+            sink.waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, request: Request) -> int:
+    """Hands a piece of an upload over: 1 taken, 0 not now, -1 nobody wants it any more."""
+    status = lib.write(sink.pool, sink.cell.value, bytes(piece), len(piece), last)
+    if status == _abi.OK:
+        return 1
+    if status == _abi.E_AGAIN:
+        return 0
+    if status in (_abi.E_NOT_FOUND, _abi.E_CLOSED):
+        return -1  # its DONE says why
+    raise submit_refused(status, request)

@@ -1,0 +1,298 @@
+"""The exceptions: names and hierarchy as httpx has them, and a few of our own below them.
+
+    HTTPError
+      RequestError
+        TransportError
+          TimeoutException
+            ConnectTimeout
+            ReadTimeout
+              FirstByteTimeout      *
+            WriteTimeout
+            PoolTimeout
+              QueueFull             *
+            TotalTimeout            *
+          NetworkError
+            ConnectError
+              ResolveError          *
+              TLSError              *
+                CertificateError    *
+            ReadError
+            WriteError
+            CloseError
+          ProtocolError
+            LocalProtocolError
+            RemoteProtocolError
+              RefusedStream         *
+          ProxyError
+          UnsupportedProtocol
+          Cancelled                 *
+          PoolClosed                *
+          ForkedPool                *
+          ResponseTooLarge          *
+          InternalError             *
+        DecodingError
+        TooManyRedirects
+      HTTPStatusError
+    InvalidURL
+    StreamError
+      StreamConsumed
+      StreamClosed
+      ResponseNotRead
+
+(* not in httpx)
+"""
+
+from typing import TYPE_CHECKING, Dict, Optional, Type
+
+from . import _abi
+from ._library import last_error
+
+if TYPE_CHECKING:
+    from ._models import Request, Response
+
+
+class HTTPError(Exception):
+    """The base of what can go wrong with a request.
+
+    Attributes:
+        status: the library's name of the error, as "LLMPOOL_E_READ"; "" where Python found it.
+        unseen: True where the server provably acted on nothing, so that sending the request
+            again is safe even where it costs money.
+        request: the request, where there was one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request: "Optional[Request]" = None,
+        status: str = "",
+        unseen: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.request = request
+        self.status = status
+        self.unseen = unseen
+
+
+class RequestError(HTTPError):
+    """A request got no answer."""
+
+
+class TransportError(RequestError):
+    """The connection, or the way to it, failed."""
+
+
+class TimeoutException(TransportError):
+    """Something took longer than its timeout."""
+
+
+class ConnectTimeout(TimeoutException):
+    """Connecting (name, TCP, proxy and TLS together) took too long."""
+
+
+class ReadTimeout(TimeoutException):
+    """The server fell silent."""
+
+
+class FirstByteTimeout(ReadTimeout):
+    """The server did not begin to answer in time."""
+
+
+class WriteTimeout(TimeoutException):
+    """The server stopped taking the request."""
+
+
+class PoolTimeout(TimeoutException):
+    """No connection became free in time."""
+
+
+class QueueFull(PoolTimeout):
+    """Too many requests are waiting for a connection already."""
+
+
+class TotalTimeout(TimeoutException):
+    """The request took longer than its total time."""
+
+
+class NetworkError(TransportError):
+    """A connection could not be made, or was lost."""
+
+
+class ConnectError(NetworkError):
+    """Connection refused or unreachable."""
+
+
+class ResolveError(ConnectError):
+    """The host name could not be resolved."""
+
+
+class TLSError(ConnectError):
+    """The TLS handshake failed."""
+
+
+class CertificateError(TLSError):
+    """The server's certificate was not accepted."""
+
+
+class ReadError(NetworkError):
+    """The connection was lost before the answer was complete."""
+
+
+class WriteError(NetworkError):
+    """The connection was lost while sending."""
+
+
+class CloseError(NetworkError):
+    """Closing a connection failed. Never raised; here because httpx has it."""
+
+
+class ProtocolError(TransportError):
+    """HTTP was violated."""
+
+
+class LocalProtocolError(ProtocolError):
+    """By this side: a header that may not be sent, for example."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """By the server."""
+
+
+class RefusedStream(RemoteProtocolError):
+    """The server refused the request before reading it, also when it was tried again."""
+
+
+class ProxyError(TransportError):
+    """The proxy refused or failed."""
+
+
+class UnsupportedProtocol(TransportError):
+    """The URL's scheme, or what was asked of it, is not supported."""
+
+
+class Cancelled(TransportError):
+    """The request was cancelled."""
+
+
+class PoolClosed(TransportError):
+    """The pool is closed."""
+
+
+class ForkedPool(TransportError):
+    """The pool belongs to the parent process: after fork() open a new one."""
+
+
+class ResponseTooLarge(TransportError):
+    """The answer is larger than max_response_bytes allows."""
+
+
+class InternalError(TransportError):
+    """A bug in llmpool."""
+
+
+class DecodingError(RequestError):
+    """The answer's body is not what its content-encoding says."""
+
+
+class TooManyRedirects(RequestError):
+    """More than 20 redirects."""
+
+
+class HTTPStatusError(HTTPError):
+    """The answer's status is not 2xx; raised by Response.raise_for_status()."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request: "Optional[Request]" = None,
+        response: "Optional[Response]" = None,
+    ) -> None:
+        super().__init__(message, request=request)
+        self.response = response
+
+
+class StreamError(RuntimeError):
+    """A streamed body was read in a way that it cannot be."""
+
+
+class StreamConsumed(StreamError):
+    """A body was read or sent already, and is not kept."""
+
+
+class StreamClosed(StreamError):
+    """The response was closed."""
+
+
+class ResponseNotRead(StreamError):
+    """The content of a streamed response was asked for before it was read."""
+
+
+class InvalidURL(Exception):
+    """The URL cannot be used."""
+
+
+BY_STATUS: Dict[int, Type[HTTPError]] = {
+    _abi.E_UNSUPPORTED: UnsupportedProtocol,
+    _abi.E_OUT_OF_MEMORY: ConnectError,
+    _abi.E_CLOSED: PoolClosed,
+    _abi.E_FORKED: ForkedPool,
+    _abi.E_QUEUE_FULL: QueueFull,
+    _abi.E_POOL_TIMEOUT: PoolTimeout,
+    _abi.E_CANCELLED: Cancelled,
+    _abi.E_CONNECT_TIMEOUT: ConnectTimeout,
+    _abi.E_WRITE_TIMEOUT: WriteTimeout,
+    _abi.E_FIRST_BYTE_TIMEOUT: FirstByteTimeout,
+    _abi.E_READ_TIMEOUT: ReadTimeout,
+    _abi.E_TOTAL_TIMEOUT: TotalTimeout,
+    _abi.E_RESOLVE: ResolveError,
+    _abi.E_CONNECT: ConnectError,
+    _abi.E_PROXY: ProxyError,
+    _abi.E_TLS: TLSError,
+    _abi.E_TLS_VERIFY: CertificateError,
+    _abi.E_WRITE: WriteError,
+    _abi.E_READ: ReadError,
+    _abi.E_PROTOCOL: RemoteProtocolError,
+    _abi.E_TOO_LARGE: ResponseTooLarge,
+    _abi.E_REFUSED: RefusedStream,
+    _abi.E_INTERNAL: InternalError,
+}
+
+
+def request_failed(
+    status: int, message: str, request: "Optional[Request]", unseen: bool
+) -> HTTPError:
+    """The exception for a request that ended with this status."""
+    kind = BY_STATUS.get(status, TransportError)
+    text = message or _abi.STATUS_MESSAGES.get(status, f"status {status}")
+    name = _abi.STATUS_NAMES.get(status, str(status))
+    return kind(text, request=request, status=name, unseen=unseen)
+
+
+def submit_refused(status: int, request: "Request") -> Exception:
+    """The exception for a request that the library did not take: nothing was sent."""
+    message = last_error()
+    if status == _abi.E_INVALID_ARGUMENT:
+        if "url" in message.lower():
+            return InvalidURL(message)
+        return LocalProtocolError(
+            message, request=request, status=_abi.STATUS_NAMES[status], unseen=True
+        )
+    return request_failed(status, message, request, unseen=True)
+
+
+def check(status: int) -> None:
+    """Raises what fits a failed call that was not a request."""
+    if status >= 0:
+        return
+    message = last_error() or _abi.STATUS_MESSAGES.get(status, f"status {status}")
+    if status == _abi.E_INVALID_ARGUMENT:
+        raise ValueError(message)
+    if status == _abi.E_UNSUPPORTED:
+        raise NotImplementedError(message)
+    if status == _abi.E_OUT_OF_MEMORY:
+        raise MemoryError(message)
+    if status == _abi.E_NOT_FOUND:
+        raise KeyError(message)
+    raise request_failed(status, message, None, unseen=False)

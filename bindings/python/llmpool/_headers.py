@@ -1,0 +1,181 @@
+"""Headers: a multi-dict that does not mind case, and the block of lines that the library takes."""
+
+import re
+from typing import Any, Iterable, Iterator, List, Mapping, MutableMapping, Optional, Tuple, Union
+
+from ._exceptions import LocalProtocolError
+
+Text = Union[str, bytes]
+HeaderTypes = Union[
+    "Headers", Mapping[str, Text], Mapping[bytes, Text], Iterable[Tuple[Text, Text]], None
+]
+Item = Tuple[str, str, str]  # the name as given, its lower case, the value
+
+SECRET = frozenset(
+    ("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key",
+     "x-goog-api-key")
+)  # fmt: skip
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_FORBIDDEN = re.compile("[\r\n\0]").search
+
+
+def _text(value: Text) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return decode(value)
+    raise TypeError(f"a header's name and value are str or bytes, not {type(value).__name__}")
+
+
+def decode(raw: bytes) -> str:
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError:
+        return str(raw, "latin-1")
+
+
+class Headers(MutableMapping[str, str]):
+    """HTTP headers: names compared without regard to case, several values to a name allowed.
+
+    As in httpx: headers["name"] joins several values by ", ", get_list() has them apart,
+    multi_items() has every line. repr() does not show secrets.
+    """
+
+    __slots__ = ("_items", "_version")
+
+    def __init__(self, headers: HeaderTypes = None) -> None:
+        self._items: List[Item] = []
+        self._version = 0  # counts changes, so that what is built from it can be cached
+        if headers is None:
+            return
+        if isinstance(headers, Headers):
+            self._items = list(headers._items)
+            return
+        pairs: Iterable[Tuple[Text, Text]] = (
+            headers.items() if isinstance(headers, Mapping) else headers
+        )
+        for name, value in pairs:
+            text = _text(name)
+            self._items.append((text, text.lower(), _text(value)))
+
+    @classmethod
+    def _parse(cls, block: bytes) -> "Headers":
+        """From the library's "name: value" lines, which it has checked."""
+        self = cls()
+        for line in decode(block).split("\r\n"):
+            name, separator, value = line.partition(":")
+            if separator:
+                self._items.append((name, name.lower(), value.strip(" \t")))
+        return self
+
+    @property
+    def raw(self) -> List[Tuple[bytes, bytes]]:
+        """Every line as a pair of bytes, names as they were given or received."""
+        return [(name.encode(), value.encode("utf-8")) for name, _, value in self._items]
+
+    def multi_items(self) -> List[Tuple[str, str]]:
+        """Every line as (lower-case name, value)."""
+        return [(key, value) for _, key, value in self._items]
+
+    def get_list(self, key: str, split_commas: bool = False) -> List[str]:
+        """Every value of a name, in order; with split_commas also split at commas."""
+        key = key.lower()
+        values = [value for _, name, value in self._items if name == key]
+        if not split_commas:
+            return values
+        return [part.strip() for value in values for part in value.split(",")]
+
+    def update(self, headers: HeaderTypes = None, **_: Any) -> None:  # type: ignore[override]
+        """Replaces each name that the argument has, keeping its several values."""
+        other = headers if isinstance(headers, Headers) else Headers(headers)
+        if not other._items:
+            return
+        replaced = {key for _, key, _ in other._items}
+        self._items = [item for item in self._items if item[1] not in replaced] + other._items
+        self._version += 1
+
+    def copy(self) -> "Headers":
+        return Headers(self)
+
+    def __getitem__(self, key: str) -> str:
+        values = self.get_list(key)
+        if not values:
+            raise KeyError(key)
+        return values[0] if len(values) == 1 else ", ".join(values)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        name, text = _text(key), _text(value)
+        lower = name.lower()
+        item = (name, lower, text)
+        for index, (_, found, _) in enumerate(self._items):
+            if found == lower:
+                rest = [later for later in self._items[index + 1 :] if later[1] != lower]
+                self._items[index:] = [item, *rest]
+                break
+        else:
+            self._items.append(item)
+        self._version += 1
+
+    def __delitem__(self, key: str) -> None:
+        lower = key.lower()
+        left = [item for item in self._items if item[1] != lower]
+        if len(left) == len(self._items):
+            raise KeyError(key)
+        self._items = left
+        self._version += 1
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        lower = key.lower()
+        return any(found == lower for _, found, _ in self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key for _, key, _ in self._items))
+
+    def __len__(self) -> int:
+        return len({key for _, key, _ in self._items})
+
+    def __eq__(self, other: Any) -> bool:
+        try:
+            other = other if isinstance(other, Headers) else Headers(other)
+        except (TypeError, ValueError):
+            return NotImplemented
+        return sorted(self.multi_items()) == sorted(other.multi_items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = [(key, "[secure]" if key in SECRET else value) for key, value in self.multi_items()]
+        return f"Headers({shown!r})"
+
+    def _block(self) -> bytes:
+        """The lines for llmpool_request_t.headers, each name and value checked."""
+        return b"".join(_line(name, value) for name, _, value in self._items)
+
+
+def _line(name: str, value: str) -> bytes:
+    # Checked before they are joined: afterwards a line break would be a header of its own. The
+    # value is not shown, it may be a key.
+    if not _NAME(name):
+        raise LocalProtocolError(f"the header name {name!r} is not allowed")
+    if _FORBIDDEN(value):
+        raise LocalProtocolError(
+            f"the value of the header {name!r} has a line break or a NUL; is the end of a file "
+            "in it?"
+        )
+    try:
+        return f"{name}: {value.strip(' ' + chr(9))}\r\n".encode("ascii")
+    except UnicodeEncodeError:
+        raise LocalProtocolError(
+            f"the value of the header {name!r} has characters that are not ASCII"
+        ) from None
+
+
+def merge(first: Headers, second: Optional[Headers]) -> Headers:
+    """A new set: what the second names replaces what the first has of that name."""
+    merged = first.copy()
+    if second is not None:
+        merged.update(second)
+    return merged

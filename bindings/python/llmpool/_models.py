@@ -1,0 +1,297 @@
+"""Requests and responses."""
+
+import codecs
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from struct import unpack
+from typing import Any, List, Optional
+
+from . import _abi
+from ._decode import decode_body
+from ._exceptions import HTTPStatusError, RequestError
+from ._headers import Headers
+from ._urls import URL
+
+_VERSIONS = {_abi.HTTP_1_1: "HTTP/1.1", _abi.HTTP_2: "HTTP/2", _abi.HTTP_1_0: "HTTP/1.0"}
+
+
+class Request:
+    """What was sent.
+
+    Attributes:
+        method: in upper case.
+        url: absolute.
+        content: the body.
+    """
+
+    __slots__ = ("method", "url", "content", "_block", "_headers")
+
+    def __init__(self, method: str, url: URL, block: bytes, content: Optional[bytes]) -> None:
+        self.method = method
+        self.url = url
+        self.content = content or b""
+        self._block = block
+        self._headers: Optional[Headers] = None
+
+    @property
+    def headers(self) -> Headers:
+        """As handed to the library, which adds host and content-length."""
+        if self._headers is None:
+            self._headers = Headers._parse(self._block)
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"<Request({self.method!r}, {str(self.url)!r})>"
+
+    def __reduce__(self) -> Any:
+        return Request, (self.method, self.url, self._block, self.content)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """When each step of a request was done, in seconds since its submission; None: it was not.
+
+    Attributes:
+        admitted: a connection, or a stream on one, was given.
+        resolved, connected, secured: name, TCP and TLS of a new connection that it waited for.
+        sent: the last byte of the request was sent.
+        first_byte: the first byte of the answer came.
+        first_data: the first byte of its body came.
+        done: it was complete.
+    """
+
+    admitted: Optional[float] = None
+    resolved: Optional[float] = None
+    connected: Optional[float] = None
+    secured: Optional[float] = None
+    sent: Optional[float] = None
+    first_byte: Optional[float] = None
+    first_data: Optional[float] = None
+    done: Optional[float] = None
+
+    @property
+    def time_to_first_token(self) -> Optional[float]:
+        """first_data: for a streamed answer the time to its first event."""
+        return self.first_data
+
+
+def _charset(content_type: str) -> Optional[str]:
+    for part in content_type.split(";")[1:]:
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip("\"'") or None
+    return None
+
+
+class Response:
+    """The answer to a request, complete.
+
+    Attributes:
+        request: what was sent, after redirects the last.
+        status_code: as 200.
+        attempts: how often it was sent; 1 where nothing was retried.
+        reused: whether an open connection carried it.
+        connection_id: of the connection that carried it, unique in the process; 0 where that is
+            not known: with AsyncClient and for streams.
+        history: the answers that redirected here.
+    """
+
+    __slots__ = (
+        "request", "status_code", "attempts", "reused", "history", "_version", "_raw", "_block",
+        "_reason", "_peer", "_times", "connection_id", "_limit", "_headers", "_content",
+        "_encoding",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: Request,
+        status_code: int,
+        *,
+        http_version: int = _abi.HTTP_1_1,
+        attempts: int = 1,
+        reused: bool = False,
+        body: bytes = b"",
+        header_block: bytes = b"",
+        reason: bytes = b"",
+        peer: bytes = b"",
+        connection_id: int = 0,
+        timings: bytes = b"",
+        limit: int = 64 << 20,
+    ) -> None:
+        self.request = request
+        self.status_code = status_code
+        self.attempts = attempts
+        self.reused = reused
+        self.connection_id = connection_id
+        self.history: List[Response] = []
+        # What few callers look at is decoded when they do.
+        self._version = http_version
+        self._raw = body
+        self._block = header_block
+        self._reason = reason
+        self._peer = peer
+        self._times = timings
+        self._limit = limit
+        self._headers: Optional[Headers] = None
+        self._content: Optional[bytes] = None
+        self._encoding: Optional[str] = None
+
+    @property
+    def url(self) -> URL:
+        return self.request.url
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = Headers._parse(self._block)
+        return self._headers
+
+    @property
+    def http_version(self) -> str:
+        """ "HTTP/2", "HTTP/1.1" or "HTTP/1.0"."""
+        return _VERSIONS.get(self._version, "HTTP/1.1")
+
+    @property
+    def reason_phrase(self) -> str:
+        """As the server gave it; HTTP/2 has none, there it is the standard one."""
+        if self._reason:
+            return self._reason.decode("latin-1")
+        try:
+            return HTTPStatus(self.status_code).phrase
+        except ValueError:
+            return ""
+
+    @property
+    def peer(self) -> str:
+        """The address that answered, as "192.0.2.1:443"."""
+        return self._peer.decode("latin-1")
+
+    @property
+    def timings(self) -> Timings:
+        if not self._times:
+            return Timings()
+        times = unpack(_abi.TIMINGS_FORMAT, self._times)
+        return Timings(*(time / 1e6 if time else None for time in times))
+
+    @property
+    def elapsed(self) -> timedelta:
+        """From submission to the last byte of the answer."""
+        return timedelta(seconds=self.timings.done or 0.0)
+
+    @property
+    def raw_content(self) -> bytes:
+        """The body as it was sent, before gzip and deflate are undone."""
+        return self._raw
+
+    @property
+    def content(self) -> bytes:
+        """The body, gzip and deflate undone.
+
+        Raises:
+            DecodingError: it is not what content-encoding says.
+            ResponseTooLarge: decoded it is larger than max_response_bytes.
+        """
+        if self._content is None:
+            # Most answers have none: the headers are parsed only where the name is in them.
+            coding = ""
+            if b"ncoding" in self._block or b"NCODING" in self._block:
+                coding = self.headers.get("content-encoding", "")
+            try:
+                self._content = decode_body(coding, self._raw, self._limit)
+            except RequestError as error:
+                error.request = self.request
+                raise
+        return self._content
+
+    @property
+    def charset_encoding(self) -> Optional[str]:
+        """The charset of the content-type header, or None."""
+        return _charset(self.headers.get("content-type", ""))
+
+    @property
+    def encoding(self) -> str:
+        """What text is decoded with: as assigned, else the charset named, else UTF-8."""
+        if self._encoding:
+            return self._encoding
+        charset = self.charset_encoding
+        if charset:
+            try:
+                if getattr(codecs.lookup(charset), "_is_text_encoding", True):
+                    return charset
+            except LookupError:
+                pass
+        return "utf-8"
+
+    @encoding.setter
+    def encoding(self, value: str) -> None:
+        self._encoding = value
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that do not fit the charset become U+FFFD."""
+        return self.content.decode(self.encoding, "replace")
+
+    def json(self, **kwargs: Any) -> Any:
+        """The body parsed as JSON; keyword arguments go to json.loads().
+
+        Raises:
+            ValueError: the body is not JSON (json.JSONDecodeError).
+        """
+        content = self.content
+        # json.loads() of bytes first guesses the encoding; nearly always it is this one. A byte
+        # order mark and UTF-16 are left to it.
+        if content[:1] != b"\xef" and b"\0" not in content[:4]:
+            try:
+                return json.loads(str(content, "utf-8"), **kwargs)
+            except UnicodeDecodeError:
+                pass
+        return json.loads(content, **kwargs)
+
+    @property
+    def is_informational(self) -> bool:
+        return 100 <= self.status_code <= 199
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status_code <= 299
+
+    @property
+    def is_redirect(self) -> bool:
+        return 300 <= self.status_code <= 399
+
+    @property
+    def is_client_error(self) -> bool:
+        return 400 <= self.status_code <= 499
+
+    @property
+    def is_server_error(self) -> bool:
+        return 500 <= self.status_code <= 599
+
+    @property
+    def is_error(self) -> bool:
+        return 400 <= self.status_code <= 599
+
+    @property
+    def has_redirect_location(self) -> bool:
+        return self.status_code in (301, 302, 303, 307, 308) and "location" in self.headers
+
+    def raise_for_status(self) -> "Response":
+        """This response, where its status is 2xx.
+
+        Raises:
+            HTTPStatusError: it is not; .response is this.
+        """
+        if self.is_success:
+            return self
+        kind = {1: "Informational response", 3: "Redirect response", 4: "Client error"}.get(
+            self.status_code // 100, "Server error"
+        )
+        message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{self.url}'"
+        if self.has_redirect_location:
+            message += f"\nRedirect location: '{self.headers['location']}'"
+        raise HTTPStatusError(message, request=self.request, response=self)
+
+    def __repr__(self) -> str:
+        return f"<Response [{self.status_code} {self.reason_phrase}]>"

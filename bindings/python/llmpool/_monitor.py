@@ -1,0 +1,146 @@
+"""What happens in the pools, to logging; and where abandoned responses were made.
+
+The logger is "llmpool": a WARNING for each crossing of the utilization warning, INFO for
+connections opened and closed, DEBUG for requests that are tried again. One thread waits for the
+notices of all pools, on a descriptor, with Python's own poll. It starts with the first client, if
+the logger is enabled for warnings by then.
+"""
+
+import logging
+import os
+import select
+import threading
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from . import _abi
+from ._call import Reader
+from ._exceptions import check
+from ._library import lib
+
+if TYPE_CHECKING:
+    from ._pool import Pool
+
+logger = logging.getLogger("llmpool")
+
+_LEVELS = {
+    _abi.NOTICE_UTILIZATION_HIGH: logging.WARNING,
+    _abi.NOTICE_UTILIZATION_NORMAL: logging.INFO,
+    _abi.NOTICE_CONNECTION_OPENED: logging.INFO,
+    _abi.NOTICE_CONNECTION_CLOSED: logging.INFO,
+    _abi.NOTICE_RETRY: logging.DEBUG,
+}
+_ALL = sum(_LEVELS)
+
+# What a pool's _watched must be for its notices to arrive: another object after a fork.
+watching = object()
+_lock = threading.Lock()
+_queue: Optional[int] = None
+
+
+def watch(pool: "Pool") -> None:
+    """Has the pool's notices logged, where the logger wants any; twice does nothing."""
+    if pool._watched is watching and pool._is_watched:
+        return
+    pool._watched = watching
+    if not logger.isEnabledFor(logging.WARNING):
+        return  # asked again by the next client
+    pool._is_watched = True
+    with _lock:
+        queue = _queue or _start()
+    # All kinds: the level of the logger may change later, and none of them is frequent.
+    lib.watch(pool._handle, queue, _ALL, 0)
+
+
+def _start() -> int:
+    import ctypes
+
+    global _queue
+    queue = ctypes.c_void_p()
+    check(lib.queue_open(None, ctypes.byref(queue)))
+    assert queue.value
+    fd = lib.queue_fd(queue)
+    check(fd)
+    reader = Reader(queue.value, 64, 64 << 10)
+    threading.Thread(target=_run, args=(reader, fd), name="llmpool-log", daemon=True).start()
+    _queue = queue.value
+    return _queue
+
+
+def _run(reader: Reader, fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while True:
+        poller.poll()
+        records, blob, _ = reader.read()
+        for record in records:
+            notice, data_end, headers_end, id_end, text_end = (
+                record[i] for i in (8, 10, 11, 13, 14)
+            )
+            try:
+                log(notice, blob[data_end:headers_end], blob[id_end:text_end])
+            except Exception:  # a handler of the application's that raises
+                logging.getLogger(__name__).debug("a notice was not logged", exc_info=True)
+
+
+def log(notice: int, fields: bytes, message: bytes) -> None:
+    level = _LEVELS.get(notice, logging.INFO)
+    if not logger.isEnabledFor(level):
+        return
+    values: Dict[str, Any] = {}
+    for line in fields.decode("utf-8", "replace").split("\r\n"):
+        name, separator, value = line.partition(": ")
+        if separator:
+            values[name] = value
+    text = message.rstrip(b"\0").decode("utf-8", "replace")
+    logger.log(level, "%s", text, extra={"llmpool": values})
+
+
+def _forget() -> None:
+    # In a forked child the thread does not run and the queue is the parent's.
+    global watching, _lock, _queue
+    watching = object()
+    _lock = threading.Lock()
+    _queue = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+# ---- leaks
+
+_leaks = False
+
+
+def debug(*, leaks: bool) -> None:
+    """Turns help for finding mistakes on or off.
+
+    Args:
+        leaks: remember where each streamed response was made, which costs some 20 us each, and
+            log a warning with the place when one is dropped unfinished and not closed. Without
+            it there is a ResourceWarning, which Python shows only with -W default or in tests.
+    """
+    global _leaks
+    _leaks = leaks
+
+
+def place() -> str:
+    """Where the application is now, if leaks are looked for."""
+    if not _leaks:
+        return ""
+    here = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    stack = traceback.extract_stack(limit=12)
+    frames = [frame for frame in stack if not frame.filename.startswith(here)]
+    return "".join(traceback.format_list(frames[-4:]))
+
+
+def leaked(what: str, where: str) -> None:
+    """A response was dropped unfinished."""
+    message = f"{what} was dropped without being read to its end or closed"
+    if where:
+        message += f"; it was made here:\n{where.rstrip()}"
+        logger.warning("%s", message)
+    else:
+        message += "; llmpool.debug(leaks=True) says where it was made"
+    warnings.warn(message, ResourceWarning, stacklevel=3)

@@ -1,0 +1,364 @@
+"""Pools: the shared one of the process, and pools of one's own."""
+
+import ctypes
+import os
+import threading
+import weakref
+from dataclasses import dataclass, fields
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+from . import _abi
+from ._config import UNSET, Limits, MaybeSeconds, TimeoutTypes, Unset, as_timeout, milliseconds
+from ._exceptions import check
+from ._library import lib
+
+Path = Union[str, "os.PathLike[str]"]
+
+# options_get() lends strings that the next configure() takes back: no two at once.
+_configuring = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A pool's counters at one moment, or those of one origin.
+
+    Requests: submitted == pending + active + backing_off + succeeded + failed + cancelled.
+    Connections: opened == connecting + in_use + idle + closed.
+
+    Attributes:
+        pending: requests that wait for a connection.
+        active: requests on a connection.
+        backing_off: requests that wait to be tried again.
+        reused: requests that an already open connection carried.
+        utilization: (connecting + in_use) / max_connections, from 0 to 1; 0 without a limit.
+    """
+
+    submitted: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    retries: int
+    pending: int
+    active: int
+    backing_off: int
+    connecting: int
+    in_use: int
+    idle: int
+    opened: int
+    closed: int
+    reused: int
+    connect_failures: int
+    dns_lookups: int
+    dns_cache_hits: int
+    tls_handshakes: int
+    tls_resumptions: int
+    bytes_sent: int
+    bytes_received: int
+    utilization: float
+
+
+_STATS_FIELDS = tuple(field.name for field in fields(Stats))
+
+
+def _file(name: str, value: Optional[Path]) -> Optional[bytes]:
+    if value is None:
+        return None
+    raw = os.fsencode(value)
+    if b"\0" in raw:
+        raise ValueError(f"{name} has a NUL in it")
+    return raw
+
+
+def _text(name: str, value: Optional[str]) -> Optional[bytes]:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} is a str or None, not {type(value).__name__}")
+    return _file(name, value)
+
+
+def _versions(http1: bool, http2: bool) -> int:
+    if http1 and http2:
+        return _abi.HTTP_AUTO
+    if http2:
+        return _abi.HTTP_2
+    if http1:
+        return _abi.HTTP_1_1
+    raise ValueError("one of http1 and http2 must be true")
+
+
+_SECONDS = {  # name: whether None means "none"
+    "dns_cache_ttl": False,
+    "tcp_keepalive": False,
+    "ping_interval": True,
+    "retry_backoff": False,
+    "retry_backoff_max": False,
+    "retry_after_max": True,
+}
+_COUNTS = ("max_retries", "stream_window_bytes", "utilization_warning_percent")
+OPTION_NAMES = (
+    "ca_file", "client_cert", "verify", "proxy", "no_proxy", "http1", "http2",
+    *_SECONDS, *_COUNTS,
+)  # fmt: skip
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise ValueError(f"{name} is from 0 to {0xFFFFFFFF}, not {value}")
+    return value
+
+
+def _seconds(name: str, value: Optional[float]) -> int:
+    if value is None:
+        if not _SECONDS[name]:
+            raise TypeError(f"{name} is a number of seconds, not None")
+        return 0
+    return 0 if value == 0 else milliseconds(name, value)
+
+
+def _fill(
+    options: _abi.Options,
+    limits: Optional[Limits],
+    timeout: TimeoutTypes,
+    given: Dict[str, Any],
+) -> None:
+    """Changes the fields that were given and no others."""
+    unknown = sorted(set(given) - set(OPTION_NAMES))
+    if unknown:
+        raise TypeError(
+            f"unknown option {unknown[0]!r}; there are limits, timeout, {', '.join(OPTION_NAMES)}"
+        )
+    values: Dict[str, Any] = {}
+    if limits is not None:
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits is a llmpool.Limits, not {type(limits).__name__}")
+        values.update(limits._as_options())
+    if not isinstance(timeout, Unset):
+        values.update(as_timeout(timeout)._as_options())
+    if "http1" in given or "http2" in given:
+        now = options.http_versions
+        http1 = given.get("http1", now != _abi.HTTP_2)
+        http2 = given.get("http2", now != _abi.HTTP_1_1)
+        values["http_versions"] = _versions(http1, http2)
+    for name in _COUNTS:
+        if name in given:
+            values[name] = _count(name, given[name])
+    for name in _SECONDS:
+        if name in given:
+            values[f"{name}_ms"] = _seconds(name, given[name])
+    if "verify" in given:
+        if not isinstance(given["verify"], bool):
+            raise TypeError("verify is True or False; a file of certificates goes to ca_file")
+        values["tls_insecure"] = int(not given["verify"])
+    if "ca_file" in given:
+        values["ca_file"] = _file("ca_file", given["ca_file"])
+    if "client_cert" in given:
+        pair = given["client_cert"]
+        certificate, key = pair if isinstance(pair, (tuple, list)) else (pair, pair)
+        values["client_cert_file"] = _file("client_cert", certificate)
+        values["client_key_file"] = _file("client_cert", key)
+    for name in ("proxy", "no_proxy"):
+        if name in given:
+            values[name] = _text(name, given[name])
+    for name, value in values.items():
+        setattr(options, name, value)
+
+
+def _close(handle: int) -> None:
+    lib.close(handle, 0)
+
+
+class Pool:
+    """A pool of connections of one's own, with its own limits and counters.
+
+    Most programs want the shared pool, which C code in the process uses too: Client() has it, and
+    llmpool.configure() sets its options.
+
+    Args:
+        limits: what it may use; what it does not say is the library's default.
+        timeout: for requests that have no timeout of their own.
+        ca_file: PEM file of the certificate authorities to trust, instead of the system's.
+        client_cert: PEM file with certificate and key, or a pair of files.
+        verify: False accepts any certificate.
+        proxy: http://, socks5:// or socks5h:// URL; "": none; None: as the environment says.
+        no_proxy: hosts to reach directly; None: as the environment says.
+        http1, http2: which versions to speak. Both: what the server picks over TLS, HTTP/1.1
+            without. http2 alone over http:// is HTTP/2 with prior knowledge.
+        max_retries: [2] how often a request is tried again where that is safe.
+        retry_backoff, retry_backoff_max: [0.5, 8] seconds, doubled each time.
+        retry_after_max: [60] seconds; a longer Retry-After ends the request.
+        dns_cache_ttl: [300] seconds.
+        tcp_keepalive: [15] seconds of silence before the first probe.
+        ping_interval: [30] seconds of silence before an HTTP/2 PING; None: never.
+        stream_window_bytes: [1048576] of one answer held here unread.
+        utilization_warning_percent: [80] of max_connections; 0: never.
+
+    Raises:
+        ValueError: an option is out of its range, a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Optional[Limits] = None,
+        timeout: TimeoutTypes = UNSET,
+        ca_file: Union[Path, None, Unset] = UNSET,
+        client_cert: Union[Path, Tuple[Path, Path], None, Unset] = UNSET,
+        verify: Union[bool, Unset] = UNSET,
+        proxy: Union[str, None, Unset] = UNSET,
+        no_proxy: Union[str, None, Unset] = UNSET,
+        http1: Union[bool, Unset] = UNSET,
+        http2: Union[bool, Unset] = UNSET,
+        max_retries: Union[int, Unset] = UNSET,
+        retry_backoff: Union[float, Unset] = UNSET,
+        retry_backoff_max: Union[float, Unset] = UNSET,
+        retry_after_max: MaybeSeconds = UNSET,
+        dns_cache_ttl: Union[float, Unset] = UNSET,
+        tcp_keepalive: Union[float, Unset] = UNSET,
+        ping_interval: MaybeSeconds = UNSET,
+        stream_window_bytes: Union[int, Unset] = UNSET,
+        utilization_warning_percent: Union[int, Unset] = UNSET,
+    ) -> None:
+        arguments = locals()
+        given = {
+            name: arguments[name] for name in OPTION_NAMES if not isinstance(arguments[name], Unset)
+        }
+        options = _abi.Options()
+        check(lib.options_init(ctypes.byref(options), ctypes.sizeof(options)))
+        _fill(options, limits, timeout, given)
+        handle = ctypes.c_void_p()
+        check(lib.open(ctypes.byref(options), ctypes.byref(handle)))
+        self._own(handle)
+
+    def _own(self, handle: ctypes.c_void_p) -> None:
+        assert handle.value
+        self._handle: int = handle.value
+        self._shared = False
+        self._watched: object = None
+        self._is_watched = False
+        # A pool that is dropped without close() gives its thread and connections back. Not at
+        # exit: the library sees to that itself.
+        self._finalizer = weakref.finalize(self, _close, self._handle)
+        self._finalizer.atexit = False
+
+    def configure(
+        self, *, limits: Optional[Limits] = None, timeout: TimeoutTypes = UNSET, **options: Any
+    ) -> None:
+        """Changes options of the pool in use; what is not given stays as it is.
+
+        Limits, timeouts and retries hold from now on; what shapes a connection (TLS, proxy, HTTP
+        version) for new ones, while the old ones retire. The options are those of Pool().
+
+        Raises:
+            ValueError: an option is out of its range, a file cannot be read.
+            TypeError: there is no such option.
+            PoolClosed: the pool is closed.
+        """
+        now = _abi.Options()
+        with _configuring:
+            check(lib.options_get(self._handle, ctypes.byref(now), ctypes.sizeof(now)))
+            _fill(now, limits, timeout, options)
+            check(lib.configure(self._handle, ctypes.byref(now)))
+
+    def stats(self, origin: Optional[str] = None) -> Stats:
+        """The counters of the pool, or of one origin, as "https://api.example.com:443".
+
+        Raises:
+            KeyError: the pool does not know the origin.
+        """
+        raw = _abi.Stats()
+        raw.size = ctypes.sizeof(raw)
+        name = None if origin is None else origin.encode()
+        check(lib.stats(self._handle, name, ctypes.byref(raw)))
+        return Stats(*(getattr(raw, field) for field in _STATS_FIELDS))
+
+    def origins(self) -> List[str]:
+        """The origins that the pool knows, each as stats() takes it."""
+        return self._read_text(lib.origins).split()
+
+    def metrics(self) -> str:
+        """The counters of the pool and its origins, with latency histograms, in the Prometheus
+        text format."""
+        return self._read_text(lib.metrics)
+
+    def _read_text(self, function: Any) -> str:
+        size = 4096
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = function(self._handle, buffer, size)
+            check(length)
+            if length < size:
+                return buffer.raw[:length].decode("utf-8", "replace")
+            size = length + 4096  # it may grow between two calls
+
+    def close(self, drain: float = 0.0) -> None:
+        """Ends the pool: no more requests, and those it has are ended after drain seconds.
+
+        Their callers get PoolClosed. Closing twice does nothing.
+
+        Raises:
+            ValueError: this is the shared pool, which is never closed.
+        """
+        if self._shared:
+            raise ValueError("the shared pool is never closed")
+        if self._finalizer.detach() is not None:
+            check(lib.close(self._handle, milliseconds("drain", drain) if drain else 0))
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._shared:
+            self.close()
+
+    def __repr__(self) -> str:
+        name = "llmpool.shared()" if self._shared else "llmpool.Pool"
+        try:
+            now = self.stats()
+        except Exception as error:
+            return f"<{name}: {error}>"
+        return (
+            f"<{name}: {now.connecting} connecting, {now.in_use} in use, {now.idle} idle "
+            f"connections; {now.pending} pending, {now.active} active requests>"
+        )
+
+
+_shared_pool: Optional[Pool] = None
+
+
+def shared() -> Pool:
+    """The pool of this process, which C code uses too. Made on first use, never closed."""
+    global _shared_pool
+    if _shared_pool is None:
+        handle = ctypes.c_void_p()
+        check(lib.shared(ctypes.byref(handle)))
+        assert handle.value
+        pool = Pool.__new__(Pool)
+        pool._handle = handle.value
+        pool._shared = True
+        pool._watched = None
+        pool._is_watched = False
+        _shared_pool = pool  # two threads at once get two objects with one handle: no harm
+    return _shared_pool
+
+
+def configure(
+    *, limits: Optional[Limits] = None, timeout: TimeoutTypes = UNSET, **options: Any
+) -> None:
+    """Changes options of the shared pool, at any time; what is not given stays as it is.
+
+        llmpool.configure(limits=llmpool.Limits(max_connections=20), timeout=30.0)
+
+    See Pool() for the options and Pool.configure() for what takes effect when.
+    """
+    shared().configure(limits=limits, timeout=timeout, **options)
+
+
+def stats(origin: Optional[str] = None) -> Stats:
+    """The counters of the shared pool, or of one of its origins: see Pool.stats()."""
+    return shared().stats(origin)
+
+
+def metrics() -> str:
+    """The counters of the shared pool in the Prometheus text format: see Pool.metrics()."""
+    return shared().metrics()

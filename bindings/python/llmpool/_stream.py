@@ -1,0 +1,450 @@
+"""Responses whose body is read as it comes."""
+
+import codecs
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Type,
+    TypeVar,
+)
+
+from . import _abi, _monitor
+from ._call import Call, Sink, failure
+from ._decode import StreamDecoder
+from ._exceptions import (
+    RequestError,
+    ResponseNotRead,
+    ResponseTooLarge,
+    StreamClosed,
+    StreamConsumed,
+)
+from ._library import lib
+from ._models import Response
+from ._sse import Event, Parser
+
+if TYPE_CHECKING:
+    from ._lane import Lane
+
+Item = TypeVar("Item")
+
+# Window is given back when so many bytes were consumed. Half of the smallest window that a pool
+# can have, so that the server is never left with a few bytes to send.
+_CREDIT = 32 << 10
+# After the event that iter_sse() stops at, the end of the answer is awaited so long (seconds):
+# usually it follows at once, and a connection that was read to its end can be used again.
+LINGER = 0.1
+
+
+# ---- converters: from what the library delivers to what the application reads
+
+
+class Converter(Generic[Item]):
+    """Turns batches of what arrived into items.
+
+    Attributes:
+        stopped: nothing more is wanted.
+    """
+
+    stopped = False
+
+    def batch(self, items: List[Any]) -> Iterable[Item]:
+        raise NotImplementedError
+
+    def end(self) -> Iterable[Item]:
+        return ()
+
+
+class Raw(Converter[bytes]):
+    """The bytes as they were sent; parsed events are written anew."""
+
+    def __init__(self) -> None:
+        self._last_id = ""
+
+    def batch(self, items: List[Any]) -> Iterable[bytes]:
+        for item in items:
+            if type(item) is Event:
+                yield item.encode(self._last_id)
+                self._last_id = item.id
+            else:
+                yield item
+
+
+class Bytes(Converter[bytes]):
+    """Decoded bytes, in chunks of one size where that is asked for."""
+
+    def __init__(self, coding: str, size: Optional[int] = None) -> None:
+        self._raw = Raw()
+        self._decoder = StreamDecoder(coding)
+        self._plain = self._decoder.is_identity and size is None
+        self._size = size
+        self._left = b""
+
+    def batch(self, items: List[Any]) -> Iterable[bytes]:
+        raw = self._raw.batch(items)
+        return raw if self._plain else self._chunks(raw)
+
+    def _chunks(self, raw: Iterable[bytes]) -> Iterator[bytes]:
+        size = self._size
+        for piece in raw:
+            for part in self._decoder.feed(piece):
+                if size is None:
+                    yield part
+                    continue
+                data = self._left + part
+                whole = len(data) - len(data) % size
+                for begin in range(0, whole, size):
+                    yield data[begin : begin + size]
+                self._left = data[whole:]
+
+    def end(self) -> Iterable[bytes]:
+        self._decoder.finish()
+        return (self._left,) if self._left else ()
+
+
+class Text(Converter[str]):
+    def __init__(self, coding: str, encoding: str, size: Optional[int] = None) -> None:
+        self._bytes = Bytes(coding)
+        self._decode = codecs.getincrementaldecoder(encoding)("replace").decode
+        self._size = size
+        self._left = ""
+
+    def batch(self, items: List[Any]) -> Iterable[str]:
+        for piece in self._bytes.batch(items):
+            yield from self._chunks(self._decode(piece))
+
+    def _chunks(self, text: str) -> Iterator[str]:
+        size = self._size
+        if size is None:
+            if text:
+                yield text
+            return
+        text = self._left + text
+        whole = len(text) - len(text) % size
+        for begin in range(0, whole, size):
+            yield text[begin : begin + size]
+        self._left = text[whole:]
+
+    def end(self) -> Iterable[str]:
+        for piece in self._bytes.end():
+            yield from self._chunks(self._decode(piece))
+        yield from self._chunks(self._decode(b"", True))
+        if self._left:
+            yield self._left
+
+
+class Lines(Converter[str]):
+    """Lines without their ends, which are LF, CRLF and CR and nothing else."""
+
+    def __init__(self, coding: str, encoding: str) -> None:
+        self._text = Text(coding, encoding)
+        self._tail: List[str] = []
+        self._skip_lf = False
+
+    def batch(self, items: List[Any]) -> Iterable[str]:
+        for text in self._text.batch(items):
+            yield from self._lines(text)
+
+    def _lines(self, text: str) -> List[str]:
+        if self._skip_lf:
+            self._skip_lf = False
+            if text[:1] == "\n":
+                text = text[1:]
+        if "\r" in text:
+            self._skip_lf = text[-1:] == "\r"
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        lines = text.split("\n")
+        last = lines.pop()
+        if lines and self._tail:
+            lines[0] = "".join((*self._tail, lines[0]))
+            self._tail = []
+        if last:
+            self._tail.append(last)
+        return lines
+
+    def end(self) -> Iterable[str]:
+        for text in self._text.end():
+            yield from self._lines(text)
+        if self._tail:
+            yield "".join(self._tail)
+
+
+class Events(Converter[Event]):
+    def __init__(self, coding: str, stop: Optional[str]) -> None:
+        self._coding = coding
+        self._stop = stop
+        self._bytes: Optional[Bytes] = None
+        self._parser = Parser()
+
+    def batch(self, items: List[Any]) -> Iterable[Event]:
+        events = items if type(items[0]) is Event else self._parse(items)
+        stop = self._stop
+        if stop is not None:
+            for index, event in enumerate(events):
+                if event.data == stop:
+                    self.stopped = True
+                    return events[:index]
+        return events
+
+    def _parse(self, items: List[Any]) -> List[Event]:
+        if self._bytes is None:
+            self._bytes = Bytes(self._coding)
+        events: List[Event] = []
+        for piece in self._bytes.batch(items):
+            events += self._parser.feed(piece)
+        return events
+
+    def end(self) -> Iterable[Event]:
+        if self._bytes is not None:
+            self._bytes.end()
+        return ()
+
+
+# ---- responses
+
+
+class BaseStream(Response):
+    """What both kinds of streamed responses share: everything but waiting."""
+
+    __slots__ = (
+        "_sink", "_owed", "_lent", "_consumed", "_closed", "_place", "_error", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, sink: Sink, place: str) -> None:
+        head = sink.head
+        assert head is not None
+        super().__init__(
+            call.request,
+            head.http_status,
+            http_version=head.http_version,
+            attempts=head.attempts,
+            reused=bool(head.flags & _abi.EVENT_REUSED),
+            header_block=head.headers,
+            reason=head.reason,
+            peer=head.peer,
+            connection_id=head.connection_id,
+            limit=call.limit,
+        )
+        self._sink = sink
+        self._owed = 0  # bytes consumed and not credited yet
+        self._lent = 0  # what the batch that the application has stands for
+        self._consumed = False
+        self._closed = False
+        self._place = place
+        self._error: Optional[Exception] = None
+
+    @property
+    def is_stream_consumed(self) -> bool:
+        """Whether an iteration of the body has begun."""
+        return self._consumed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the answer is at its end, or was given up."""
+        return self._closed or (self._sink.done is not None and not self._sink.items)
+
+    @property
+    def content(self) -> bytes:
+        """The body, once read.
+
+        Raises:
+            ResponseNotRead: it was not read as a whole.
+        """
+        if self._content is None:
+            raise ResponseNotRead("the body of a streamed response has to be read first")
+        return self._content
+
+    @property
+    def raw_content(self) -> bytes:
+        """The same as content: what was sent is not kept."""
+        return self.content
+
+    def _coding(self) -> str:
+        if b"ncoding" in self._block or b"NCODING" in self._block:
+            return self.headers.get("content-encoding", "")
+        return ""
+
+    def _begin(self) -> None:
+        if self._closed:
+            raise StreamClosed("the response was closed")
+        if self._consumed:
+            raise StreamConsumed("the body of a streamed response can be read once")
+        self._consumed = True
+
+    def _take(self) -> Optional[List[Any]]:
+        """What arrived since; an empty list: wait; None: the answer is complete.
+
+        Raises what the request ended with, after everything that came before its end was taken.
+        """
+        sink = self._sink
+        owed = self._owed + self._lent  # the batch before was consumed by now
+        done = sink.done
+        if owed >= _CREDIT and done is None:
+            lib.credit(sink.pool, sink.cell.value, owed)
+            owed = 0
+        self._owed = owed
+        items = sink.items
+        if items:
+            sink.items = []
+            self._lent = sink.credit
+            sink.credit = 0
+            return items
+        self._lent = 0
+        if done is None:
+            if self._closed:
+                raise StreamClosed("the response was closed while it was read")
+            return items
+        self._times = done.timings
+        self._ended()
+        if done.status:
+            raise failure(done, self.request)
+        return None
+
+    def _ended(self) -> None:
+        """The answer was read to its end."""
+
+    def _collect(self, parts: List[bytes], size: int) -> None:
+        if size > self._limit:
+            raise ResponseTooLarge(
+                f"the answer's body is larger than {self._limit} bytes; max_response_bytes "
+                "allows more",
+                request=self.request,
+                status="LLMPOOL_E_TOO_LARGE",
+            )
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a streamed response cannot be pickled")
+
+
+class StreamResponse(BaseStream):
+    """An answer whose body is read as it comes: see Client.stream().
+
+    Status and headers are there at once; attempts, timings and the like are complete after the
+    end. The body can be iterated once. One thread at a time may read, not always the same.
+    """
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, call: Call, lane: "Lane", sink: Sink, *, place: str = "") -> None:
+        super().__init__(call, sink, place)
+        self._lane: Optional[Lane] = lane
+
+    def iter_raw(self) -> Iterator[bytes]:
+        """The body as it was sent, before gzip and deflate are undone."""
+        return self._iterate(Raw())
+
+    def iter_bytes(self, chunk_size: Optional[int] = None) -> Iterator[bytes]:
+        """The body, gzip and deflate undone; as it comes, or in chunks of chunk_size bytes."""
+        return self._iterate(Bytes(self._coding(), chunk_size))
+
+    def iter_text(self, chunk_size: Optional[int] = None) -> Iterator[str]:
+        """The body as text; as it comes, or in chunks of chunk_size characters."""
+        return self._iterate(Text(self._coding(), self.encoding, chunk_size))
+
+    def iter_lines(self) -> Iterator[str]:
+        """The body line by line, without the line ends, which are LF, CRLF and CR."""
+        return self._iterate(Lines(self._coding(), self.encoding))
+
+    def iter_sse(self, stop: Optional[str] = None) -> Iterator[Event]:
+        """The server-sent events of the body.
+
+        Args:
+            stop: ends the iteration at the event with this data, as "[DONE]", which is not given.
+
+        Raises, as every iteration does: TransportError and its subclasses, where the answer ends
+            before it is complete.
+        """
+        return self._iterate(Events(self._coding(), stop))
+
+    def read(self) -> bytes:
+        """The whole body; afterwards content, text and json() have it.
+
+        Raises:
+            ResponseTooLarge: it is larger than max_response_bytes.
+        """
+        if self._content is None:
+            parts: List[bytes] = []
+            size = 0
+            for part in self.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                self._collect(parts, size)
+            self._content = b"".join(parts)
+        return self._content
+
+    def close(self) -> None:
+        """Gives the answer up where it is not at its end: the request is cancelled. Twice does
+        nothing."""
+        self._closed = True
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.end(self._sink)
+            if self._sink.done is not None and not self._sink.done.status:
+                self._times = self._sink.done.timings
+
+    def _iterate(self, converter: Converter[Item]) -> Iterator[Item]:
+        self._begin()
+        try:
+            while True:
+                batch = self._take()
+                if batch is None:
+                    break
+                if not batch:
+                    lane = self._lane
+                    if lane is not None:
+                        lane.wait()
+                    continue
+                yield from converter.batch(batch)
+                if converter.stopped:
+                    self._linger()
+                    return
+            yield from converter.end()
+        except RequestError as error:
+            error.request = self.request
+            raise
+
+    def _linger(self) -> None:
+        lane = self._lane
+        if lane is not None and lane.wait_done(self._sink, LINGER):
+            self._sink.items = []
+            self._take_quietly()
+
+    def _take_quietly(self) -> None:
+        done = self._sink.done
+        if done is not None:
+            self._times = done.timings
+            self._ended()
+
+    def _ended(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.end(self._sink)
+
+    def __enter__(self) -> "StreamResponse":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]] = None,
+        value: Optional[BaseException] = None,
+        traceback: Optional[TracebackType] = None,
+    ) -> None:
+        self.close()
+
+    def __del__(self, leaked: Any = _monitor.leaked) -> None:
+        lane = getattr(self, "_lane", None)
+        if lane is None:
+            return
+        self._lane = None
+        # Not end(), which waits: this may be any thread, at any moment.
+        lane.close()
+        if self._sink.done is None:
+            leaked(repr(self), self._place)
+
+
+__all__ = ["BaseStream", "StreamResponse"]

@@ -1,0 +1,163 @@
+"""The command line of the mock, and the process that serves."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, List, Optional
+
+from ._app import App, Settings
+from ._certificate import Certificate, make_certificate
+
+# Client preface and an empty SETTINGS frame (RFC 9113 3.4).
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+_HTTP1_HELLO = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    defaults = Settings()
+    command = argparse.ArgumentParser(
+        prog="python -m llmpool.mock",
+        description="Serves the OpenAI and Anthropic APIs with made-up answers. Prints one line of "
+        "JSON (url, ca_file, api_key, pid) when it is ready.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = command.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=0, help="0: one that is free")
+    add(
+        "--tls",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with a certificate made at start, whose CA is in ca_file",
+    )
+    add("--http", choices=("1", "2", "auto"), default="auto", help="HTTP versions to speak")
+    add("--ttft", type=float, default=defaults.ttft, help="seconds to the first token")
+    add(
+        "--tokens-per-second",
+        type=float,
+        default=defaults.tokens_per_second,
+        help="speed of an answer; 0: at once",
+    )
+    add("--tokens", type=int, default=defaults.tokens, help="length of an answer")
+    add(
+        "--error-rate",
+        type=float,
+        default=defaults.error_rate,
+        help="from 0 to 1: calls that get 429, 500 or 529 (Anthropic)",
+    )
+    add("--retry-after", type=float, default=defaults.retry_after, help="seconds, sent with 429")
+    add("--seed", type=int, default=defaults.seed, help="chooses which calls get an error")
+    add("--api-key", default=defaults.api_key, help="the key to accept; empty: any")
+    add("--max-seconds", type=float, default=0, help="ends by itself after this; 0: never")
+    add("--workers", type=int, choices=(1,), default=1, help="processes")
+    return command
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A bound socket that never listens: it only holds the port for the server to share."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind((host, port))
+    return held
+
+
+async def _answers(host: str, port: int, ca_file: Optional[str], http: str) -> bool:
+    context = None
+    if ca_file:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.check_hostname = False
+        context.set_alpn_protocols(["h2", "http/1.1"])
+    try:
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    except OSError:
+        return False
+    try:
+        if context is not None:
+            return True
+        writer.write(_HTTP2_HELLO if http == "2" else _HTTP1_HELLO)
+        return bool(await asyncio.wait_for(reader.read(1), 5))
+    except (OSError, asyncio.TimeoutError):
+        return False
+    finally:
+        writer.close()
+
+
+async def _serve(arguments: argparse.Namespace, certificate: Optional[Certificate]) -> None:
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
+
+    settings = Settings(
+        api_key=arguments.api_key,
+        ttft=arguments.ttft,
+        tokens_per_second=arguments.tokens_per_second,
+        tokens=arguments.tokens,
+        error_rate=arguments.error_rate,
+        seed=arguments.seed,
+        retry_after=arguments.retry_after,
+    )
+    host = arguments.host
+    held = _reserve(host, arguments.port)
+    port = held.getsockname()[1]
+    tls: Any = {}
+    if certificate:
+        tls = {"ssl_cert": Path(certificate.chain_file), "ssl_key": Path(certificate.key_file)}
+    server = Server(
+        App(settings),
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes(arguments.http),
+        websockets=False,
+        backlog=1024,
+        backpressure=16384,
+        log_enabled=False,
+        **tls,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    if arguments.max_seconds > 0:
+        loop.call_later(arguments.max_seconds, server.stop)
+    serving = loop.create_task(server.serve())
+    ca_file = certificate.ca_file if certificate else None
+    while not await _answers(host, port, ca_file, arguments.http):
+        if serving.done():
+            break
+        await asyncio.sleep(0.02)
+    if not serving.done():
+        shown = f"[{host}]" if ":" in host else host
+        ready = {
+            "url": f"{'https' if certificate else 'http'}://{shown}:{port}",
+            "ca_file": ca_file,
+            "api_key": arguments.api_key,
+            "pid": os.getpid(),
+        }
+        print(json.dumps(ready), flush=True)
+    await serving
+    held.close()
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        import granian  # noqa: F401
+    except ImportError:
+        print('the mock needs granian: pip install "llmpool[mock]"', file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="llmpool-mock-") as directory:
+        try:
+            certificate = make_certificate(directory) if arguments.tls else None
+            asyncio.run(_serve(arguments, certificate))
+        except (RuntimeError, OSError) as error:
+            print(f"llmpool.mock: {error}", file=sys.stderr)
+            return 1
+    return 0

@@ -1,0 +1,343 @@
+"""Servers for the tests: all on loopback, on a free port, ended by their own id."""
+
+import contextlib
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+OPENSSL_NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-sha256")
+
+
+def openssl(directory, *arguments):
+    subprocess.run(
+        ("openssl", *arguments), cwd=directory, check=True, capture_output=True, timeout=60
+    )
+
+
+class Certificates:
+    """A CA, and server certificates with one thing wrong each."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self._ca("ca")
+        self._ca("unknown-ca")
+        self._leaf("good", "ca", "DNS:localhost,IP:127.0.0.1", "-days", "2")
+        self._leaf("expired", "ca", "DNS:localhost,IP:127.0.0.1", "-days", "-1")
+        self._leaf("wrong-host", "ca", "DNS:other.example", "-days", "2")
+        self._leaf("unknown", "unknown-ca", "DNS:localhost,IP:127.0.0.1", "-days", "2")
+        openssl(
+            self.directory, "req", "-x509", *OPENSSL_NEW, "-keyout", "self-signed.key",
+            "-out", "self-signed.pem", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        )  # fmt: skip
+
+    def _ca(self, name):
+        openssl(
+            self.directory, "req", "-x509", *OPENSSL_NEW, "-keyout", f"{name}.key",
+            "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN=test {name}",
+            "-addext", "basicConstraints=critical,CA:TRUE",
+        )  # fmt: skip
+
+    def _leaf(self, name, ca, names, *validity):
+        (self.directory / f"{name}.cnf").write_text(f"subjectAltName={names}\n")
+        openssl(
+            self.directory, "req", *OPENSSL_NEW, "-keyout", f"{name}.key", "-out", f"{name}.csr",
+            "-subj", f"/CN={name}",
+        )  # fmt: skip
+        openssl(
+            self.directory, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem",
+            "-CAkey", f"{ca}.key", "-CAcreateserial", "-sha256", "-extfile", f"{name}.cnf",
+            "-out", f"{name}.pem", *validity,
+        )  # fmt: skip
+
+    @property
+    def ca_file(self):
+        return str(self.directory / "ca.pem")
+
+    def pair(self, name):
+        return str(self.directory / f"{name}.pem"), str(self.directory / f"{name}.key")
+
+    def context(self, name, alpn=("http/1.1",)):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.pair(name))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+
+def python_path():
+    """For a child: these helpers, and the same llmpool as here."""
+    import llmpool
+
+    here = Path(__file__).resolve().parent
+    return os.pathsep.join([str(here), str(Path(llmpool.__file__).resolve().parent.parent)])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, seconds=10.0, step=0.005):
+    """True as soon as the condition holds, False if it does not within the time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(step)
+    return True
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def running(command, port, cwd):
+    """A server program, until the block ends."""
+    with open(Path(cwd) / "log", "wb") as log:
+        process = subprocess.Popen(
+            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        started = wait_until(lambda: listening(port) or process.poll() is not None)
+        if not started or process.poll() is not None:
+            raise RuntimeError(f"{command[0]}: {(Path(cwd) / 'log').read_text()}")
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def sockets_to(port, states=("01", "02", "03", "08")):
+    """How many sockets of this machine are connected to a local port, as the kernel counts."""
+    count = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[2].rsplit(":", 1)[1], 16) == port and fields[3] in states:
+            count += 1
+    return count
+
+
+def peers(port, address):
+    """Established connections of this machine to a local port at one IPv4 address."""
+    wanted = f"{struct.unpack('<I', socket.inet_aton(address))[0]:08X}:{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[2] == wanted and line.split()[3] == "01" for line in lines)
+
+
+class Watch:
+    """Samples the number of sockets to a port while its block lasts."""
+
+    def __init__(self, port):
+        self.port = port
+        self.most = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self._stop.wait(0.002):
+            self.most = max(self.most, sockets_to(self.port))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def reset(connection):
+    """Closes with RST instead of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+class RawServer:
+    """Runs handle(connection, number) in a thread for each connection."""
+
+    def __init__(self, handle, context=None, host="127.0.0.1", port=0):
+        self.handle = handle
+        self.context = context
+        self.connections = 0
+        self.errors = []
+        self._open = set()
+        self._listener = socket.create_server((host, port), backlog=256)
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def url(self):
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.add(connection)
+            threading.Thread(
+                target=self._serve, args=(connection, self.connections), daemon=True
+            ).start()
+
+    def _serve(self, connection, number):
+        plain = connection
+        try:
+            connection.settimeout(20)
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
+                self._open.add(connection)
+            self.handle(connection, number)
+        except (OSError, EOFError):
+            pass
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            self._open.discard(plain)
+            self._open.discard(connection)
+            connection.close()
+            plain.close()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        assert not self.errors, self.errors
+
+
+def read_head(connection, buffer=b""):
+    """(request head, what was read beyond it)"""
+    while b"\r\n\r\n" not in buffer:
+        piece = connection.recv(65536)
+        if not piece:
+            raise EOFError
+        buffer += piece
+    head, _, rest = buffer.partition(b"\r\n\r\n")
+    return head, rest
+
+
+def content_length(head):
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return int(line.split(b":")[1])
+    return 0
+
+
+def read_request(connection, buffer=b""):
+    """(head, body, what was read beyond it)"""
+    head, buffer = read_head(connection, buffer)
+    size = content_length(head)
+    while len(buffer) < size:
+        piece = connection.recv(65536)
+        if not piece:
+            raise EOFError
+        buffer += piece
+    return head, buffer[:size], buffer[size:]
+
+
+def answer(connection, body=b"ok", headers=b"", status=b"200 OK"):
+    connection.sendall(
+        b"HTTP/1.1 %s\r\ncontent-length: %d\r\n%s\r\n%s" % (status, len(body), headers, body)
+    )
+
+
+NGINX = """
+daemon off;
+master_process off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  client_max_body_size 100m;
+  keepalive_requests 100000;
+  keepalive_timeout {keepalive};
+  default_type text/plain;
+  server {{
+    listen 127.0.0.1:{plain};
+    listen 127.0.0.1:{tls} ssl http2;
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    root {directory}/www;
+    location / {{ }}
+    location /early {{ return 200 "early"; }}
+    location /slow {{ limit_rate 20k; }}
+    location /gzip {{ gzip on; gzip_types *; gzip_min_length 1; alias {directory}/www/; }}
+  }}
+}}
+"""
+
+
+class Nginx:
+    def __init__(self, directory, certificates, keepalive="60s"):
+        self.directory = Path(directory)
+        self.plain, self.tls = free_port(), free_port()
+        www = self.directory / "www"
+        www.mkdir()
+        (www / "small").write_bytes(b"x" * 200)
+        (www / "large").write_bytes(os.urandom(1 << 20))
+        (www / "text").write_text("the same words again and again " * 100)
+        certificate, key = certificates.pair("good")
+        (self.directory / "nginx.conf").write_text(
+            NGINX.format(
+                directory=self.directory, plain=self.plain, tls=self.tls, certificate=certificate,
+                key=key, keepalive=keepalive,
+            )
+        )  # fmt: skip
+        self.url = f"http://127.0.0.1:{self.plain}"
+        self.tls_url = f"https://127.0.0.1:{self.tls}"
+
+    def run(self):
+        return running(
+            ("/usr/sbin/nginx", "-c", str(self.directory / "nginx.conf"), "-e",
+             str(self.directory / "error.log")),
+            self.plain, self.directory,
+        )  # fmt: skip
+
+
+class Nghttpd:
+    def __init__(self, directory, certificates, *options):
+        self.directory = Path(directory)
+        self.port = free_port()
+        (self.directory / "small").write_bytes(b"x" * 200)
+        (self.directory / "large").write_bytes(os.urandom(1 << 20))
+        self.options = options
+        self.certificate = certificates.pair("good") if certificates else None
+        self.url = f"{'https' if certificates else 'http'}://127.0.0.1:{self.port}"
+
+    def run(self):
+        tail = [str(self.port)]
+        if self.certificate:
+            tail += [self.certificate[1], self.certificate[0]]
+        else:
+            tail = ["--no-tls", *tail]
+        return running(
+            ("nghttpd", "-a", "127.0.0.1", "-d", str(self.directory), *self.options, *tail),
+            self.port, self.directory,
+        )  # fmt: skip

@@ -1,0 +1,98 @@
+"""The generated declarations match the header, as the C compiler sees it."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmpool import _abi
+from llmpool._library import lib
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = ROOT.parent.parent / "include" / "llmpool.h"
+STRUCTS = {
+    "options": _abi.Options,
+    "request": _abi.Request,
+    "timings": _abi.Timings,
+    "event": _abi.Event,
+    "queue_options": _abi.QueueOptions,
+    "record": _abi.Record,
+    "stats": _abi.Stats,
+}
+
+
+def test_generated_file_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "generate_abi.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_generator_refuses_what_it_does_not_understand(tmp_path):
+    sys.path.insert(0, str(ROOT))
+    import generate_abi
+
+    text = HEADER.read_text()
+    generate_abi.generate(text)
+    for old, new in (
+        ("uint32_t max_retries; ", "uint32_t max_retries[2]; "),
+        ("LLMPOOL_HTTP_2 = 2,", "LLMPOOL_HTTP_2,"),
+        ("uint32_t connections);", "uint32_t *connections[]);"),
+    ):
+        assert old in text
+        with pytest.raises(Exception):  # noqa: B017  several kinds
+            generate_abi.generate(text.replace(old, new))
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_layout_is_the_compilers(tmp_path):
+    lines = ["#include <stdio.h>", '#include "llmpool.h"', "int main(void) {"]
+    for name, struct in STRUCTS.items():
+        lines.append(f'printf("{name} %zu\\n", sizeof(llmpool_{name}_t));')
+        for field, _ in struct._fields_:
+            lines.append(f'printf("{name}.{field} %zu\\n", offsetof(llmpool_{name}_t, {field}));')
+    lines.append("return 0; }")
+    (tmp_path / "layout.c").write_text("\n".join(lines))
+    program = tmp_path / "layout"
+    subprocess.run(
+        ["cc", f"-I{HEADER.parent}", "-o", str(program), str(tmp_path / "layout.c")], check=True
+    )
+    output = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
+    expected = dict(line.rsplit(" ", 1) for line in output.splitlines())
+    found = {}
+    for name, struct in STRUCTS.items():
+        found[name] = str(ctypes.sizeof(struct))
+        for field, _ in struct._fields_:
+            found[f"{name}.{field}"] = str(getattr(struct, field).offset)
+    assert found == expected
+
+
+def test_record_and_timings_formats():
+    import struct
+
+    assert struct.calcsize(_abi.RECORD_FORMAT) == ctypes.sizeof(_abi.Record)
+    size = struct.calcsize(_abi.TIMINGS_FORMAT)
+    assert size == ctypes.sizeof(_abi.Timings) - _abi.Timings.admitted.offset
+
+
+def test_the_librarys_table_of_statuses_is_ours():
+    for status, name in _abi.STATUS_NAMES.items():
+        assert lib.status_name(status).decode() == name
+        assert lib.status_message(status).decode() == _abi.STATUS_MESSAGES[status]
+
+
+def test_version():
+    assert lib.version() >> 8 == _abi.VERSION_MAJOR << 8 | _abi.VERSION_MINOR
+    assert os.path.exists(lib.path)
+
+
+def test_fast_functions_keep_the_gil():
+    keeps_gil = 4  # FUNCFLAG_PYTHONAPI
+    for name in ("submit", "cancel", "queue_drain_fast", "events_release", "stats", "credit"):
+        assert getattr(lib, name)._flags_ & keeps_gil, name
+    for name in ("close", "open", "configure", "queue_drain", "perform", "queue_open"):
+        assert not getattr(lib, name)._flags_ & keeps_gil, name

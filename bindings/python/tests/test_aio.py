@@ -1,0 +1,613 @@
+"""AsyncClient on asyncio and uvloop: calls, streams, cancellation, loops that end, no leaks."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import threading
+import time
+
+import pytest
+import servers
+
+import llmpool
+from llmpool import _aio
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+WHOLE = {**BODY, "stream": False}
+
+
+def new_loop(kind):
+    if kind == "uvloop":
+        return pytest.importorskip("uvloop").new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def run(kind, main):
+    """As asyncio.run(), with either loop, on every Python."""
+    loop = new_loop(kind)
+    try:
+        return loop.run_until_complete(asyncio.wait_for(main, 60))
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def idle(pool):
+    now = pool.stats()
+    return now.pending == now.active == now.backing_off == 0
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def make_client(tokens, open_pool):
+    def make(server=tokens, **options):
+        pool = open_pool(ca_file=server.ca_file, **options)
+        return llmpool.AsyncClient(
+            base_url=server.url, headers=server.headers, timeout=20.0, pool=pool
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged(caplog):
+    yield
+    assert [r for r in caplog.records if r.name == "asyncio" and r.levelname == "ERROR"] == []
+
+
+async def until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+def test_calls(kind, mock, make_client):
+    async def main():
+        async with make_client(mock) as client:
+            answer = await client.post(CHAT, json=WHOLE)
+            assert answer.is_success and answer.http_version == "HTTP/2"
+            assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+            assert answer.peer == mock.url[len("https://") :] and answer.attempts == 1
+            assert 0 < answer.timings.first_byte <= answer.timings.done
+            answers = await asyncio.gather(*(client.get("/v1/models") for _ in range(300)))
+            assert {a.status_code for a in answers} == {200} and answers[5].reused
+            assert (await client.get("/none")).status_code == 404
+            now = client.pool.stats()
+            assert (now.submitted, now.succeeded) == (302, 302) and now.opened <= 3
+        with pytest.raises(RuntimeError):
+            await client.get("/v1/models")
+
+    run(kind, main())
+
+
+def test_errors(kind, open_pool):
+    async def main():
+        client = llmpool.AsyncClient(pool=open_pool())
+        with pytest.raises(llmpool.ConnectError):
+            await client.get(f"http://127.0.0.1:{servers.free_port()}")
+        with pytest.raises(llmpool.ConnectError):
+            async with client.stream("GET", f"http://127.0.0.1:{servers.free_port()}"):
+                pass
+        with pytest.raises(llmpool.InvalidURL):
+            await client.get("http://")
+        with pytest.raises(TypeError, match=r"llmpool.AsyncClient\(pool"):
+            llmpool.AsyncClient(limits=1)
+
+    run(kind, main())
+
+
+def test_large_answers(kind, nginx, open_pool):
+    large = (nginx.directory / "www" / "large").read_bytes()
+
+    async def main():
+        client = llmpool.AsyncClient(base_url=nginx.url, pool=open_pool())
+        answers = await asyncio.gather(*(client.get("/large") for _ in range(5)))
+        assert {answer.content for answer in answers} == {large}
+        async with client.stream("GET", "/large") as response:
+            assert b"".join([part async for part in response.aiter_bytes()]) == large
+        async with client.stream("GET", "/large") as response:
+            assert await response.aread() == large == response.content
+        async with client.stream("GET", "/gzip/text") as response:
+            assert "the same words" in "".join([t async for t in response.aiter_text()])
+        async with client.stream("GET", "/gzip/text") as response:
+            assert len([line async for line in response.aiter_lines()]) == 1
+
+    run(kind, main())
+
+
+def test_redirects(kind, open_pool):
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            head, _, buffer = servers.read_request(connection, buffer)
+            if head.startswith(b"GET /end"):
+                servers.answer(connection, b"end")
+            else:
+                servers.answer(connection, b"gone", b"location: /end\r\n", b"302 Found")
+
+    async def main(url):
+        client = llmpool.AsyncClient(base_url=url, pool=open_pool(), follow_redirects=True)
+        answer = await client.post("/", content=b"x")
+        assert answer.text == "end" and len(answer.history) == 1
+        async with client.stream("POST", "/", content=b"x") as response:
+            assert await response.aread() == b"end" and len(response.history) == 1
+
+    with servers.RawServer(handle) as server:
+        run(kind, main(server.url))
+
+
+@pytest.mark.parametrize("version", ["h2", "h1"])
+def test_200_streams_every_token_once(kind, version, tokens, tokens_plain, make_client):
+    limits = llmpool.Limits(max_connections=250)
+
+    async def main():
+        client = make_client(tokens if version == "h2" else tokens_plain, limits=limits)
+
+        async def one():
+            words, identities = [], set()
+            async with client.stream("POST", CHAT, json=BODY) as response:
+                async for event in response.aiter_sse(stop="[DONE]"):
+                    value = event.json()
+                    identities.add(value["id"])
+                    words.append(value["choices"][0]["delta"].get("content", ""))
+            assert 0 < response.timings.time_to_first_token < response.timings.done
+            return len(identities), tuple(words)
+
+        results = await asyncio.gather(*(one() for _ in range(200)))
+        assert len(set(results)) == 1 and results[0][0] == 1 and len(results[0][1]) == 52
+        now = client.pool.stats()
+        assert now.succeeded == 200 and now.cancelled == 0
+        assert now.opened <= (3 if version == "h2" else 200)
+
+    run(kind, main())
+
+
+def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
+    block = bytes(range(256)) * 256
+    sent = {}
+
+    def handle(connection, number):
+        servers.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (512 * len(block)))
+        for count in range(512):
+            connection.sendall(block)
+            sent[number] = count
+
+    async def main(url):
+        client = llmpool.AsyncClient(base_url=url, pool=open_pool(stream_window_bytes=1 << 16))
+
+        async def read(sleep):
+            parts = []
+            async with client.stream("GET", "/") as response:
+                async for part in response.aiter_bytes():
+                    if not parts:
+                        await asyncio.sleep(sleep)
+                    parts.append(part)
+            assert b"".join(parts) == block * 512
+
+        slow = asyncio.ensure_future(read(1.5))
+        await asyncio.sleep(0.3)
+        await asyncio.gather(*(read(0) for _ in range(2)))
+        assert not slow.done() and sent[1] < 400
+        await slow
+
+    with servers.RawServer(handle) as server:
+        run(kind, main(server.url))
+
+
+# ---- ends
+
+
+def ways_to_leave(client):
+    def stream():
+        return client.stream("POST", CHAT, json=BODY)
+
+    async def break_off():
+        async with stream() as response:
+            async for _ in response.aiter_sse():
+                break
+
+    async def raises():
+        with contextlib.suppress(ZeroDivisionError):
+            async with stream() as response:
+                async for _ in response.aiter_sse():
+                    raise ZeroDivisionError
+
+    async def times_out():
+        async def read():
+            async with stream() as response:
+                async for _ in response.aiter_sse():
+                    pass
+
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(read(), 0.1)
+
+    async def cancelled():
+        async def read():
+            async with stream() as response:
+                async for _ in response.aiter_sse():
+                    pass
+
+        task = asyncio.ensure_future(read())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def abandoned():
+        response = await stream().__aenter__()
+        iterator = response.aiter_sse()
+        await iterator.__anext__()
+        with pytest.warns(ResourceWarning):
+            del response, iterator
+            await asyncio.sleep(0.01)  # an async generator is closed by its loop
+            gc.collect()
+            await asyncio.sleep(0.01)
+
+    async def closed():
+        response = await stream().__aenter__()
+        await response.aclose()
+        await response.aclose()
+        with pytest.raises(llmpool.StreamClosed):
+            await response.aread()
+
+    async def closed_while_it_is_read():
+        response = await stream().__aenter__()
+        reading = asyncio.ensure_future(response.aread())
+        await asyncio.sleep(0.05)
+        await response.aclose()
+        with pytest.raises(llmpool.StreamClosed):
+            await reading
+
+    async def call_cancelled():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(client.post(CHAT, json=WHOLE), 0.05)
+
+    return (break_off, raises, times_out, cancelled, abandoned, closed,
+            closed_while_it_is_read, call_cancelled)  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["h2", "h1"])
+def test_every_way_to_leave_ends_the_request(kind, version, tokens, tokens_plain, make_client):
+    server = tokens if version == "h2" else tokens_plain
+
+    async def main():
+        client = make_client(server)
+        for number, way in enumerate(ways_to_leave(client), 1):
+            await way()
+            await until(lambda: idle(client.pool), 0.5)
+            assert client.pool.stats().cancelled == number, way
+            await until(lambda: server.stats()["streams"] == 0, 0.5)
+        hub = _aio._hub()
+        await until(lambda: not hub._sinks)
+
+    run(kind, main())
+
+
+def test_asyncio_timeout(kind, make_client):
+    timeout = getattr(asyncio, "timeout", None) or pytest.skip("needs Python 3.11")
+
+    async def main():
+        client = make_client()
+        with pytest.raises(TimeoutError):
+            async with timeout(0.1), client.stream("POST", CHAT, json=BODY) as response:
+                async for _ in response.aiter_sse():
+                    pass
+        await until(lambda: idle(client.pool))
+
+    run(kind, main())
+
+
+def test_streams_cancelled_at_random(kind, tokens, make_client):
+    """None leaks: not in the engine, not at the server, not in Python."""
+    choice = random.Random(1)
+
+    async def main():
+        client = make_client(limits=llmpool.Limits(max_streams_per_connection=1000))
+
+        async def one():
+            async with client.stream("POST", CHAT, json=BODY) as response:
+                async for _ in response.aiter_sse(stop="[DONE]"):
+                    pass
+
+        async def wave(count):
+            tasks = [asyncio.ensure_future(one()) for _ in range(count)]
+            loop = asyncio.get_running_loop()
+            for task in tasks:
+                loop.call_later(choice.random() * 0.4, task.cancel)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            others = [r for r in results if r is not None and not isinstance(
+                r, asyncio.CancelledError)]  # fmt: skip
+            assert others == []
+            await until(lambda: idle(client.pool))
+
+        sizes = []
+        for _ in range(5):
+            await wave(200)
+            gc.collect()
+            sizes.append(len(gc.get_objects()))
+        now = client.pool.stats()
+        assert 900 < now.submitted <= 1000  # a task may end before it began
+        assert now.submitted == now.succeeded + now.cancelled and now.cancelled > 300
+        hub = _aio._hub()
+        await until(lambda: not hub._sinks)
+        await until(lambda: tokens.stats()["streams"] == 0)
+        assert sizes[-1] - sizes[1] < 300, sizes  # less: what other tests left behind
+
+    run(kind, main())
+
+
+def test_loops_threads_one_pool(mock, make_client):
+    """Two loops, one of them uvloop, and four threads: one connection, and the sums are right."""
+    client = make_client(mock, limits=llmpool.Limits(max_streams_per_connection=1000))
+    blocking = llmpool.Client(base_url=mock.url, headers=mock.headers, pool=client.pool)
+    blocking.get("/v1/models")
+    counts, errors = [], []
+
+    async def many(count):
+        async def one(number):
+            if number % 2:
+                assert (await client.get("/v1/models")).is_success
+            else:
+                async with client.stream("POST", CHAT, json=BODY) as response:
+                    assert len([e async for e in response.aiter_sse(stop="[DONE]")]) == 18
+
+        for begin in range(0, count, 60):
+            await asyncio.gather(*(one(number) for number in range(begin, begin + 60)))
+        counts.append(count)
+
+    def threaded(count):
+        for number in range(count):
+            if number % 2:
+                assert blocking.get("/v1/models").is_success
+            else:
+                with blocking.stream("POST", CHAT, json=BODY) as response:
+                    assert len(list(response.iter_sse(stop="[DONE]"))) == 18
+        counts.append(count)
+
+    def guarded(function, *arguments):
+        try:
+            function(*arguments)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=guarded, args=(lambda k: run(k, many(600)), k))
+        for k in ("asyncio", "uvloop")
+    ] + [threading.Thread(target=guarded, args=(threaded, 200)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors and sum(counts) == 2000
+    now = client.pool.stats()
+    assert (now.submitted, now.succeeded, now.opened) == (2001, 2001, 1), now
+
+
+# ---- loops that end
+
+ENDING = """
+import asyncio, gc, sys, time, llmpool
+kind, how, url, ca_file, key = sys.argv[1:]
+if kind == "uvloop":
+    import uvloop
+    new_loop = uvloop.new_event_loop
+else:
+    new_loop = asyncio.new_event_loop
+body = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+pool = llmpool.Pool(ca_file=ca_file)
+client = llmpool.AsyncClient(base_url=url, headers={"authorization": "Bearer " + key}, pool=pool)
+
+async def one(started):
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for event in response.aiter_sse():
+            started.append(1)
+
+async def main():
+    started = []
+    tasks = [asyncio.ensure_future(one(started)) for _ in range(20)]
+    while len(started) < 40:
+        await asyncio.sleep(0.01)
+    return tasks if how == "bare" else None
+
+def idle():
+    deadline = time.monotonic() + 2
+    while pool.stats().active:
+        assert time.monotonic() < deadline, pool.stats()
+        time.sleep(0.005)
+
+for turn in range(2):
+    if how == "run":
+        if kind == "uvloop":
+            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+        asyncio.run(main())
+    else:
+        loop = new_loop()
+        tasks = loop.run_until_complete(main())
+        if how == "shutdown":
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        if how == "bare":  # its tasks are still held: the queue ends with the loop all the same
+            idle()
+            for task in tasks:
+                task._log_destroy_pending = False
+            del tasks, loop
+        gc.collect()
+    idle()
+    assert not [f for f in map(lambda r: r(), llmpool._aio._hubs.values()) if f and f.is_open]
+print("done")
+"""
+
+
+@pytest.mark.parametrize("how", ["run", "bare", "shutdown"])
+def test_a_loop_that_is_closed_ends_its_requests(kind, how, tokens, run_python):
+    pytest.importorskip(kind)
+    done = run_python(ENDING, kind, how, tokens.url, tokens.ca_file, tokens.api_key)
+    assert done.stdout == "done\n", done.stderr
+    errors = done.stderr
+    if how == "shutdown":  # whoever destroys a loop with tasks hears of it from asyncio itself
+        assert "Event loop is closed" not in errors
+    else:
+        assert errors == ""
+    deadline = time.monotonic() + 1
+    while tokens.stats()["streams"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert tokens.stats()["streams"] == 0
+
+
+def test_exit_with_streams_in_flight(kind, tokens, run_python):
+    script = ENDING.replace("for turn in range(2):", "new_loop().run_until_complete(main())\nif 0:")
+    done = run_python(script, kind, "exit", tokens.url, tokens.ca_file, tokens.api_key)
+    assert done.returncode == 0 and "done" in done.stdout, done.stderr
+    assert "Traceback" not in done.stderr or "never retrieved" not in done.stderr
+
+
+def test_a_fork_in_a_loop(tokens, make_client):
+    async def main(client):
+        assert (await client.get("/v1/models")).is_success
+
+    client = make_client()
+    run("asyncio", main(client))
+    child = os.fork()
+    if child == 0:
+        try:
+            run("asyncio", main(llmpool.AsyncClient(
+                base_url=tokens.url, headers=tokens.headers,
+                pool=llmpool.Pool(ca_file=tokens.ca_file))))  # fmt: skip
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    run("asyncio", main(client))
+
+
+def test_not_outside_of_a_loop(make_client):
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        make_client().get("/v1/models").send(None)
+
+
+# ---- uploads
+
+
+def test_uploads(kind, tmp_path, open_pool):
+    from test_stream import Collect
+
+    server_of = Collect()
+    large = os.urandom(3 << 20)
+    (tmp_path / "file").write_bytes(large)
+
+    async def produce():
+        for begin in range(0, len(large), 50_000):
+            yield large[begin : begin + 50_000]
+            await asyncio.sleep(0)
+
+    async def broken():
+        yield b"x"
+        raise ZeroDivisionError
+
+    async def main(url):
+        client = llmpool.AsyncClient(base_url=url, pool=open_pool())
+        assert (await client.post("/", content=produce())).text == "3145728"
+        assert server_of.bodies[-1] == large and b"chunked" in server_of.heads[-1]
+        await client.post("/", content=[b"a", b"b"])
+        assert server_of.bodies[-1] == b"ab"
+        with open(tmp_path / "file", "rb") as file:
+            await client.post("/", files={"a": ("n", file)})
+        assert large in server_of.bodies[-1]
+        async with client.stream("POST", "/", content=produce()) as response:
+            assert await response.aread() == b"3145728"
+        with pytest.raises(ZeroDivisionError):
+            await client.post("/", content=broken())
+        await until(lambda: idle(client.pool))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.post("/", content=endless()), 0.2)
+        await until(lambda: idle(client.pool))
+
+    async def endless():
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    with servers.RawServer(server_of) as server:
+        run(kind, main(server.url))
+
+
+def test_typing_for_users(tmp_path):
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    pytest.importorskip("mypy")
+    (tmp_path / "sample.py").write_text(
+        """
+import llmpool
+
+
+async def tokens(client: llmpool.AsyncClient) -> list[str]:
+    found: list[str] = []
+    timeout = llmpool.Timeout(first_byte=600, read=30)
+    async with client.stream("POST", "/", json={"a": 1}, timeout=timeout, priority=1) as r:
+        r.raise_for_status()
+        async for event in r.aiter_sse(stop="[DONE]"):
+            found.append(event.data)
+            event.json()
+        ttft: float | None = r.timings.time_to_first_token
+        print(ttft)
+        async for line in r.aiter_lines():
+            found.append(line)
+    return found
+
+
+def blocking(client: llmpool.Client) -> bytes:
+    with client.stream("GET", "/", content=iter([b"x"])) as r:
+        status: int = r.status_code
+        print(status, [event.retry for event in r.iter_sse()])
+    answer: llmpool.Response = client.post("/", files={"a": open("x", "rb")}, priority=-1)
+    return answer.content + b"".join(r.iter_bytes()) + llmpool.metrics().encode()
+"""
+    )
+    # Installed, it is found by itself, and mypy refuses to be told.
+    package = str(Path(llmpool.__file__).parent.parent)
+    mypy_path = {} if "site-packages" in package else {"MYPYPATH": package}
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--python-version=3.11",
+         f"--cache-dir={tmp_path / 'cache'}", "sample.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, **mypy_path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_anyio_on_asyncio(make_client):
+    anyio = pytest.importorskip("anyio")
+    client = make_client()
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(client.get, "/v1/models")
+        with anyio.move_on_after(0.1):
+            async with client.stream("POST", CHAT, json=BODY) as response:
+                async for _ in response.aiter_sse():
+                    pass
+        assert response.is_closed
+
+    anyio.run(main)
+    assert client.pool.stats().succeeded == 5
+
+
+def test_not_on_trio(make_client):
+    trio = pytest.importorskip("trio")
+    with pytest.raises(RuntimeError, match="trio"):
+        trio.run(make_client().get, "/v1/models")

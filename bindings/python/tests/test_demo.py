@@ -1,0 +1,58 @@
+"""The demonstration runs, holds what it shows, and leaves nothing behind when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import servers
+
+DEMO = Path(__file__).resolve().parents[1] / "demo" / "demo.py"
+
+
+def demo(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(DEMO), *arguments],
+        env={**os.environ, "PYTHONPATH": servers.python_path(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_with_a_c_library():
+    library = os.environ.get("LLMPOOL_DEMO_CLIENT")
+    if not library:
+        pytest.skip("LLMPOOL_DEMO_CLIENT does not name libdemo_client.so")
+    process = demo(library)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    assert "submitted=200 succeeded=200 failed=0 opened=1 reused=199" in output
+    assert "PoolTimeout after" in output and "nothing was sent: True" in output
+
+
+def test_against_an_endpoint(mock):
+    process = demo(
+        LLMPOOL_DEMO_URL=mock.url + "/v1",
+        LLMPOOL_DEMO_KEY=mock.api_key,
+        LLMPOOL_DEMO_MODEL="gpt-mock",
+        LLMPOOL_DEMO_CALLS="5",
+        LLMPOOL_DEMO_CA_FILE=mock.ca_file,
+    )
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, output + errors
+    assert "submitted=5 succeeded=5 failed=0" in output and "PoolTimeout" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_what_it_started(number):
+    process = demo()
+    url = process.stdout.readline().split()[1].rstrip(",")
+    port = int(url.split(":")[2].split("/")[0])
+    assert servers.listening(port)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode in (130, 143)
+    assert servers.wait_until(lambda: not servers.listening(port), 5)

@@ -1,0 +1,96 @@
+import pytest
+
+import llmpool
+from llmpool import Headers, LocalProtocolError
+
+
+def test_case_and_order():
+    headers = Headers([("X-A", "1"), ("x-b", "2"), ("x-a", "3")])
+    assert headers["x-A"] == "1, 3"
+    assert headers.get_list("X-a") == ["1", "3"]
+    assert headers.multi_items() == [("x-a", "1"), ("x-b", "2"), ("x-a", "3")]
+    assert list(headers) == ["x-a", "x-b"] and len(headers) == 2
+    assert "X-B" in headers and "x-c" not in headers
+    headers["X-A"] = "4"
+    assert headers.raw == [(b"X-A", b"4"), (b"x-b", b"2")]
+    del headers["x-a"]
+    with pytest.raises(KeyError):
+        headers["x-a"]
+    with pytest.raises(KeyError):
+        del headers["x-a"]
+    assert headers == {"X-B": "2"} and headers != {"x-b": "3"}
+    assert headers.get("none") is None
+
+
+def test_split_commas_and_update():
+    headers = Headers({"accept": "a, b", b"X-Bytes": b"c"})
+    assert headers.get_list("accept", split_commas=True) == ["a", "b"]
+    headers.update([("accept", "c"), ("accept", "d")])
+    assert headers.get_list("accept") == ["c", "d"]
+    assert headers["x-bytes"] == "c"
+
+
+def test_received_block():
+    headers = Headers._parse("Set-Cookie: a=1\r\nset-cookie: b=2\r\nX: \tü \r\nempty:\r\n".encode())
+    assert headers.get_list("set-cookie") == ["a=1", "b=2"]
+    assert headers["x"] == "ü" and headers["empty"] == ""
+    assert Headers._parse(b"x: \xe9")["x"] == "é"  # not UTF-8
+
+
+def test_repr_hides_secrets():
+    headers = Headers({"Authorization": "Bearer sk-1", "x-api-key": "sk-2", "accept": "*/*"})
+    assert "sk-" not in repr(headers) and "*/*" in repr(headers)
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\rb", "a\0b", "key\n"])
+def test_values_that_would_smuggle(value):
+    with pytest.raises(LocalProtocolError) as caught:
+        llmpool.Client(headers={"x-secret": value})
+    assert "'x-secret'" in str(caught.value)
+    assert value not in str(caught.value)  # it may be a key
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "ä", "a\0"])
+def test_names_refused(name):
+    with pytest.raises(LocalProtocolError):
+        llmpool.Client().get("http://127.0.0.1:1/", headers={name: "x"})
+
+
+def test_values_that_are_not_ascii_or_text():
+    with pytest.raises(LocalProtocolError, match="'x'"):
+        llmpool.Client(headers={"x": "ä"})
+    for value in (None, 5):
+        with pytest.raises(TypeError):
+            llmpool.Client(headers={"x": value})
+    with pytest.raises(TypeError):
+        llmpool.Client().get("http://127.0.0.1:1/", headers={"x": ["a"]})
+
+
+def test_block_is_made_once_per_set():
+    client = llmpool.Client(headers={"x-a": "1"})
+    first = client._block({"x-b": "2"}, "")
+    assert client._block({"x-b": "2"}, "") is first
+    assert b"x-b: 2\r\n" in first and b"x-a: 1\r\n" in first
+    client.headers["x-a"] = "3"
+    assert b"x-a: 3\r\n" in client._block({"x-b": "2"}, "")
+    client.headers = {"x-c": "4"}
+    assert client._block(None, "") == b"x-c: 4\r\n"
+
+
+def test_defaults_and_content_type():
+    client = llmpool.Client()
+    block = client._block(None, "application/json")
+    version = llmpool.__version__.encode()
+    assert b"accept: */*\r\n" in block and b"accept-encoding: gzip, deflate\r\n" in block
+    assert b"user-agent: python-llmpool/" + version + b"\r\n" in block
+    assert b"content-type: application/json\r\n" in block
+    own = client._block({"Content-Type": "application/x-ndjson"}, "application/json")
+    assert own.lower().count(b"content-type") == 1 and b"x-ndjson" in own
+
+
+def test_cache_is_bounded():
+    client = llmpool.Client()
+    for number in range(1000):
+        client._block({"idempotency-key": str(number)}, "")
+        client._resolve(f"http://127.0.0.1/{number}", None)
+    assert len(client._blocks) <= 128 and len(client._urls) <= 128

@@ -1,0 +1,205 @@
+"""The mock answers as the real servers do: the real SDKs accept it, by their own transport."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import llmpool
+from llmpool.mock import MockServer
+from llmpool.mock._app import App, Settings
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def client(mock, open_client):
+    return open_client(mock.url, headers=mock.headers, ca_file=mock.ca_file)
+
+
+@pytest.fixture(scope="module")
+def openai_client(mock_plain):
+    openai = pytest.importorskip("openai")
+    return openai.OpenAI(base_url=mock_plain.url + "/v1", api_key=mock_plain.api_key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def anthropic_client(mock_plain):
+    anthropic = pytest.importorskip("anthropic")
+    return anthropic.Anthropic(base_url=mock_plain.url, api_key=mock_plain.api_key, max_retries=0)
+
+
+def test_openai_sdk(openai_client):
+    answer = openai_client.chat.completions.create(model="gpt-mock", messages=HI, max_tokens=5)
+    assert answer.choices[0].message.content == "The pool keeps one connection"
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == 5
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 5
+
+
+def test_openai_sdk_stream(openai_client):
+    stream = openai_client.chat.completions.create(
+        model="gpt-mock", messages=HI, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text.startswith("The pool keeps one connection") and len(text.split()) == 16
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 16
+    assert all(c.usage is None for c in chunks[:-1])
+
+
+def test_openai_sdk_embeddings_and_models(openai_client):
+    answer = openai_client.embeddings.create(model="text-embedding-mock", input=["a", "b", "a"])
+    vectors = [item.embedding for item in answer.data]
+    assert len(vectors) == 3 and len(vectors[0]) == 256
+    assert vectors[0] == vectors[2] != vectors[1]
+    small = openai_client.embeddings.create(model="text-embedding-mock", input="a", dimensions=8)
+    assert len(small.data[0].embedding) == 8
+    assert "gpt-mock" in [model.id for model in openai_client.models.list()]
+    assert openai_client.models.retrieve("gpt-mock").owned_by == "llmpool"
+
+
+def test_openai_sdk_errors(mock_plain, openai_client):
+    import openai
+
+    with pytest.raises(openai.AuthenticationError) as caught:
+        openai_client.with_options(api_key="wrong").models.list()
+    assert caught.value.code == "invalid_api_key"
+    with pytest.raises(openai.NotFoundError) as caught:
+        openai_client.chat.completions.create(model="gpt-none", messages=HI)
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError):
+        openai_client.chat.completions.create(model="gpt-mock", messages=[])
+
+
+def test_anthropic_sdk(anthropic_client):
+    answer = anthropic_client.messages.create(model="claude-mock", messages=HI, max_tokens=100)
+    assert answer.content[0].text.startswith("The pool keeps")
+    assert answer.stop_reason == "end_turn" and answer.usage.output_tokens == 16
+    assert "claude-mock" in [model.id for model in anthropic_client.models.list()]
+
+
+def test_anthropic_sdk_stream(anthropic_client):
+    with anthropic_client.messages.stream(model="claude-mock", messages=HI, max_tokens=4) as stream:
+        assert "".join(stream.text_stream) == "The pool keeps one"
+        final = stream.get_final_message()
+    assert final.stop_reason == "max_tokens" and final.usage.output_tokens == 4
+
+
+def test_anthropic_sdk_errors(anthropic_client):
+    import anthropic
+
+    with pytest.raises(anthropic.AuthenticationError):
+        anthropic_client.with_options(api_key="wrong").messages.create(
+            model="claude-mock", messages=HI, max_tokens=5
+        )
+    with pytest.raises(anthropic.NotFoundError):
+        anthropic_client.messages.create(model="claude-none", messages=HI, max_tokens=5)
+
+
+def test_anthropic_event_types(client):
+    body = {"model": "claude-mock", "messages": HI, "max_tokens": 2, "stream": True}
+    text = client.post("/v1/messages", json=body).raise_for_status().text
+    kinds = [line[7:] for line in text.splitlines() if line.startswith("event: ")]
+    assert kinds == [
+        "message_start", "content_block_start", "ping", "content_block_delta",
+        "content_block_delta", "content_block_stop", "message_delta", "message_stop",
+    ]  # fmt: skip
+    for block in text.strip().split("\n\n"):
+        event, data = block.split("\n")
+        assert json.loads(data[6:])["type"] == event[7:]
+
+
+def test_refusals(client):
+    assert client.post("/v1/chat/completions", content="{").status_code == 400
+    assert client.post("/v1/chat/completions", json={"messages": HI}).status_code == 400
+    assert client.get("/v1/chat/completions").status_code == 405
+    assert client.get("/v1/none").status_code == 404
+    none = client.get("/v1/models", headers={"authorization": "", "x-api-key": ""})
+    assert none.status_code == 401 and "API key" in none.json()["error"]["message"]
+    wrong = client.post("/v1/messages", json={}, headers={"x-api-key": "wrong"})
+    assert wrong.status_code == 401 and wrong.json()["error"]["type"] == "authentication_error"
+
+
+def statuses(app, anthropic, calls=60):
+    found = []
+    for _ in range(calls):
+        try:
+            app._maybe_fail(anthropic)
+            found.append(200)
+        except Exception as error:
+            found.append(error.status)
+    return found
+
+
+def test_errors_are_those_of_the_seed():
+    first = statuses(App(Settings(error_rate=0.5, seed=7)), True)
+    assert first == statuses(App(Settings(error_rate=0.5, seed=7)), True)
+    assert first != statuses(App(Settings(error_rate=0.5, seed=8)), True)
+    assert set(first) == {200, 429, 500, 529} and 15 < first.count(200) < 45
+    assert set(statuses(App(Settings(error_rate=0.5)), False)) == {200, 429, 500}
+    assert set(statuses(App(Settings()), True)) == {200}
+
+
+def test_errors_over_the_wire(open_client):
+    with MockServer(tls=False, error_rate=1, retry_after=0.25) as server:
+        client = open_client(server.url, headers=server.headers)
+        seen = {}
+        for _ in range(20):
+            answer = client.post("/v1/messages", json={})
+            seen[answer.status_code] = answer
+        assert set(seen) == {429, 500, 529}
+        assert seen[529].json()["error"]["type"] == "overloaded_error"
+        assert seen[429].headers["retry-after-ms"] == "250"
+        assert seen[429].headers["retry-after"] == "0"
+
+
+def test_pace(open_client):
+    with MockServer(tls=False, ttft=0.2, tokens_per_second=50, tokens=10) as server:
+        client = open_client(server.url, headers=server.headers)
+        began = time.monotonic()
+        body = {"model": "gpt-mock", "messages": HI}
+        client.post("/v1/chat/completions", json=body).raise_for_status()
+        assert 0.39 < time.monotonic() - began < 5
+        answer = client.post("/v1/chat/completions", json={**body, "stream": True})
+        assert answer.timings.done - answer.timings.sent > 0.3
+
+
+def test_any_key(open_client):
+    with MockServer(tls=False, api_key="") as server:
+        assert open_client(server.url).get("/v1/models").status_code == 200
+
+
+def test_it_ends_by_itself_and_on_request():
+    done = subprocess.run(
+        [sys.executable, "-m", "llmpool.mock", "--no-tls", "--max-seconds", "0.3"],
+        capture_output=True, text=True, timeout=30, env=MockServer()._environment(),
+    )  # fmt: skip
+    assert done.returncode == 0 and json.loads(done.stdout)["url"].startswith("http://")
+    server = MockServer(tls=False).start()
+    process = server._process
+    server.stop()
+    server.stop()
+    assert process.returncode == 0
+
+
+def test_a_start_that_fails_says_why():
+    with MockServer(tls=False) as first:
+        port = first.url.rsplit(":", 1)[1]
+        with pytest.raises(RuntimeError, match="argument --tokens"):
+            MockServer(tls=False, tokens="many").start()
+        assert port
+
+
+def test_http_versions(open_client):
+    with MockServer(http="1") as server:
+        pool = {"ca_file": server.ca_file}
+        answer = open_client(server.url, headers=server.headers, **pool).get("/v1/models")
+        assert answer.http_version == "HTTP/1.1"
+    with MockServer(http="2", tls=False) as server:
+        client = open_client(server.url, headers=server.headers, http1=False)
+        assert client.get("/v1/models").http_version == "HTTP/2"
+    assert llmpool.__version__

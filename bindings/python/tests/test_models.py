@@ -1,0 +1,189 @@
+import gzip
+import json
+import pickle
+import zlib
+
+import pytest
+
+import llmpool
+from llmpool._decode import decode_body
+from llmpool._exceptions import BY_STATUS, request_failed
+from llmpool._models import Request, Response
+
+TEXT = b"the same words again and again " * 1000
+
+
+def raw_deflate(data):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+def response(body=b"", headers=b"", status=200, **more):
+    request = Request("GET", llmpool.URL("https://h/p"), b"", None)
+    return Response(request, status, body=body, header_block=headers, **more)
+
+
+@pytest.mark.parametrize(
+    "coding, body",
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("GZIP", gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:])),
+        ("gzip", gzip.compress(TEXT) + b"\0" * 20),
+        ("deflate", zlib.compress(TEXT)),
+        ("deflate", raw_deflate(TEXT)),
+        ("deflate, gzip", gzip.compress(zlib.compress(TEXT))),
+        ("identity", TEXT),
+        ("br", TEXT),  # not ours to undo
+    ],
+)
+def test_codings(coding, body):
+    answer = response(body, b"Content-Encoding: " + coding.encode() + b"\r\n")
+    assert answer.content == TEXT
+    assert answer.raw_content == body
+
+
+@pytest.mark.parametrize("body", [b"junk", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"junk"])
+def test_broken_codings(body):
+    answer = response(body, b"content-encoding: gzip\r\n")
+    for _ in range(2):
+        with pytest.raises(llmpool.DecodingError) as caught:
+            answer.content  # noqa: B018
+        assert caught.value.request is answer.request
+
+
+def test_a_bomb_is_bounded():
+    bomb = gzip.compress(bytes(50_000_000))
+    with pytest.raises(llmpool.ResponseTooLarge):
+        decode_body("gzip", bomb, 1_000_000)
+    two = gzip.compress(bytes(600_000)) * 2
+    with pytest.raises(llmpool.ResponseTooLarge):
+        decode_body("gzip", two, 1_000_000)
+    assert len(decode_body("gzip", two, 1_200_000)) == 1_200_000
+
+
+def test_head_has_no_body_to_decode():
+    assert response(b"", b"content-encoding: gzip\r\n").content == b""
+
+
+def test_text_and_charset():
+    assert response("ü".encode()).text == "ü"
+    latin = response(b"\xfc", b'content-type: text/plain; charset="iso-8859-1"\r\n')
+    assert latin.text == "ü" and latin.charset_encoding == "iso-8859-1"
+    assert response(b"\xfc").text == "\ufffd"
+    assert response(b"x", b"content-type: text/plain; charset=no-such\r\n").text == "x"
+    chosen = response(b"\xfc")
+    chosen.encoding = "latin-1"
+    assert chosen.text == "ü"
+
+
+def test_json():
+    value = {"a": ["ü", 1.5, None]}
+    text = json.dumps(value, ensure_ascii=False)
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"):
+        assert response(text.encode(encoding)).json() == value
+    assert response(b"1.0").json(parse_float=str) == "1.0"
+    with pytest.raises(json.JSONDecodeError):
+        response(b"{").json()
+
+
+def test_status_kinds():
+    assert response(status=204).is_success and not response(status=204).is_error
+    assert response(status=302).is_redirect
+    assert response(status=404).is_client_error and response(status=529).is_server_error
+    ok = response(status=200)
+    assert ok.raise_for_status() is ok
+    with pytest.raises(llmpool.HTTPStatusError, match="Client error '404 Not Found'") as caught:
+        response(status=404).raise_for_status()
+    assert caught.value.response.status_code == 404
+    with pytest.raises(llmpool.HTTPStatusError, match="Server error '529 '"):
+        response(status=529).raise_for_status()
+    with pytest.raises(llmpool.HTTPStatusError, match="Redirect location: '/x'"):
+        response(status=302, headers=b"Location: /x\r\n").raise_for_status()
+
+
+def test_reason_and_version():
+    assert response(reason=b"Fine").reason_phrase == "Fine"
+    assert response().reason_phrase == "OK" and response(status=599).reason_phrase == ""
+    assert [response(http_version=v).http_version for v in (1, 2, 3)] == [
+        "HTTP/1.1", "HTTP/2", "HTTP/1.0",
+    ]  # fmt: skip
+    assert repr(response()) == "<Response [200 OK]>"
+
+
+def test_hierarchy_is_httpx_own():
+    try:
+        import httpx
+    except ImportError:
+        httpx = pytest.importorskip("httpx2")
+    for name in (
+        "HTTPError", "RequestError", "TransportError", "TimeoutException", "ConnectTimeout",
+        "ReadTimeout", "WriteTimeout", "PoolTimeout", "NetworkError", "ConnectError", "ReadError",
+        "WriteError", "CloseError", "ProxyError", "UnsupportedProtocol", "ProtocolError",
+        "LocalProtocolError", "RemoteProtocolError", "DecodingError", "TooManyRedirects",
+        "HTTPStatusError", "InvalidURL",
+    ):  # fmt: skip
+        theirs = [kind.__name__ for kind in getattr(httpx, name).__mro__]
+        ours = [kind.__name__ for kind in getattr(llmpool, name).__mro__]
+        assert [kind for kind in ours if kind in theirs] == theirs
+
+
+def test_exceptions():
+    request = Request("GET", llmpool.URL("https://h/p"), b"", None)
+    error = request_failed(-33, "silent for 5 s", request, False)
+    assert type(error) is llmpool.ReadTimeout and error.status == "LLMPOOL_E_READ_TIMEOUT"
+    assert str(error) == "silent for 5 s" and error.request is request and not error.unseen
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.status, str(again)) == (type(error), error.status, str(error))
+    assert again.request.url == request.url
+    assert "certificate" in str(request_failed(-44, "", None, True))
+    assert type(request_failed(-9999, "", None, False)) is llmpool.TransportError
+    assert repr(error).startswith("ReadTimeout") and type(error).__module__ == "llmpool"
+
+
+def test_every_status_of_a_request_has_an_exception():
+    from llmpool import _abi
+
+    not_of_requests = {"OK", "E_INVALID_ARGUMENT", "E_NOT_FOUND", "E_AGAIN"}
+    for status, name in _abi.STATUS_NAMES.items():
+        if name[len("LLMPOOL_") :] not in not_of_requests:
+            assert status in BY_STATUS, name
+
+
+@pytest.mark.parametrize(
+    "given, body, content_type",
+    [
+        ({}, None, ""),
+        ({"content": b"x"}, b"x", ""),
+        ({"content": "ü"}, "ü".encode(), ""),
+        ({"content": bytearray(b"x")}, b"x", ""),
+        ({"json": {"a": "ü"}}, '{"a":"ü"}'.encode(), "application/json"),
+        ({"json": []}, b"[]", "application/json"),
+        (
+            {"data": {"a": [1, True], "b": "x y&"}},
+            b"a=1&a=true&b=x+y%26",
+            "application/x-www-form-urlencoded",
+        ),
+    ],
+)
+def test_bodies(given, body, content_type):
+    from llmpool._content import Body, encode_body
+
+    arguments = {"content": None, "data": None, "json": None, **given}
+    assert encode_body(**arguments) == Body(body, None, content_type)
+
+
+def test_bodies_refused():
+    client = llmpool.Client()
+    for wrong in (
+        {"content": "a", "json": 1},
+        {"content": 5},
+        {"data": "a=1"},
+        {"content": iter(["text"])},
+        {"content": {"a": 1}},
+        {"files": {"a": b"x"}, "json": 1},
+    ):
+        with pytest.raises(TypeError):
+            client.post("http://127.0.0.1:1/", **wrong)
+    with pytest.raises(ValueError):
+        client.post("http://127.0.0.1:1/", json=float("nan"))

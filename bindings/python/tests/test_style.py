@@ -1,0 +1,34 @@
+"""The linter, the formatter and the type checker have nothing to say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    "module, arguments",
+    [
+        ("ruff", ("check", ".")),
+        ("ruff", ("format", "--check", ".")),
+        ("mypy", ("--strict", "llmpool")),
+    ],
+)
+def test_style(module, arguments, tmp_path):
+    pytest.importorskip(module)
+    command = [sys.executable, "-m", module, *arguments]
+    if module == "mypy":
+        command.append(f"--cache-dir={tmp_path}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lines():
+    for path in ROOT.rglob("*.py"):
+        if "build" in path.relative_to(ROOT).parts:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert len(line) <= 100, f"{path}:{number}"
