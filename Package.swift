@@ -31,3 +31,15 @@ let package = Package(
     .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool"]),
   ]
 )
+
+// Fuzzers have libFuzzer's main: built by scripts/fuzz alone.
+if Context.environment["LLMPOOL_FUZZ"] != nil {
+  package.targets += [
+    .executableTarget(
+      name: "fuzz-wire", dependencies: ["HTTPWire"], path: "Fuzz/wire", exclude: ["corpus"],
+      swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
+    .executableTarget(
+      name: "fuzz-http2", dependencies: ["PoolEngine"], path: "Fuzz/http2", exclude: ["corpus"],
+      swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
+  ]
+}
