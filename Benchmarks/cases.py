@@ -1,0 +1,252 @@
+"""What is measured. A case runs its clients in turn against one server, round after round.
+
+In a command {name} stands for what its server says. A limit is a row of the 'Must hold' table: the ratio of the medians
+of one figure of two clients, at most so much."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import servers
+
+HERE = Path(__file__).resolve().parent
+BUILD = servers.BUILD
+PYTHON = [sys.executable, str(HERE / "python" / "client.py")]
+
+
+@dataclass
+class Limit:
+    ours: str
+    peer: Optional[str]  # None: the bound is absolute
+    at_most: float
+    what: str
+    figure: str = "cpu_us"
+    difference: bool = False  # ours minus the peer's instead of the ratio
+
+
+@dataclass
+class Case:
+    title: str
+    server: Callable
+    clients: Dict[str, List[str]]
+    limits: List[Limit] = field(default_factory=list)
+    rounds: int = 5
+    whole: bool = False  # CPU of the whole process with its start, for peers that cannot say what a part took
+    figure: str = "cpu_us"
+    unit: str = "us of CPU per request"
+
+
+def c_client(mode, url, requests, in_flight, connections, streams, *rest, body=2048):
+    counts = [requests, in_flight, body, connections, streams]
+    return [str(BUILD / "bench_llmpool"), mode, url, *map(str, counts), *rest]
+
+
+def curl(mode, url, requests, in_flight, *rest):
+    return [str(BUILD / "bench_curl"), mode, url, str(requests), str(in_flight), "2048", *rest]
+
+
+def h2load(url, requests, clients, streams, *options):
+    headers = ["-H", "content-type: application/json", "-H", "authorization: Bearer 0123456789abcdef"]
+    counts = ["-n", str(requests), "-c", str(clients), "-m", str(streams)]
+    return ["h2load", *options, *counts, "-d", "{root}/body", *headers, url]
+
+
+def python(names, work, url, count, in_flight, *rest):
+    return {name: [*PYTHON, name, work, url, str(count), str(in_flight), *rest] for name in names}
+
+
+CASES = {
+    "h2": Case(
+        "POST over HTTP/2 and TLS from C, 64 at a time on one connection (nghttpd)",
+        servers.nghttpd,
+        {
+            "llmpool": c_client("async", "{url}", 60000, 64, 1, 100, "{ca}"),
+            "h2load": h2load("{url}", 66000, 1, 64),
+            "libcurl multi": curl("multi", "{url}", 12000, 64, "{ca}"),
+            "libcurl multi, poll": curl("poll", "{url}", 12000, 64, "{ca}"),
+        },
+        [
+            Limit("llmpool", "h2load", 1.8, "h2+TLS POST, C async API, 64 in flight"),
+            Limit("llmpool", "libcurl multi", 0.15, "the same"),
+            Limit("llmpool", "libcurl multi, poll", 0.15, "the same, libcurl with curl_multi_poll()"),
+        ],
+        whole=True,
+    ),
+    "h1": Case(
+        "POST over HTTP/1.1 from C, 64 connections (nginx)",
+        servers.nginx,
+        {
+            "llmpool": c_client("async", "{url}", 60000, 64, 64, 1),
+            "h2load": h2load("{url}", 66000, 64, 1, "--h1"),
+            "wrk": ["wrk", "-t1", "-c64", "-d2", "-s", "{root}/post.lua", "{url}"],
+            "libcurl multi": curl("multi", "{url}", 20000, 64),
+            "libcurl multi, poll": curl("poll", "{url}", 20000, 64),
+        },
+        [
+            Limit("llmpool", "h2load", 1.8, "h1 POST, C async API, 64 connections"),
+            Limit("llmpool", "libcurl multi", 0.4, "the same"),
+            Limit("llmpool", "libcurl multi, poll", 0.4, "the same, libcurl with curl_multi_poll()"),
+        ],
+        whole=True,
+    ),
+    "threads": Case(
+        "POST over HTTP/1.1 from 64 blocking threads in C (nginx)",
+        servers.nginx,
+        {
+            "llmpool": c_client("blocking", "{url}", 38400, 64, 64, 1),
+            "libcurl easy": curl("easy", "{url}", 38400, 64),
+        },
+        [Limit("llmpool", "libcurl easy", 0.9, "h1 POST, blocking C API, 64 threads")],
+    ),
+    "python-sync": Case(
+        "POST + json from Python, one thread, HTTP/1.1 (nginx)",
+        servers.nginx,
+        {
+            **python(["llmpool", "pycurl"], "post", "{url}", 6000, 1),
+            **python(["pyreqwest", "curl_cffi"], "post", "{url}", 3000, 1),
+            **python(["httpx", "httpx2", "requests", "niquests"], "post", "{url}", 1200, 1),
+        },
+        [Limit("llmpool", "pycurl", 1.0, "POST, Python sync Client, 1 thread, h1")],
+    ),
+    "python-async": Case(
+        "POST + json from Python on uvloop, 64 at a time, HTTP/1.1 (nginx)",
+        servers.nginx,
+        {
+            **python(["llmpool", "pyreqwest", "aiohttp"], "post64", "{url}", 9600, 64),
+            **python(["curl_cffi"], "post64", "{url}", 3200, 64),
+            **python(["httpx2", "httpx", "niquests"], "post64", "{url}", 1280, 64),
+        },
+        [Limit("llmpool", "pyreqwest", 0.45, "POST + json, AsyncClient on uvloop, h1, 64 at a time")],
+    ),
+    "python-async-h2": Case(
+        "POST + json from Python on uvloop, 64 at a time, HTTP/2 and TLS (nghttpd)",
+        servers.nghttpd,
+        {
+            **python(["llmpool", "pyreqwest"], "post64", "{url}", 9600, 64, "{ca}"),
+            **python(["curl_cffi"], "post64", "{url}", 3200, 64, "{ca}"),
+            **python(["httpx2"], "post64", "{url}", 1280, 64, "{ca}"),
+        },
+        [Limit("llmpool", "httpx2", 0.05, "the same over h2+TLS")],
+    ),
+    "sse": Case(
+        "Server-sent events and json.loads in Python on uvloop, 32 streams as fast as they come (nginx)",
+        servers.nginx,
+        {
+            **python(["llmpool", "pyreqwest", "aiohttp"], "sse", "{events}", 192000, 32),
+            **python(["pyreqwest+parser", "aiohttp+parser", "httpx2+parser"], "sse", "{events}", 128000, 32),
+        },
+        [
+            Limit("llmpool", "pyreqwest", 0.5, "SSE events + json.loads, 32 streams as fast as they come"),
+            Limit("llmpool", "pyreqwest+parser", 0.5, "the same"),
+        ],
+        unit="us of CPU per event",
+    ),
+    "sse-paced": Case(
+        "The same, 100 streams of 50 tokens a second (granian)",
+        lambda: servers.mock(50, 400),
+        python(
+            ["llmpool", "pyreqwest", "pyreqwest+parser", "aiohttp", "aiohttp+parser", "httpx2+parser"],
+            "paced", "{url}", 3000, 100,
+        ),  # fmt: skip
+        [
+            Limit("llmpool", "aiohttp", 0.5, "the same, 100 streams of 50 tokens a second each"),
+            Limit("llmpool", "aiohttp+parser", 0.5, "the same"),
+        ],
+        rounds=3,
+        unit="us of CPU per event",
+    ),
+    "latency": Case(
+        "One call after another over HTTP/2 and TLS from C (nghttpd)",
+        servers.nghttpd,
+        {
+            "llmpool perform": c_client("blocking", "{url}", 4000, 1, 1, 100, "{ca}"),
+            "llmpool submit+drain": c_client("async", "{url}", 4000, 1, 1, 100, "{ca}"),
+            "bare nghttp2": [str(BUILD / "bench_nghttp2"), "127.0.0.1", "{port}", "/post", "4000", "2048"],
+            "libcurl easy": curl("easy", "{url}", 4000, 1, "{ca}"),
+        },
+        [Limit("llmpool perform", "bare nghttp2", 40, "added latency of a unary h2 call (p50, us)", "p50_us", True)],
+        rounds=11,  # who else runs on the two cores shows here first: the median needs them
+        figure="p50_us",
+        unit="us to the answer, p50",
+    ),
+    "scale": Case(
+        "CPU per request against the number in flight, HTTP/2 in clear, 100 streams a connection (nghttpd)",
+        lambda: servers.nghttpd(tls=False),
+        {
+            f"{count} in flight": c_client("async", "{url}", max(30000, 4 * count), count, max(1, count // 100), 100)
+            for count in (1, 10, 100, 1000, 10000)
+        }
+        | {
+            f"h2load, {count}": h2load("{plain_url}", 4 * max(count, 10000), count // 100, 100)
+            for count in (100, 1000, 10000)
+        },
+        [
+            Limit("10000 in flight", "100 in flight", 1.3, "CPU per request at 10,000 in flight against 100"),
+            Limit("h2load, 10000", "h2load, 100", 1.3, "(h2load, for comparison)"),
+        ],
+    ),
+    "scale-one": Case(
+        "The same on one connection that allows 10,000 streams (nghttpd)",
+        lambda: servers.nghttpd(10000, tls=False),
+        {
+            f"{count} in flight": c_client("async", "{url}", max(30000, 4 * count), count, 1, 10000)
+            for count in (100, 1000, 10000)
+        },
+        [Limit("10000 in flight", "100 in flight", 1.3, "the same on one connection")],
+    ),
+    "scale-waiting": Case(
+        "The same where 100 streams are allowed and the rest waits in the pool (nghttpd)",
+        lambda: servers.nghttpd(tls=False),
+        {
+            f"{count} in flight": c_client("async", "{url}", max(30000, 4 * count), count, 1, 100)
+            for count in (100, 1000, 10000)
+        },
+        [Limit("10000 in flight", "100 in flight", 1.3, "the same, 9,900 of them waiting in the pool")],
+    ),
+    "streams": Case(
+        "10,000 open event streams, one event a second each, HTTP/2 in clear, from C",
+        lambda: servers.stream_server(1000),
+        {
+            "10000 streams": c_client("streams", "{url}", 3000, 10000, 100, 100, body=64),
+            "100 streams": c_client("streams", "{url}", 3000, 100, 1, 100, body=64),
+        },
+        [Limit("10000 streams", None, 150 * 1024, "10,000 open streams: resident memory (KiB)", "rss_kb")],
+        rounds=3,
+        figure="rss_kb",
+        unit="KiB resident",
+    ),
+    "idle": Case(
+        "Memory and cost of open connections, from C (nginx)",
+        servers.nginx,
+        {
+            "HTTP/1.1, 1000 connections": c_client("idle", "{url}", 0, 1000, 1000, 1),
+            "TLS, 1000 connections": c_client("idle", "{tls_url}", 0, 1000, 1000, 100, "{ca}"),
+        },
+        rounds=2,
+        figure="rss_open_kb",
+        unit="KiB resident",
+    ),
+    "far": Case(
+        "Name, TCP, TLS and a POST to a server 25 ms away each way (nginx behind a delay proxy)",
+        servers.far_nginx,
+        python(
+            ["llmpool", "llmpool+warm", "pyreqwest", "aiohttp", "httpx2", "curl_cffi"], "calls", "{url}", 20, 20, "{ca}"
+        ),
+        rounds=3,
+        figure="once_ms",
+        unit="ms for the first 20 calls, made at once",
+    ),
+    "import": Case(
+        "Import and first client, cold",
+        servers.nginx,
+        python(["llmpool", "httpx2", "httpx", "requests"], "import", "{url}", 1, 1),
+        [
+            Limit("llmpool", "httpx2", 0.3, "import llmpool and first pool, CPU"),
+            Limit("llmpool", "httpx2", 0.3, "import llmpool and first pool, wall-clock", "wall_us"),
+        ],
+        rounds=7,
+        unit="us of CPU",
+    ),
+}
+CASES["import"].clients.pop("requests")  # has no Client(); kept out rather than compared unequally

@@ -1,0 +1,486 @@
+"""client.py CLIENT WORK URL COUNT IN_FLIGHT [CA_FILE] - one Python client at one work; prints a line of JSON.
+
+Works:  post     one thread, one POST after another
+        post64   asyncio, IN_FLIGHT tasks, each a POST after another
+        sse      asyncio, IN_FLIGHT streams read to their end again and again until COUNT events came
+        paced    asyncio, IN_FLIGHT streams, measured for COUNT milliseconds in the middle
+        import   import and first client, cold
+        calls    in ms, wall-clock: a call with a new client each, COUNT calls of one client one after another (each),
+                 and IN_FLIGHT calls of a new client at once (all)
+
+Each client is used as its documentation recommends for speed: one client, connections reused. CPU is that of the whole
+process, all threads, while it works; a tenth of the work goes before the measurement.
+"""
+
+import asyncio
+import glob
+import json
+import resource
+import sys
+import time
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 1950}], "stream": False}
+STREAM_BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 400}
+KEY = "mock-key"
+EVENT_START = b"data: "
+
+
+def cpu():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def threads_cpu():
+    """CPU of each thread of the process by its name, in ticks."""
+    used = {}
+    for path in glob.glob("/proc/self/task/*/stat"):
+        with open(path) as file:
+            name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+        used[name] = used.get(name, 0) + sum(map(int, rest.split()[11:13]))
+    return used
+
+
+class Measure:
+    def start(self):
+        self.latency = []
+        self.wall, self.cpu = time.perf_counter(), cpu()
+
+    def stop(self, count):
+        used, wall = cpu() - self.cpu, time.perf_counter() - self.wall
+        latency = sorted(self.latency) or [0]
+        result = {"count": count, "cpu_us": used / count * 1e6, "per_second": count / wall}
+        for name, share in (("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99)):
+            result[name] = latency[int(share * (len(latency) - 1) + 0.5)] * 1e6
+        result["max_rss_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return result
+
+
+# ---- one POST, blocking: each makes a function that sends json and gives the decoded answer
+
+
+def sync_llmpool(url, ca_file):
+    import llmpool
+
+    pool = llmpool.Pool(**({"ca_file": ca_file} if ca_file else {}))
+    client = llmpool.Client(headers={"authorization": f"Bearer {KEY}"}, pool=pool)
+    return lambda: client.post(url, json=BODY).json()
+
+
+def sync_pycurl(url, ca_file):
+    import pycurl
+
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    headers = ["content-type: application/json", f"authorization: Bearer {KEY}", "Expect:"]
+    handle.setopt(pycurl.HTTPHEADER, headers)
+    if ca_file:
+        handle.setopt(pycurl.CAINFO, ca_file)
+
+    def call():
+        handle.setopt(pycurl.POSTFIELDS, json.dumps(BODY))
+        answer = handle.perform_rb()
+        if handle.getinfo(pycurl.RESPONSE_CODE) != 200:
+            raise RuntimeError("not 200")
+        return json.loads(answer)
+
+    return call
+
+
+def _sync_httpx(module, url, ca_file, **options):
+    import ssl
+
+    verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    client = module.Client(headers={"authorization": f"Bearer {KEY}"}, verify=verify, **options)
+    return lambda: client.post(url, json=BODY).json()
+
+
+def sync_httpx(url, ca_file):
+    import httpx
+
+    return _sync_httpx(httpx, url, ca_file)
+
+
+def sync_httpx2(url, ca_file):
+    import httpx2
+
+    return _sync_httpx(httpx2, url, ca_file, http2=bool(ca_file))
+
+
+def _sync_requests(module, url, ca_file):
+    session = module.Session()
+    session.headers["authorization"] = f"Bearer {KEY}"
+    if ca_file:
+        session.verify = ca_file
+    return lambda: session.post(url, json=BODY).json()
+
+
+def sync_requests(url, ca_file):
+    import requests
+
+    return _sync_requests(requests, url, ca_file)
+
+
+def sync_niquests(url, ca_file):
+    import niquests
+
+    return _sync_requests(niquests, url, ca_file)
+
+
+def sync_curl_cffi(url, ca_file):
+    import curl_cffi.requests
+
+    return _sync_requests(curl_cffi.requests, url, ca_file)
+
+
+def sync_pyreqwest(url, ca_file):
+    from pyreqwest.client import SyncClientBuilder
+
+    client = _reqwest(SyncClientBuilder(), ca_file).build()
+    return lambda: client.post(url).body_json(BODY).build().send().json()
+
+
+def _reqwest(builder, ca_file):
+    builder = builder.default_headers({"authorization": f"Bearer {KEY}"})
+    if ca_file:
+        builder = builder.add_root_certificate_pem(open(ca_file, "rb").read()).http2(True)
+    return builder
+
+
+# ---- what turns bytes into events, where the client has nothing of its own
+
+
+class Split:
+    """The least: lines that begin with "data: ", one line an event. No parser of the standard."""
+
+    def __init__(self):
+        self.left = b""
+
+    def __call__(self, chunk):
+        *lines, self.left = (self.left + chunk if self.left else chunk).split(b"\n")
+        for line in lines:
+            if line.startswith(EVENT_START) and line != b"data: [DONE]":
+                yield json.loads(line[6:])
+
+
+class Standard:
+    """httpx-sse's decoder: event, id, retry and data of several lines as the standard has them, like aiter_sse()."""
+
+    def __init__(self):
+        import codecs
+
+        from httpx_sse._decoders import SSEDecoder, SSELineDecoder
+
+        self.text = codecs.getincrementaldecoder("utf-8")().decode
+        self.lines, self.event = SSELineDecoder().decode, SSEDecoder().decode
+
+    def __call__(self, chunk):
+        for line in self.lines(self.text(chunk)):
+            event = self.event(line)
+            if event is not None and event.data != "[DONE]":
+                yield json.loads(event.data)
+
+
+# ---- asyncio: each gives (post, stream, close); stream is an async generator of decoded events
+
+
+warmed = []  # pools, the latest last: work_calls warms it
+
+
+def async_llmpool(url, ca_file, parser):
+    import llmpool
+
+    limits = llmpool.Limits(max_connections=200, max_keepalive_connections=200)
+    pool = llmpool.Pool(limits=limits, **({"ca_file": ca_file} if ca_file else {}))
+    client = llmpool.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, pool=pool)
+    warmed.append(pool)
+
+    async def post():
+        return (await client.post(url, json=BODY)).json()
+
+    async def stream(method):
+        body = STREAM_BODY if method == "POST" else None
+        async with client.stream(method, url, json=body) as answer:
+            async for event in answer.aiter_sse():
+                if event.data != "[DONE]":
+                    yield json.loads(event.data)
+
+    return post, stream, client.aclose
+
+
+def async_pyreqwest(url, ca_file, parser):
+    from pyreqwest.client import ClientBuilder
+
+    client = _reqwest(ClientBuilder(), ca_file).build()
+
+    async def post():
+        return await (await client.post(url).body_json(BODY).build().send()).json()
+
+    async def stream(method):
+        request = client.request(method, url)
+        if method == "POST":
+            request = request.body_json(STREAM_BODY)
+        # Its default holds back what came until 64 KiB are there.
+        async with request.streamed_read_buffer_limit(0).build_streamed() as answer:
+            events = parser()
+            read = answer.body_reader.read_chunk
+            while (chunk := await read()) is not None:
+                for event in events(chunk.to_bytes()):
+                    yield event
+
+    return post, stream, client.close
+
+
+def async_aiohttp(url, ca_file, parser):
+    import ssl
+
+    import aiohttp
+
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    connector = aiohttp.TCPConnector(limit=0, ssl=context)
+    client = aiohttp.ClientSession(headers={"authorization": f"Bearer {KEY}"}, connector=connector)
+
+    async def post():
+        async with client.post(url, json=BODY) as answer:
+            return await answer.json()
+
+    async def stream(method):
+        async with client.request(method, url, json=STREAM_BODY if method == "POST" else None) as answer:
+            events = parser()
+            async for chunk in answer.content.iter_any():
+                for event in events(chunk):
+                    yield event
+
+    return post, stream, client.close
+
+
+def _async_httpx(module, url, ca_file, parser, http2):
+    import ssl
+
+    verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    limits = module.Limits(max_connections=200, max_keepalive_connections=200)
+    client = module.AsyncClient(
+        headers={"authorization": f"Bearer {KEY}"}, verify=verify, http2=http2, limits=limits, timeout=60
+    )
+
+    async def post():
+        return (await client.post(url, json=BODY)).json()
+
+    async def stream(method):
+        async with client.stream(method, url, json=STREAM_BODY if method == "POST" else None) as answer:
+            if parser is Standard:
+                async for event in module.EventSource(answer):
+                    if event.data != "[DONE]":
+                        yield json.loads(event.data)
+                return
+            async for line in answer.aiter_lines():
+                if line.startswith("data: ") and line != "data: [DONE]":
+                    yield json.loads(line[6:])
+
+    return post, stream, client.aclose
+
+
+def async_httpx(url, ca_file, parser):
+    import httpx
+
+    return _async_httpx(httpx, url, ca_file, parser, bool(ca_file))
+
+
+def async_httpx2(url, ca_file, parser):
+    import httpx2
+
+    return _async_httpx(httpx2, url, ca_file, parser, bool(ca_file))
+
+
+def async_curl_cffi(url, ca_file, parser):
+    import curl_cffi.requests
+
+    client = curl_cffi.requests.AsyncSession(max_clients=200, verify=ca_file or True)
+    client.headers["authorization"] = f"Bearer {KEY}"
+
+    async def post():
+        return (await client.post(url, json=BODY)).json()
+
+    async def stream(method):
+        body = STREAM_BODY if method == "POST" else None
+        async with client.stream(method, url, json=body) as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith(EVENT_START) and line != b"data: [DONE]":
+                    yield json.loads(line[6:])
+
+    return post, stream, client.close
+
+
+def async_niquests(url, ca_file, parser):
+    import niquests
+
+    client = niquests.AsyncSession(pool_maxsize=200)
+    client.headers["authorization"] = f"Bearer {KEY}"
+    if ca_file:
+        client.verify = ca_file
+
+    async def post():
+        return (await client.post(url, json=BODY)).json()
+
+    return post, None, client.close
+
+
+# ---- works
+
+
+def work_post(name, url, count, in_flight, ca_file):
+    call = globals()[f"sync_{name}"](url, ca_file)
+    measure = Measure()
+    for _ in range(count // 10 + 1):
+        assert call()["object"]
+    measure.start()
+    latency = measure.latency.append
+    before = time.perf_counter()
+    for _ in range(count):
+        call()
+        after = time.perf_counter()
+        latency(after - before)
+        before = after
+    return measure.stop(count)
+
+
+async def work_post64(name, url, count, in_flight, ca_file):
+    post, _, close = globals()[f"async_{name}"](url, ca_file, None)
+    measure = Measure()
+    measure.latency = []
+
+    async def one(calls):
+        before = time.perf_counter()
+        for _ in range(calls):
+            assert (await post())["object"]
+            after = time.perf_counter()
+            measure.latency.append(after - before)
+            before = after
+
+    each = count // in_flight
+    await asyncio.gather(*(one(each // 10 + 1) for _ in range(in_flight)))
+    measure.start()
+    await asyncio.gather(*(one(each) for _ in range(in_flight)))
+    result = measure.stop(each * in_flight)
+    await close()
+    return result
+
+
+async def work_sse(name, url, count, in_flight, ca_file):
+    name, _, standard = name.partition("+")
+    parser = Standard if standard else Split
+    _, stream, close = globals()[f"async_{name}"](url, ca_file, parser)
+    seen = 0
+
+    async def one(until):
+        nonlocal seen
+        while seen < until:
+            async for event in stream("GET"):
+                assert event["object"]
+                seen += 1
+
+    measure = Measure()
+    await asyncio.gather(*(one(count // 10) for _ in range(in_flight)))
+    seen = 0
+    measure.start()
+    await asyncio.gather(*(one(count) for _ in range(in_flight)))
+    result = measure.stop(seen)
+    await close()
+    return result
+
+
+async def work_paced(name, url, count, in_flight, ca_file):
+    name, _, standard = name.partition("+")
+    parser = Standard if standard else Split
+    _, stream, close = globals()[f"async_{name}"](url, ca_file, parser)
+    seen = 0
+
+    async def one():
+        nonlocal seen
+        async for event in stream("POST"):
+            assert event["object"]
+            seen += 1
+
+    measure = Measure()
+    tasks = [asyncio.ensure_future(one()) for _ in range(in_flight)]
+    await asyncio.sleep(1.5)
+    seen, threads = 0, threads_cpu()
+    measure.start()
+    await asyncio.sleep(count / 1000)
+    result = measure.stop(seen)
+    threads = {name: used - threads.get(name, 0) for name, used in threads_cpu().items()}
+    result.update({f"{name}_thread_share": used / sum(threads.values()) for name, used in threads.items()})
+    for task in tasks:
+        assert not task.done(), task
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return result
+
+
+async def work_calls(name, url, count, in_flight, ca_file):
+    name, _, warm = name.partition("+")
+    clock = time.perf_counter
+    fresh = []
+    for _ in range(4):
+        start = clock()
+        post, _, close = globals()[f"async_{name}"](url, ca_file, None)
+        await post()
+        fresh.append(clock() - start)
+        await close()
+    used = cpu()
+    post, _, close = globals()[f"async_{name}"](url, ca_file, None)
+    if warm:
+        from llmpool._library import lib  # Pool has no method for it yet
+
+        assert lib.warm(warmed[-1]._handle, url.encode(), 1) == 0
+        await asyncio.sleep(0.5)
+    start = clock()
+    await asyncio.gather(*(post() for _ in range(in_flight)))
+    once = clock() - start
+    start = clock()
+    for _ in range(count):
+        await post()
+    each = (clock() - start) / count
+    used = cpu() - used
+    await close()
+    return {
+        "cpu_us": used / (count + in_flight) * 1e6, "fresh_ms": sorted(fresh)[1] * 1e3, "each_ms": each * 1e3,
+        "once_ms": once * 1e3,
+    }  # fmt: skip
+
+
+def work_import(name, url, count, in_flight, ca_file):
+    wall, used = time.perf_counter(), cpu()
+    if name == "llmpool":
+        import llmpool
+
+        imported = time.perf_counter()
+        llmpool.Client(pool=llmpool.Pool())
+    else:
+        module = __import__(name)
+        imported = time.perf_counter()
+        module.Client()
+    done = time.perf_counter()
+    return {
+        "cpu_us": (cpu() - used) * 1e6, "wall_us": (done - wall) * 1e6, "import_us": (imported - wall) * 1e6,
+        "max_rss_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }  # fmt: skip
+
+
+def run(work, *arguments):
+    function = globals()[f"work_{work}"]
+    if not asyncio.iscoroutinefunction(function):
+        return function(*arguments)
+    import uvloop
+
+    return uvloop.run(function(*arguments))
+
+
+def main():
+    name, work, url, count, in_flight, *rest = sys.argv[1:]
+    result = run(work, name, url, int(count), int(in_flight), rest[0] if rest else None)
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()
