@@ -92,6 +92,11 @@ package final class Model {
   private var connectionsBefore = 0
   private var mustEnd: RequestID?
 
+  /// A recorded core hears of time once a turn, later than its deadlines: what fell due since then may count either
+  /// way.
+  package var isRecorded = false
+  private var advancedTo = Instant(nanoseconds: .min)
+
   package init(options: PoolOptions) { self.options = options }
 
   func fail(_ what: @autoclosure () -> String) { if violation == nil { violation = what() } }
@@ -103,6 +108,7 @@ package final class Model {
   // MARK: What goes in
 
   package func observe(_ event: Event?, at now: Instant, _ core: borrowing PoolStateMachine) {
+    if self.event == nil { advancedTo = self.now }
     self.now = now
     self.event = event
     connectionsBefore = core.counters.connections
@@ -443,7 +449,8 @@ package final class Model {
   private func rank(_ request: Request, agedNow: Bool) -> (Int64, Int) {
     let patience = request.options.poolTimeout == .max ? .seconds(5) : request.options.poolTimeout / 2
     let agesAt = request.waitsSince + patience
-    let isAged = agesAt < now || (agesAt == now && agedNow)
+    let isCertain = agesAt < now && (!isRecorded || agesAt <= advancedTo)
+    let isAged = isCertain || (agesAt <= now && agedNow)
     return (isAged ? .min : -Int64(request.options.priority), request.order)
   }
 

@@ -5,6 +5,7 @@ import PoolCore
 /// says; else as recorded, which checks no clock for being late.
 package func replay(_ steps: [Step], _ options: SimulationOptions, exactly: Bool = true) -> String? {
   var player = Player(options)
+  player.model.isRecorded = !exactly
   for (index, step) in steps.enumerated() {
     if exactly {
       while let due = player.core.nextDeadline, due <= step.at {
