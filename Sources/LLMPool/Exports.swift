@@ -4,9 +4,6 @@ import PoolEngine
 // What the C interface needs of the engine, by the names that it has there.
 package typealias CallError = PoolEngine.CallError
 package typealias CompletionQueue = PoolEngine.CompletionQueue
-package typealias Engine = PoolEngine.Engine
-package typealias EventFlags = PoolEngine.EventFlags
-package typealias EventKind = PoolEngine.EventKind
 package typealias EventRecord = PoolEngine.EventRecord
 package typealias Failure = PoolCore.Failure
 package typealias HTTPVersions = PoolCore.HTTPVersions

@@ -199,9 +199,6 @@ extension llmpool_request_t {
 // MARK: Events
 
 extension llmpool_event_t {
-  /// The size of the first release's event: smaller ones never were.
-  static let firstSize = 176 + 8
-
   /// Fills the caller's event; the record goes with it until it is released.
   static func write(
     _ record: UnsafeMutablePointer<EventRecord>, to target: UnsafeMutableRawPointer, _ size: Int

@@ -49,12 +49,6 @@ static inline void lp_name_this_thread(const char *name) {
   pthread_setname_np(pthread_self(), name);
 }
 
-static inline int64_t lp_monotonic_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* struct epoll_event is packed, and its data a union: both are easier from here. */
 static inline int lp_epoll_control(int epoll, int operation, int descriptor, uint32_t events, uint64_t tag) {
   struct epoll_event event;

@@ -140,7 +140,7 @@ package final class CompletionQueue: @unchecked Sendable {
 
   /// Waits until the queue holds an event. `timeout` in nanoseconds, negative: for ever.
   package func wait(timeout: Int64) -> WaitResult {
-    let deadline = timeout < 0 ? Int64.max : lp_monotonic_ns() + timeout
+    let deadline = timeout < 0 ? Int64.max : monotonicNow() + timeout
     while true {
       let seen = lp_atomic_load(word)
       let early: WaitResult? = state.withLock { state in
@@ -150,7 +150,7 @@ package final class CompletionQueue: @unchecked Sendable {
         return nil
       }
       if let early { return early }
-      let left = deadline == .max ? -1 : max(0, deadline - lp_monotonic_ns())
+      let left = deadline == .max ? -1 : max(0, deadline - monotonicNow())
       let result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
       state.withLock { $0.waiters -= 1 }
       if result == EINTR { return .interrupted }

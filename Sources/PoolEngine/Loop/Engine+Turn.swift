@@ -33,15 +33,15 @@ extension Engine {
     guard !mustNotSleep else { return 0 }
     var deadline = core.nextDeadline?.nanoseconds ?? .max
     if let dial = dialer.nextDeadline { deadline = min(deadline, dial) }
-    if let interval = resolver.reliefInterval { deadline = min(deadline, lp_monotonic_ns() + interval) }
+    if let interval = resolver.reliefInterval { deadline = min(deadline, monotonicNow() + interval) }
     for wake in deferredWakes { deadline = min(deadline, wake.due) }
     guard deadline != .max else { return -1 }
-    let left = deadline - lp_monotonic_ns()
+    let left = deadline - monotonicNow()
     return left <= 0 ? 0 : Int32(min((left + 999_999) / 1_000_000, 60_000))
   }
 
   private func takeTurn(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int) {
-    now = lp_monotonic_ns()
+    now = monotonicNow()
     for index in 0..<count { descriptorReady(events + index) }
     readConnections()
     takeInbox()

@@ -63,7 +63,7 @@ package final class Engine: @unchecked Sendable {
     proxyRules = try ProxyRules(settings)
     tls = try Engine.makeTLS(settings)
     self.settings = settings
-    now = lp_monotonic_ns()
+    now = monotonicNow()
     let seed = UInt64.random(in: .min ... .max)
     core = PoolStateMachine(options: settings.poolOptions, seed: seed)
     self.recording = recording
@@ -108,7 +108,7 @@ package final class Engine: @unchecked Sendable {
   package func submit(
     _ input: RequestInput, queue: CompletionQueue, identified: (UInt64) -> Void
   ) throws(CallError) {
-    let request = try RequestState(input, queue: queue, now: lp_monotonic_ns())
+    let request = try RequestState(input, queue: queue, now: monotonicNow())
     request.inbox = inbox
     guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
     let serial = Engine.serials.add(1, ordering: .relaxed).newValue
@@ -184,7 +184,7 @@ package final class Engine: @unchecked Sendable {
   package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(CallError) {
     var input = RequestInput()
     input.url = url
-    let request = try RequestState(input, queue: CompletionQueue(), now: lp_monotonic_ns())
+    let request = try RequestState(input, queue: CompletionQueue(), now: monotonicNow())
     post(.warm(request, connections: connections))
   }
 
@@ -210,7 +210,7 @@ package final class Engine: @unchecked Sendable {
     let wasOpen = inbox.withLock { shared in
       guard !shared.isClosing else { return false }
       shared.isClosing = true
-      inbox.deliver(.close(deadline: lp_monotonic_ns() + Int64(milliseconds) * 1_000_000), &shared)
+      inbox.deliver(.close(deadline: monotonicNow() + Int64(milliseconds) * 1_000_000), &shared)
       return true
     }
     guard wasOpen else { return false }
