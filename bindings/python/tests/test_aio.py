@@ -543,52 +543,6 @@ def test_uploads(kind, tmp_path, open_pool):
         run(kind, main(server.url))
 
 
-def test_typing_for_users(tmp_path):
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    pytest.importorskip("mypy")
-    (tmp_path / "sample.py").write_text(
-        """
-import llmpool
-
-
-async def tokens(client: llmpool.AsyncClient) -> list[str]:
-    found: list[str] = []
-    timeout = llmpool.Timeout(first_byte=600, read=30)
-    async with client.stream("POST", "/", json={"a": 1}, timeout=timeout, priority=1) as r:
-        r.raise_for_status()
-        async for event in r.aiter_sse(stop="[DONE]"):
-            found.append(event.data)
-            event.json()
-        ttft: float | None = r.timings.time_to_first_token
-        print(ttft)
-        async for line in r.aiter_lines():
-            found.append(line)
-    return found
-
-
-def blocking(client: llmpool.Client) -> bytes:
-    with client.stream("GET", "/", content=iter([b"x"])) as r:
-        status: int = r.status_code
-        print(status, [event.retry for event in r.iter_sse()])
-    answer: llmpool.Response = client.post("/", files={"a": open("x", "rb")}, priority=-1)
-    return answer.content + b"".join(r.iter_bytes()) + llmpool.metrics().encode()
-"""
-    )
-    # Installed, it is found by itself, and mypy refuses to be told.
-    package = str(Path(llmpool.__file__).parent.parent)
-    mypy_path = {} if "site-packages" in package else {"MYPYPATH": package}
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--python-version=3.11",
-         f"--cache-dir={tmp_path / 'cache'}", "sample.py"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env={**os.environ, **mypy_path},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_anyio_on_asyncio(make_client):
     anyio = pytest.importorskip("anyio")
     client = make_client()
