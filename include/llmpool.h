@@ -224,9 +224,10 @@ enum { /* llmpool_event_t.kind */
   LLMPOOL_EVENT_NOTICE = 5,  /* from llmpool_watch(): notice, headers, message */
   LLMPOOL_EVENT_WRITABLE = 6 /* UPLOAD: llmpool_write() takes more */
 };
-enum {                           /* llmpool_event_t.flags */
-  LLMPOOL_EVENT_REUSED = 1 << 0, /* an open connection carried it */
-  LLMPOOL_EVENT_UNSEEN = 1 << 1  /* DONE, failed: the server provably acted on nothing */
+enum {                            /* llmpool_event_t.flags */
+  LLMPOOL_EVENT_REUSED = 1 << 0,  /* an open connection carried it */
+  LLMPOOL_EVENT_UNSEEN = 1 << 1,  /* DONE, failed: the server provably acted on nothing */
+  LLMPOOL_EVENT_ID_RESET = 1 << 2 /* SSE, of a record: the last event id is empty from here on */
 };
 enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_UTILIZATION_HIGH = 1 << 0,
@@ -328,7 +329,7 @@ typedef struct llmpool_record {
   uint32_t data_end;
   uint32_t headers_end;
   uint32_t sse_event_end; /* empty for "message" */
-  uint32_t sse_id_end;    /* empty where it is as in the request's last record */
+  uint32_t sse_id_end;    /* empty where it is as in the request's last record, or, with ID_RESET, empty */
   uint32_t text_end;      /* reason and peer, or message, each ended by a NUL */
   uint32_t timings_end;   /* DONE: eight uint64_t, aligned; as in llmpool_timings_t */
   uint32_t sse_retry_ms;

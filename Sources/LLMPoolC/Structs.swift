@@ -307,6 +307,9 @@ struct RecordWriter {
     record.user_data = event.userData
     record.kind = event.kind.rawValue
     record.flags = event.flags.rawValue
+    if event.kind == .sse, !event.sseIDIsUnchanged, event.sseID.count == 0 {
+      record.flags |= UInt32(LLMPOOL_EVENT_ID_RESET)
+    }
     record.status = event.status
     record.http_status = event.httpStatus
     record.http_version = event.httpVersion

@@ -108,6 +108,53 @@ struct SSEParserTests {
     #expect(events(stream) == expected)
   }
 
+  /// The parsing cases of web-platform-tests, eventsource/format-*, by their names. What is left out there is no
+  /// parsing: mime types, connecting again.
+  static let webPlatformTests: [(String, String, [String])] = [
+    ("bom", "\u{FEFF}data:1\n\ndata:2\n\n", ["|1||", "|2||"]),
+    ("bom-2", "\u{FEFF}\u{FEFF}data:1\n\ndata:2\n\n", ["|2||"]),
+    (
+      "comments",
+      "data:1\r:\0\n:\r\ndata:2\n:" + String(repeating: "x", count: 2049) + "\rdata:3\n:data:fail\r\ndata:4\n\n",
+      ["|1\n2\n3\n4||"]
+    ),
+    ("data-before-final-empty-line", "retry:1000\ndata:test1\n\nid:test\ndata:test2", ["|test1||1000"]),
+    ("field-data", "data:\n\ndata\ndata\n\ndata:test\n\n", ["|||", "|\n||", "|test||"]),
+    ("field-event", "event:test\ndata:x\n\ndata:x\n\n", ["test|x||", "|x||"]),
+    ("field-event-empty", "event: \ndata:data\n\n", ["|data||"]),
+    ("field-id", "id: 1\ndata: hello\n\ndata: x\n\n", ["|hello|1*|", "|x|1|"]),
+    (
+      "field-id-2", "id: \u{2026}\ndata: hello\n\ndata: \u{2026}\n\ndata:\u{2026}\n\n",
+      ["|hello|\u{2026}*|", "|\u{2026}|\u{2026}|", "|\u{2026}|\u{2026}|"]
+    ),
+    ("field-id-3, persists", "id: 1\ndata: 1\n\ndata:2\n\n", ["|1|1*|", "|2|1|"]),
+    ("field-id-3, changes", "id: 1\ndata: 1\n\nid: 2\ndata:2\n\ndata:3\n\n", ["|1|1*|", "|2|2*|", "|3|2|"]),
+    ("field-id-3, resets", "id: 1\ndata: 1\n\nid:\ndata:2\n\ndata:3\n\n", ["|1|1*|", "|2|*|", "|3||"]),
+    ("field-id-null", "id: \0\0\ndata: hello\n\n", ["|hello||"]),
+    ("field-id-null", "id: x\0\ndata: hello\n\n", ["|hello||"]),
+    ("field-id-null", "id: \0x\ndata: hello\n\n", ["|hello||"]),
+    ("field-id-null", "id: x\0x\ndata: hello\n\n", ["|hello||"]),
+    ("field-id-null", "id:  \0\ndata: hello\n\n", ["|hello||"]),
+    (
+      "field-parsing",
+      "data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
+      ["|\0\n 2\n1\n3\n\n4||"]
+    ),
+    ("field-retry", "retry:3000\ndata:x\n\n", ["|x||3000"]),
+    ("field-retry-bogus", "retry:3000\nretry:1000x\ndata:x\n\n", ["|x||3000"]),
+    ("field-retry-empty", "retry\ndata:test\n\n", ["|test||"]),
+    ("field-unknown", "data:test\n data\ndata\nfoobar:xxx\njustsometext\n:thisisacomment\n\n", ["|test\n||"]),
+    ("leading-space", "data:\ttest\rdata: \ndata:test\n\n", ["|\ttest\n\ntest||"]),
+    ("newlines", "data:test\r\ndata\ndata:test\r\n\r", ["|test\n\ntest||"]),
+    ("null-character", "data:\0\n\n\n\n", ["|\0||"]),
+    ("utf-8", "data:ok\u{2026}\n\n", ["|ok\u{2026}||"]),
+  ]
+
+  @Test(arguments: webPlatformTests)
+  func holdsTheWebPlatformTests(_ name: String, _ stream: String, _ expected: [String]) {
+    #expect(events(stream) == expected)
+  }
+
   @Test func bytesThatOnlyBeginLikeAMarkBelongToTheLine() {
     #expect(events([0xEF, 0xBB] + Array("data: a\n\ndata: b\n\n".utf8)) == ["|b||"])
     #expect(events([0xEF] + Array("\ndata: b\n\n".utf8)) == ["|b||"])

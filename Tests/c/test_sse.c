@@ -326,15 +326,16 @@ static int part_is(const char *bytes, uint32_t begin, uint32_t end, const char *
 
 static void test_records(void) {
   static const char text[] = "data: a\n\nevent: message\ndata: b\n\nid: 1\nevent: add\ndata: c\n\ndata: d\n\nid: 2\n"
-                             "retry: 5\ndata: e\n\n";
-  static const char *expected[][3] = {{"a", "", ""}, {"b", "", ""}, {"c", "add", "1"}, {"d", "", ""}, {"e", "", "2"}};
+                             "retry: 5\ndata: e\n\nid\ndata: f\n\ndata: g\n\nid: 3\n\nid:\n\ndata: h\n\n";
+  static const char *expected[][3] = {{"a", "", ""}, {"b", "", ""}, {"c", "add", "1"}, {"d", "", ""}, {"e", "", "2"},
+                                       {"f", "", ""},  {"g", "", ""}, {"h", "", ""}};
   llmpool_record_t records[16];
   static _Alignas(8) char bytes[8192];
   server_say(server, SSE_TYPE, text, sizeof text - 1);
   submit(pool, server_url(server, "/said/0"), 0);
-  CHECK_EQ(read_all(records, 16, bytes, sizeof bytes), 7);
+  CHECK_EQ(read_all(records, 16, bytes, sizeof bytes), 10);
   CHECK_EQ(records[0].kind, LLMPOOL_EVENT_HEAD);
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 8; i++) {
     const llmpool_record_t *record = &records[1 + i];
     CHECK_EQ(record->kind, LLMPOOL_EVENT_SSE);
     CHECK_EQ(record->user_data, 77);
@@ -342,6 +343,7 @@ static void test_records(void) {
     CHECK_EQ(record->headers_end, record->data_end);
     CHECK(part_is(bytes, record->headers_end, record->sse_event_end, expected[i][1]));
     CHECK(part_is(bytes, record->sse_event_end, record->sse_id_end, expected[i][2]));
+    CHECK_EQ(record->flags & LLMPOOL_EVENT_ID_RESET, i == 5 || i == 7 ? LLMPOOL_EVENT_ID_RESET : 0);
     CHECK_EQ(record->sse_retry_ms, i == 4 ? 5 : UINT32_MAX);
     CHECK(record->credit > 0);
   }

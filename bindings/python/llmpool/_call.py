@@ -232,6 +232,9 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
     times = b""
     if event.timings:
         times = string_at(ctypes.addressof(event.timings.contents) + _TIMES_OFFSET, TIMES_SIZE)
+    flags = event.flags
+    if event.kind == _abi.EVENT_SSE and not event.sse_id_size:
+        flags |= _abi.EVENT_ID_RESET
     parts = [
         part(event.data, event.data_size),
         part(event.headers, event.headers_size),
@@ -246,7 +249,7 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
         end += len(piece)
         ends.append(end)
     record = (
-        event.user_data, event.kind, event.flags, event.status, event.http_status,
+        event.user_data, event.kind, flags, event.status, event.http_status,
         event.http_version, event.attempts, event.credit, event.notice, 0, *ends,
         event.sse_retry_ms,
     )  # fmt: skip
@@ -276,6 +279,8 @@ def dispatch(
         if kind == 3:  # SSE
             if id_end != event_end:
                 sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
+            elif flags & 4:  # ID_RESET
+                sink.last_id = ""
             name = "message"
             if event_end != headers_end:
                 name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))

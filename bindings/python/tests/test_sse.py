@@ -35,17 +35,37 @@ CASES = {
     "newlines": (b"data:test\r\ndata\ndata:test\r\n\r", ["test\n\ntest"]),
     "null-character": (b"data:\0\n\n\n\n", ["\0"]),
     "utf-8": ("data:ok…\n\n".encode(), ["ok…"]),
+    "field-id": (b"id: 1\ndata: hello\n\ndata: x\n\n", [Event("message", "hello", "1"),
+                                                       Event("message", "x", "1")]),
+    "field-id-2": ("id: …\ndata: hello\n\ndata: …\n\ndata:…\n\n".encode(),
+                   [Event("message", "hello", "…"), Event("message", "…", "…"),
+                    Event("message", "…", "…")]),
+    "field-id-3-persists": (b"id: 1\ndata: 1\n\ndata:2\n\n",
+                            [Event("message", "1", "1"), Event("message", "2", "1")]),
+    "field-id-3-changes": (b"id: 1\ndata: 1\n\nid: 2\ndata:2\n\ndata:3\n\n",
+                           [Event("message", "1", "1"), Event("message", "2", "2"),
+                            Event("message", "3", "2")]),
+    "field-id-3-resets": (b"id: 1\ndata: 1\n\nid:\ndata:2\n\ndata:3\n\n",
+                          [Event("message", "1", "1"), Event("message", "2", ""),
+                           Event("message", "3", "")]),
+    **{f"field-id-null-{index}": (b"id: %s\ndata: hello\n\n" % value, ["hello"])
+       for index, value in enumerate((b"\0\0", b"x\0", b"\0x", b"x\0x", b" \0"))},
+    "field-retry": (b"retry:3000\ndata:x\n\n", [Event("message", "x", "", 3000)]),
+    "field-retry-bogus": (b"retry:3000\nretry:1000x\ndata:x\n\n",
+                          [Event("message", "x", "", 3000)]),
+    "field-retry-empty": (b"retry\ndata:test\n\n", [Event("message", "test", "", None)]),
 }  # fmt: skip
 
 
 def normal(expected):
+    """As events; 1: the second is dropped, without its empty line, and its id with it."""
     if expected == 1:
-        return [("message", "test1")]
-    return [each if isinstance(each, tuple) else ("message", each) for each in expected]
-
-
-def of(events):
-    return [(event.event, event.data) for event in events]
+        return [Event("message", "test1", "", 1000)]
+    return [
+        each if isinstance(each, Event)
+        else Event(*each) if isinstance(each, tuple) else Event("message", each)
+        for each in expected
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -56,7 +76,7 @@ def test_cases(name):
         events = []
         for begin in range(0, len(stream), size):
             events += parser.feed(stream[begin : begin + size])
-        assert of(events) == normal(expected)
+        assert events == normal(expected)
 
 
 def test_ids_and_retry():
@@ -130,7 +150,78 @@ def test_the_same_from_the_library(coding, sse, open_client):
 
     with servers.RawServer(handle) as server:
         client = open_client(server.url)
-        for name, (stream, _) in CASES.items():
+        for name, (_, expected) in CASES.items():
             with client.stream("GET", f"/{name}", sse=sse) as response:
                 events = list(response.iter_sse())
-            assert events == Parser().feed(stream), name
+            assert events == normal(expected), name
+
+
+@pytest.mark.parametrize(
+    "kind, parsed",
+    [
+        ("text/event-stream", True),
+        ("text/event-stream;", True),  # format-mime-trailing-semicolon
+        ("text/event-stream; charset=windows-1252", True),  # always UTF-8, format-utf-8
+        ("Text/Event-Stream ; charset=utf-8", True),
+        ("text/event-streams", False),
+        ("text/x-bogus", False),  # format-mime-valid-bogus
+        ("x bogus", False),  # format-mime-bogus
+    ],
+)
+def test_content_types(kind, parsed, open_client):
+    """The library parses what is an event stream; of the rest the bytes come, and Python parses
+    them where the application says that they are events."""
+
+    def handle(connection, _):
+        servers.read_request(connection)
+        extra = b"content-type: %s\r\nconnection: close\r\n" % kind.encode()
+        servers.answer(connection, "data:ok…\n\n:c\n".encode(), extra)
+
+    with servers.RawServer(handle) as server:
+        client = open_client(server.url)
+        with client.stream("GET", "/") as response:
+            # A comment stands for no event, and is lost where the library parses.
+            assert (b":c" in response.read()) is not parsed
+        with client.stream("GET", "/") as response:
+            assert list(response.iter_sse()) == [Event("message", "ok…")]
+
+
+def test_every_way_to_split_in_the_library(open_client):
+    """The library gives the events that Python's parser finds in the whole stream, however the
+    bytes are cut: each piece is an HTTP chunk of its own."""
+    hypothesis = pytest.importorskip("hypothesis")
+    from hypothesis import strategies
+
+    streams = []
+
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in streams[-1])
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+                b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+            )
+
+    alphabet = strategies.sampled_from(
+        [b"data", b"id", b"event", b"retry", b":", b": ", b"\n", b"\r", b"\r\n", b"\n\n", b"1",
+         b"x", b"\xc3\xa4", b"\xff", b"\xef\xbb\xbf", b"\0", b"data: y\n\n", b"id: 7\n", b"retry: 5\r"]
+    )  # fmt: skip
+
+    with servers.RawServer(handle) as server:
+        client = open_client(server.url)
+
+        @hypothesis.settings(max_examples=400, deadline=None)
+        @hypothesis.given(strategies.lists(alphabet, max_size=40), strategies.data())
+        def check(parts, data):
+            stream = b"".join(parts)
+            cuts = data.draw(strategies.sets(strategies.integers(0, len(stream))))
+            ends = [0, *sorted(cuts), len(stream)]
+            pieces = (stream[begin:end] for begin, end in zip(ends, ends[1:]))
+            streams.append([piece for piece in pieces if piece])  # an empty chunk would be the end
+            with client.stream("GET", "/") as response:
+                assert list(response.iter_sse()) == Parser().feed(stream)
+
+        check()
+        assert server.connections == 1 and len(streams) >= 400
