@@ -290,6 +290,13 @@ llmpool_status_t llmpool_credit(llmpool_t *pool, uint64_t request_id, uint64_t b
 
 /* ---- completion queue ------------------------------------------------------ */
 
+enum {                         /* llmpool_queue_options_t.flags; an unknown one is E_UNSUPPORTED */
+  LLMPOOL_QUEUE_DRIVE = 1 << 0 /* For threads that make one call after another: while their request is the only
+                                  one of the pool they do the pool's work for it themselves, when they submit and
+                                  when they drain or read, also without waiting, which spares two switches between
+                                  threads. The descriptor is then readable for such work, too. */
+};
+
 typedef struct llmpool_queue_options {
   size_t size;
   uint32_t coalesce_us; /* [0] at most one wake in this time; the first after a quiet spell comes at once */

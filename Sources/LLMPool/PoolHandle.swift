@@ -105,8 +105,8 @@ package final class QueueHandle: @unchecked Sendable {
   private var queue: CompletionQueue?
   private let generation = ProcessHooks.generation
 
-  package init(coalesceMicroseconds: UInt32) {
-    queue = CompletionQueue(coalesceMicroseconds: coalesceMicroseconds)
+  package init(coalesceMicroseconds: UInt32, drives: Bool) {
+    queue = CompletionQueue(coalesceMicroseconds: coalesceMicroseconds, drives: drives)
   }
 
   package func open() throws(CallError) -> CompletionQueue {
@@ -142,7 +142,7 @@ package enum QueueCache {
       generation = ProcessHooks.generation
       queues.removeAll()
     }
-    return queues.popLast() ?? CompletionQueue()
+    return queues.popLast() ?? CompletionQueue(drives: true)
   }
 
   /// Only an empty queue, to which nothing more will come.

@@ -13,8 +13,8 @@ extension Engine {
     try submit(input, queue: queue, identified: identified)
     var done: UnsafeMutablePointer<EventRecord>?
     while done == nil {
-      _ = queue.wait(timeout: -1)
-      _ = queue.take(1) { record in
+      _ = queue.waitForWork(timeout: -1)
+      _ = queue.takeDriving(1) { record in
         done = record
         return true
       }
@@ -33,14 +33,14 @@ extension CompletionQueue {
   ) throws(CallError) -> Int {
     let deadline = timeoutMilliseconds < 0 ? Int64.max : monotonicNow() + Int64(timeoutMilliseconds) * 1_000_000
     while true {
-      let taken = take(capacity) { record in
+      let taken = takeDriving(capacity) { record in
         body(record)
         return true
       }
       guard let taken else { throw CompletionQueue.isClosedError }
       guard taken == 0, timeoutMilliseconds != 0 else { return taken }
       // Another thread may be quicker: then the wait goes on.
-      switch wait(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
+      switch waitForWork(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
       case .ready: continue
       case .timedOut, .interrupted: return 0
       case .closed: throw CompletionQueue.isClosedError
@@ -53,7 +53,7 @@ extension CompletionQueue {
     _ capacity: Int, _ body: (UnsafeMutablePointer<EventRecord>) -> Bool
   ) throws(CallError) -> Int {
     var copied: [UnsafeMutablePointer<EventRecord>] = []
-    let taken = take(capacity) { record in
+    let taken = takeDriving(capacity) { record in
       guard body(record) else { return false }
       copied.append(record)
       return true

@@ -10,8 +10,12 @@ public func llmpool_queue_open(
     let target = try required(queue_out, "queue_out")
     var settings = llmpool_queue_options_t()
     if let options { settings = try read(options, "options", smallest: MemoryLayout<Int>.size, over: settings) }
-    guard settings.flags == 0 else { throw CallError(.unsupported, "options.flags: unknown bits \(settings.flags)") }
-    target.pointee = Handles.give(QueueHandle(coalesceMicroseconds: settings.coalesce_us))
+    let drive = UInt32(LLMPOOL_QUEUE_DRIVE)
+    guard settings.flags & ~drive == 0 else {
+      throw CallError(.unsupported, "options.flags: unknown bits \(settings.flags & ~drive)")
+    }
+    let drives = settings.flags & drive != 0
+    target.pointee = Handles.give(QueueHandle(coalesceMicroseconds: settings.coalesce_us, drives: drives))
   }
 }
 

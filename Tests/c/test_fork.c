@@ -116,6 +116,18 @@ static void test_a_grandchild_works_too(void) {
   in_a_child(test_the_shared_pool_works_anew);
 }
 
+/* The parent's thread does the work of its pool itself, with the pool's epoll in a descriptor that the child inherits. */
+static void test_a_parent_that_drives(void) {
+  llmpool_t *own = harness_pool(NULL);
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  for (int i = 0; i < 50; i++) {
+    CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+    if (i % 10 == 9) in_a_child(test_the_shared_pool_works_anew);
+  }
+  CHECK_EQ(harness_stats(own).opened, 1);
+  CHECK_OK(llmpool_close(own, 0));
+}
+
 static void test_the_parent_goes_on(void) {
   llmpool_event_t event = harness_next(queue);
   CHECK_STATUS(event.status, LLMPOOL_OK);
@@ -140,6 +152,7 @@ int main(void) {
   RUN(test_the_shared_pool_works_anew);
   RUN(test_a_child_opens_a_pool);
   RUN(test_a_grandchild_works_too);
+  RUN(test_a_parent_that_drives);
   RUN(test_the_parent_goes_on);
   server_stop(server);
   return check_report();

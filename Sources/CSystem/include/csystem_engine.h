@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <nghttp2/nghttp2.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -43,8 +44,18 @@ static inline void lp_eventfd_clear(int descriptor) {
   (void)eventfd_read(descriptor, &value);
 }
 
-/* A GNU extension that Swift does not see without _GNU_SOURCE. */
+/* GNU extensions that Swift does not see without _GNU_SOURCE. */
 int pthread_setname_np(pthread_t thread, const char *name);
+int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+
+/* Waits until the descriptor is readable; timeout_ns < 0: for ever. Returns 0 when it is, else ETIMEDOUT or an errno. */
+static inline int lp_wait_readable(int descriptor, int64_t timeout_ns) {
+  struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+  struct pollfd readable = {descriptor, POLLIN, 0};
+  int count = ppoll(&readable, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
+  return count > 0 ? 0 : count == 0 ? ETIMEDOUT : errno;
+}
+
 static inline void lp_name_this_thread(const char *name) {
   pthread_setname_np(pthread_self(), name);
 }

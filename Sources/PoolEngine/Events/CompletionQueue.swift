@@ -5,16 +5,22 @@ import Glibc
 package final class CompletionQueue: @unchecked Sendable {
   /// At most one wake in this time; the first after a quiet spell comes at once. In nanoseconds.
   let coalesce: Int64
+  /// Its threads may do the engine's work while they wait for a request that is alone: see Engine+Driving.
+  let drives: Bool
   /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
   private let onEvents: (@Sendable (CompletionQueue) -> Void)?
 
-  private struct State {
+  struct State {
     var events: [UnsafeMutablePointer<EventRecord>] = []
     var first = 0
     var isClosed = false
     var waiters = 0
-    /// -1 until someone asks for it.
+    /// What the application waits on; -1 until someone asks for it.
     var descriptor: Int32 = -1
+    /// An eventfd: the descriptor itself, or within it where that is an epoll.
+    var eventDescriptor: Int32 = -1
+    /// Whose work its threads do at present.
+    var driven: Engine?
     var isSignalled = false
     var lastWake = Int64.min / 2
     var isWakeDeferred = false
@@ -23,19 +29,22 @@ package final class CompletionQueue: @unchecked Sendable {
     var notices = 0
     var count: Int { events.count - first }
   }
-  private let state = Guarded(State())
+  let state = Guarded(State())
   /// Counts publications; a waiting thread sleeps on it.
-  private let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
+  let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
-  package init(coalesceMicroseconds: UInt32 = 0, onEvents: (@Sendable (CompletionQueue) -> Void)? = nil) {
+  package init(
+    coalesceMicroseconds: UInt32 = 0, drives: Bool = false, onEvents: (@Sendable (CompletionQueue) -> Void)? = nil
+  ) {
     coalesce = Int64(coalesceMicroseconds) * 1_000
+    self.drives = drives
     self.onEvents = onEvents
     word.initialize(to: 0)
   }
 
   deinit {
     let leftover = state.withLock { state in
-      if state.descriptor >= 0 { Glibc.close(state.descriptor) }
+      CompletionQueue.closeDescriptors(&state)
       return Array(state.events[state.first...])
     }
     for record in leftover { EventRecord.release(record, crediting: false) }
@@ -57,8 +66,9 @@ package final class CompletionQueue: @unchecked Sendable {
     }
   }
 
-  /// Puts events in and wakes who waits. Returns when a wake that was put off is due, nil if none was.
-  func publish(_ records: [UnsafeMutablePointer<EventRecord>], now: Int64) -> Int64? {
+  /// Puts events in and wakes who waits. Returns when a wake that was put off is due, nil if none was. `quietly`: it is
+  /// for a thread that takes them next.
+  func publish(_ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool) -> Int64? {
     enum Step {
       case drop, done
       case wake(Int32)
@@ -70,8 +80,7 @@ package final class CompletionQueue: @unchecked Sendable {
         if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
         state.events.append(record)
       }
-      if onEvents != nil { return .done }
-      if state.isWakeDeferred { return .done }
+      if onEvents != nil || state.isWakeDeferred || (quietly && state.waiters == 0) { return .done }
       let due = state.lastWake + coalesce
       if coalesce > 0, due > now {
         state.isWakeDeferred = true
@@ -113,27 +122,47 @@ package final class CompletionQueue: @unchecked Sendable {
   /// Makes the descriptor readable; returns how many sleepers to wake, nil for none.
   private func signal(_ state: inout State, _ now: Int64) -> Int32? {
     state.lastWake = now
-    if state.descriptor >= 0, !state.isSignalled {
-      state.isSignalled = true
-      lp_eventfd_signal(state.descriptor)
-    }
+    makeReadable(&state)
     lp_atomic_increment(word)
     return state.waiters > 0 ? Int32.max : nil
   }
 
+  private func makeReadable(_ state: inout State) {
+    guard state.eventDescriptor >= 0, !state.isSignalled else { return }
+    state.isSignalled = true
+    lp_eventfd_signal(state.eventDescriptor)
+  }
+
   // MARK: The application's side
 
-  /// A descriptor that is readable while the queue holds events for whose wake it is time. Nil: closed. -1: errno.
+  /// A descriptor that is readable while the queue holds events for whose wake it is time, or, with `drives`, while
+  /// there is work of the engine for its threads. Nil: closed. -1: errno.
   package func descriptor() -> Int32? {
     state.withLock { state in
       guard !state.isClosed else { return nil }
-      if state.descriptor < 0 {
-        state.descriptor = lp_eventfd()
-        state.isSignalled = state.count > 0 && state.descriptor >= 0
-        if state.isSignalled { lp_eventfd_signal(state.descriptor) }
-      }
+      if state.descriptor < 0 { openDescriptors(&state) }
       return state.descriptor
     }
+  }
+
+  func openDescriptors(_ state: inout State) {
+    state.eventDescriptor = lp_eventfd()
+    guard state.eventDescriptor >= 0 else { return }
+    if drives {
+      state.descriptor = lp_epoll_create()
+      guard state.descriptor >= 0,
+        lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, state.eventDescriptor, LP_EPOLLIN, 0) == 0
+      else { return CompletionQueue.closeDescriptors(&state) }
+    } else {
+      state.descriptor = state.eventDescriptor
+    }
+    if state.count > 0 { makeReadable(&state) }
+  }
+
+  static func closeDescriptors(_ state: inout State) {
+    if state.descriptor >= 0, state.descriptor != state.eventDescriptor { Glibc.close(state.descriptor) }
+    if state.eventDescriptor >= 0 { Glibc.close(state.eventDescriptor) }
+    (state.descriptor, state.eventDescriptor) = (-1, -1)
   }
 
   package enum WaitResult { case ready, timedOut, interrupted, closed }
@@ -146,6 +175,7 @@ package final class CompletionQueue: @unchecked Sendable {
       let early: WaitResult? = state.withLock { state in
         if state.isClosed { return .closed }
         if state.count > 0, !state.isWakeDeferred { return .ready }
+        if state.driven != nil { return .ready }
         state.waiters += 1
         return nil
       }
@@ -177,8 +207,10 @@ package final class CompletionQueue: @unchecked Sendable {
         state.first = 0
         if state.isSignalled {
           state.isSignalled = false
-          lp_eventfd_clear(state.descriptor)
+          lp_eventfd_clear(state.eventDescriptor)
         }
+      } else if drives {
+        makeReadable(&state)  // what was put in quietly and is left is for others
       } else if state.first > 4_096, state.first * 2 > state.events.count {
         state.events.removeFirst(state.first)
         state.first = 0
@@ -198,12 +230,11 @@ package final class CompletionQueue: @unchecked Sendable {
       state.events = []
       state.first = 0
       swap(&inboxes, &state.inboxes)
-      if state.descriptor >= 0 {
-        // Who waits on it wakes before it is gone.
-        lp_eventfd_signal(state.descriptor)
-        Glibc.close(state.descriptor)
-      }
-      state.descriptor = -1
+      // Who waits on it wakes before it is gone.
+      if drives { stayReadable(&state) }
+      if state.eventDescriptor >= 0 { lp_eventfd_signal(state.eventDescriptor) }
+      CompletionQueue.closeDescriptors(&state)
+      state.driven = nil
       lp_atomic_increment(word)
       return true
     }

@@ -59,6 +59,8 @@ final class RequestState: @unchecked Sendable {
   let flags: RequestFlags
   let userData: UInt64
   let queue: CompletionQueue
+  /// The engine's side of it.
+  var port: QueuePort?
   let options: RequestOptions
   let maxResponseBytes: Int
   let methodKind: RequestMethod

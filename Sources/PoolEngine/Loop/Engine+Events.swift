@@ -11,16 +11,15 @@ extension Engine {
   static let copiedBodyLimit = 4_096
 
   private func stage(_ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState) {
-    stage(record, on: request.queue)
+    if let port = request.port { stage(record, on: port) }
   }
 
-  private func stage(_ record: UnsafeMutablePointer<EventRecord>, on queue: CompletionQueue) {
-    let port = port(of: queue)
+  private func stage(_ record: UnsafeMutablePointer<EventRecord>, on port: QueuePort) {
     if port.staged.isEmpty { touchedPorts.append(port) }
     port.staged.append(record)
   }
 
-  private func port(of queue: CompletionQueue) -> QueuePort {
+  func port(of queue: CompletionQueue) -> QueuePort {
     if let port = ports[ObjectIdentifier(queue)] { return port }
     let port = QueuePort(queue)
     // Those of queues that are gone are dropped here, so that short-lived queues leave nothing behind.
@@ -157,7 +156,7 @@ extension Engine {
     record.pointee.connectionID = connection.map(Connection.number) ?? 0
     record.pointee.headers = fields.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
     record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
-    stage(record, on: watcher.queue)
+    stage(record, on: port(of: watcher.queue))
   }
 
   func stageDone(_ request: RequestState, _ completion: Completion) {

@@ -6,6 +6,8 @@ import PoolCore
 final class QueuePort {
   let queue: CompletionQueue
   var staged: [UnsafeMutablePointer<EventRecord>] = []
+  /// Requests in flight.
+  var live = 0
   init(_ queue: CompletionQueue) { self.queue = queue }
 }
 
@@ -23,6 +25,10 @@ extension Engine {
     let slot = request.id.slot
     while requests.count <= slot { requests.append(nil) }
     requests[slot] = request
+    let port = port(of: request.queue)
+    request.port = port
+    port.live += 1
+    if port.live == 1 { livePorts += 1 }
     request.creditThreshold = max(1, streamWindow / 4)
     request.origin = origin(of: request).id.slot
     tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
@@ -194,6 +200,9 @@ extension Engine {
     request.attempt = nil
     request.connection = nil
     completed.append(id)
+    guard let port = request.port else { return }
+    port.live -= 1
+    if port.live == 0 { livePorts -= 1 }
   }
 
   private func noteLatencies(_ request: RequestState) {
@@ -244,15 +253,15 @@ extension Engine {
       completed.removeAll(keepingCapacity: true)
     }
     for port in touchedPorts {
-      let due = port.queue.publish(port.staged, now: now)
+      let due = port.queue.publish(port.staged, now: now, quietly: port.queue === driving.taker)
       port.staged.removeAll(keepingCapacity: true)
-      if let due { deferredWakes.append((port.queue, due)) }
+      if let due { deferredWakes.append((port, due)) }
     }
     touchedPorts.removeAll(keepingCapacity: true)
     guard !deferredWakes.isEmpty else { return }
     deferredWakes.removeAll { wake in
       guard wake.due <= now else { return false }
-      wake.queue.wakeDeferred(now: now)
+      wake.port.queue.wakeDeferred(now: now)
       return true
     }
   }

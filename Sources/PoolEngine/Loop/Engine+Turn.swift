@@ -5,46 +5,81 @@ import PoolCore
 extension Engine {
   /// Marks libcurl's descriptors among the tags of epoll; no connection reaches this generation.
   static let dialTag = UInt64(UInt32.max) << 32
-  private static let eventCapacity = 256
+  static let eventCapacity = 256
 
   func run() {
     let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Engine.eventCapacity)
     defer { events.deallocate() }
     turn.lock()
     while !isStopped {
-      let timeout = timeoutUntilNextDeadline()
+      let sleep = nextSleep()
       turn.unlock()
-      let count = epoll_wait(epoll, events, Int32(Engine.eventCapacity), timeout)
+      let count = self.sleep(sleep, events)
       turn.lock()
-      takeTurn(events, Int(max(0, count)))
+      takeTurn(events, count)
     }
     tearDown()
     turn.unlock()
   }
 
-  /// In milliseconds, rounded up, so that what is due is due when epoll returns. Nobody wakes us once this is not 0.
-  private func timeoutUntilNextDeadline() -> Int32 {
-    guard toRead.isEmpty, toFlush.isEmpty else { return 0 }
+  private enum Sleep {
+    case none
+    /// Until something happens, or the deadline.
+    case watching(until: Int64)
+    /// Until another thread has a message, or the deadline; the sockets are looked at afterwards.
+    case dozing(until: Int64)
+  }
+
+  /// Whoever posts a message wakes us once this is not `none`.
+  private func nextSleep() -> Sleep {
+    guard toRead.isEmpty, toFlush.isEmpty else { return .none }
     let mustNotSleep = inbox.withLock { shared in
       guard shared.messages.isEmpty else { return true }
       shared.isSleeping = true
       return false
     }
-    guard !mustNotSleep else { return 0 }
+    guard !mustNotSleep else { return .none }
     var deadline = core.nextDeadline?.nanoseconds ?? .max
     if let dial = dialer.nextDeadline { deadline = min(deadline, dial) }
-    if let interval = resolver.reliefInterval { deadline = min(deadline, monotonicNow() + interval) }
+    if let interval = resolver.reliefInterval { deadline = min(deadline, now + interval) }
     for wake in deferredWakes { deadline = min(deadline, wake.due) }
-    guard deadline != .max else { return -1 }
-    let left = deadline - monotonicNow()
-    return left <= 0 ? 0 : Int32(min((left + 999_999) / 1_000_000, 60_000))
+    if let doze = reviewDriver() { return .dozing(until: min(deadline, now + doze)) }
+    return isHeardByNobody ? .dozing(until: deadline) : .watching(until: deadline)
   }
 
-  private func takeTurn(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int) {
+  /// The wake of every queue with requests in flight is put off: what came meanwhile would be told to nobody.
+  private var isHeardByNobody: Bool {
+    guard !deferredWakes.isEmpty, core.counters.connecting == 0 else { return false }
+    var deferred = 0
+    for wake in deferredWakes where wake.port.live > 0 { deferred += 1 }
+    return deferred == livePorts
+  }
+
+  private func sleep(_ sleep: Sleep, _ events: UnsafeMutablePointer<epoll_event>) -> Int {
+    switch sleep {
+    case .none: return look(events, milliseconds: 0)
+    case .watching(.max): return look(events, milliseconds: -1)
+    case .watching(let deadline):
+      // Rounded up, so that what is due is due when epoll returns.
+      let left = max(0, deadline - monotonicNow() + 999_999) / 1_000_000
+      return look(events, milliseconds: Int32(min(left, 60_000)))
+    case .dozing(let deadline):
+      if lp_wait_readable(inbox.wakeDescriptor, max(0, deadline - monotonicNow())) == 0 {
+        lp_eventfd_clear(inbox.wakeDescriptor)
+      }
+      return look(events, milliseconds: 0)
+    }
+  }
+
+  func look(_ events: UnsafeMutablePointer<epoll_event>, milliseconds: Int32) -> Int {
+    Int(max(0, epoll_wait(epoll, events, Int32(Engine.eventCapacity), milliseconds)))
+  }
+
+  func takeTurn(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int, byDriver: Bool = false) {
     now = monotonicNow()
-    for index in 0..<count { descriptorReady(events + index) }
+    for index in 0..<count { descriptorReady(events + index, byDriver) }
     readConnections()
-    takeInbox()
+    takeInbox(byDriver)
     resolver.relieve()
     dialer.advance(now: now)
     takeDialResults()
@@ -55,11 +90,12 @@ extension Engine {
     handOut()
   }
 
-  private func descriptorReady(_ event: UnsafePointer<epoll_event>) {
+  private func descriptorReady(_ event: UnsafePointer<epoll_event>, _ byDriver: Bool) {
     let tag = lp_epoll_tag(event)
     let ready = lp_epoll_events(event)
     if tag == Engine.wakeTag {
-      lp_eventfd_clear(inbox.wakeDescriptor)
+      // It is the engine's thread that is to wake.
+      if !byDriver { lp_eventfd_clear(inbox.wakeDescriptor) }
     } else if tag >= Engine.dialTag {
       dialer.descriptorReady(
         Int32(truncatingIfNeeded: tag), readable: ready & LP_EPOLLIN != 0, writable: ready & LP_EPOLLOUT != 0,
@@ -162,10 +198,10 @@ extension Engine {
 
   // MARK: The inbox
 
-  private func takeInbox() {
+  private func takeInbox(_ byDriver: Bool) {
     var batch: [Message] = []
     inbox.withLock { shared in
-      shared.isSleeping = false
+      if !byDriver { shared.isSleeping = false }
       swap(&batch, &shared.messages)
     }
     guard !batch.isEmpty else { return }
@@ -197,6 +233,8 @@ extension Engine {
   private func cancelAll(of queue: CompletionQueue) {
     ports[ObjectIdentifier(queue)] = nil
     unwatch(queue)
+    if driving.queue === queue { endDriving() }
+    inbox.withLock { if $0.loneQueue === queue { $0.loneQueue = nil } }
     for case let request? in requests where request.queue === queue { tell(.cancelled(request.id)) }
   }
 
@@ -215,8 +253,9 @@ extension Engine {
 
   /// Every request is over and every connection closed.
   private func tearDown() {
+    endDriving()
     // Nobody is left to do it when it is time.
-    for wake in deferredWakes { wake.queue.wakeDeferred(now: now) }
+    for wake in deferredWakes { wake.port.queue.wakeDeferred(now: now) }
     for case let connection? in connections { connection.close() }
     resolver.shutdown()
     dialer.shutdown()

@@ -15,6 +15,7 @@ package final class Engine: @unchecked Sendable {
   let published = PublishedStatistics()
   /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
   let turn = Lock()
+  /// Its waiters: the engine's thread, and the driver's through the descriptor of its queue.
   let epoll: Int32
   private var thread = pthread_t()
 
@@ -47,8 +48,11 @@ package final class Engine: @unchecked Sendable {
   var events = EventAllocator()
   var ports: [ObjectIdentifier: QueuePort] = [:]
   var touchedPorts: [QueuePort] = []
-  var deferredWakes: [(queue: CompletionQueue, due: Int64)] = []
+  var deferredWakes: [(port: QueuePort, due: Int64)] = []
+  /// Queues with requests in flight.
+  var livePorts = 0
   var watchers: [Watcher] = []
+  var driving = Driving()
   var completed: [RequestID] = []
   /// Origins that were forgotten since the statistics were published.
   var forgotten: [String] = []
@@ -112,8 +116,8 @@ package final class Engine: @unchecked Sendable {
     request.inbox = inbox
     guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
     let serial = Engine.serials.add(1, ordering: .relaxed).newValue
-    enum Refusal { case closed, full }
-    let refusal: Refusal? = inbox.withLock { shared in
+    enum Step { case taken, driven, closed, full }
+    let step: Step = inbox.withLock { shared in
       guard !shared.isClosing else { return .closed }
       let slot: Int
       if let free = shared.freeSlots.popLast() {
@@ -126,11 +130,13 @@ package final class Engine: @unchecked Sendable {
       request.id = RequestID(serial: serial, slot: slot)
       shared.live[slot] = request
       identified(request.id.value)
-      inbox.deliver(.submit(request), &shared)
-      return nil
+      let isDriven = shared.noteSubmission(of: queue)
+      inbox.deliver(.submit(request), quietly: isDriven, &shared)
+      return isDriven ? .driven : .taken
     }
-    switch refusal {
-    case nil: return
+    switch step {
+    case .taken: return
+    case .driven: if !drive(queue, takes: false) { inbox.wake() }
     case .closed: throw CallError(.closed, "pool: it is closed")
     case .full:
       throw CallError(.queueFull, "pool: \(RequestID.slotLimit) requests are in flight, the most there can be")

@@ -29,6 +29,24 @@ final class Inbox: Sendable {
     /// The request in each slot.
     var live: [RequestState?] = []
     var freeSlots: [Int32] = []
+    var liveCount: Int { live.count - freeSlots.count }
+    /// The queue whose last `loneCount` requests were each the only one of the pool; see Engine+Driving.
+    var loneQueue: CompletionQueue?
+    var loneCount = 0
+    /// Its threads do the engine's work: what they submit wakes nobody.
+    var drivenBy: ObjectIdentifier?
+
+    /// Counts a request that has its slot by now. True: its thread is to do what follows.
+    mutating func noteSubmission(of queue: CompletionQueue) -> Bool {
+      guard queue.drives, liveCount == 1 else {
+        loneQueue = nil
+        loneCount = 0
+        return false
+      }
+      if loneQueue !== queue { (loneQueue, loneCount) = (queue, 0) }
+      loneCount += 1
+      return drivenBy == ObjectIdentifier(queue)
+    }
   }
   private let state = Guarded(State())
   /// An eventfd in the engine's epoll; the engine's to close.
@@ -38,13 +56,19 @@ final class Inbox: Sendable {
 
   func post(_ message: Message) { withLock { deliver(message, &$0) } }
 
-  func deliver(_ message: Message, _ state: inout State) {
+  /// `quietly`: whoever delivers sees to it that it is taken.
+  func deliver(_ message: Message, quietly: Bool = false, _ state: inout State) {
     guard !state.isOver else { return }
     state.messages.append(message)
+    if !quietly { wake(&state) }
+  }
+
+  private func wake(_ state: inout State) {
     guard state.isSleeping else { return }
     state.isSleeping = false
     lp_eventfd_signal(wakeDescriptor)
   }
+  func wake() { withLock { wake(&$0) } }
 
   /// The engine has stopped. What is left is released outside the lock.
   func end() {
@@ -55,6 +79,7 @@ final class Inbox: Sendable {
       state.messages = []
       state.live = []
       state.freeSlots = []
+      state.loneQueue = nil
       return left
     }
     _ = left

@@ -13,6 +13,8 @@ package final class Lock: @unchecked Sendable {
 
   package func lock() { pthread_mutex_lock(mutex) }
   package func unlock() { pthread_mutex_unlock(mutex) }
+  /// False if another thread has it.
+  func tryLock() -> Bool { pthread_mutex_trylock(mutex) == 0 }
 
   /// False if that took longer.
   func lock(milliseconds: Int) -> Bool {

@@ -54,8 +54,11 @@ class Lane:
 
     def __init__(self) -> None:
         self.queue: Optional[int] = None  # __del__ may see a lane that was not finished
+        options = _abi.QueueOptions()
+        options.size = ctypes.sizeof(options)
+        options.flags = _abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
-        check(lib.queue_open(None, ctypes.byref(queue)))
+        check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self.queue = queue.value
         self._struct = Struct()
         # The library writes the id here before anything can be read: an exception that comes
