@@ -176,7 +176,10 @@ enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
   LLMPOOL_REQUEST_RETRY_SENT = 1 << 3,   /* retry even where the server may have begun to act */
   LLMPOOL_REQUEST_NO_RETRY = 1 << 4,     /* not even where the server provably saw nothing */
   LLMPOOL_REQUEST_UPLOAD = 1 << 5,       /* the body follows in pieces, by llmpool_write() */
-  LLMPOOL_REQUEST_MANUAL_CREDIT = 1 << 6 /* only llmpool_credit() opens the window, release does not */
+  LLMPOOL_REQUEST_MANUAL_CREDIT = 1 << 6, /* only llmpool_credit() opens the window, release does not */
+  LLMPOOL_REQUEST_SSE_JOIN = 1 << 7       /* with SSE, where many tokens come at once: events of type "message" without
+                                             id and retry of their own that arrive together are one: data has theirs,
+                                             separated by CR, which is in none; sse_count says how many */
 };
 
 #define LLMPOOL_NO_TIMEOUT UINT32_MAX /* in a request: none, whatever the pool has */
@@ -258,7 +261,7 @@ typedef struct llmpool_event {
   const char *sse_id; /* last event id so far */
   size_t sse_id_size;
   uint32_t sse_retry_ms; /* of this event; UINT32_MAX: none */
-  uint32_t reserved;
+  uint32_t sse_count;    /* SSE: 1; more with SSE_JOIN */
   const char *reason;  /* HEAD, DONE: the reason phrase of HTTP/1; "" */
   const char *message; /* DONE that failed, NOTICE: for people */
   const char *peer;    /* HEAD, DONE: "192.0.2.1:443" */
@@ -340,6 +343,9 @@ typedef struct llmpool_record {
   uint32_t text_end;      /* reason and peer, or message, each ended by a NUL */
   uint32_t timings_end;   /* DONE: eight uint64_t, aligned; as in llmpool_timings_t */
   uint32_t sse_retry_ms;
+  uint64_t connection_id;
+  uint32_t sse_count;
+  uint32_t reserved;
 } llmpool_record_t;
 
 /* [fast] Takes events as records, copied: nothing to release, the memory is free again at once.

@@ -11,6 +11,8 @@ public struct SSEEvent {
   public let hasID: Bool
   /// The last `retry` since the event before.
   public let retryMilliseconds: UInt32?
+  /// Nothing but data.
+  public var isPlain: Bool { event.isEmpty && !hasID && retryMilliseconds == nil }
   /// How many bytes of the stream it stands for: all since the event before, comments and line ends included, less
   /// what `takePendingCredit` gave out.
   public let credit: Int

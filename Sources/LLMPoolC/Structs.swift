@@ -224,6 +224,7 @@ extension llmpool_event_t {
     event.sse_id = source.sseID.base
     event.sse_id_size = source.sseID.count
     event.sse_retry_ms = source.sseRetry
+    event.sse_count = source.sseCount
     event.reason = source.reason.base
     event.message = source.message.base
     event.peer = source.peer.base
@@ -317,6 +318,8 @@ struct RecordWriter {
     record.credit = event.credit
     record.notice = event.notice
     record.sse_retry_ms = event.sseRetry
+    record.connection_id = event.connectionID
+    record.sse_count = event.sseCount
     record.begin = UInt32(begin)
     used = begin
     record.data_end = copy(event.data)

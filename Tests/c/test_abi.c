@@ -102,7 +102,7 @@ static void test_event_layout(void) {
   OFFSET(llmpool_event_t, sse_id, 96);
   OFFSET(llmpool_event_t, sse_id_size, 104);
   OFFSET(llmpool_event_t, sse_retry_ms, 112);
-  OFFSET(llmpool_event_t, reserved, 116);
+  OFFSET(llmpool_event_t, sse_count, 116);
   OFFSET(llmpool_event_t, reason, 120);
   OFFSET(llmpool_event_t, message, 128);
   OFFSET(llmpool_event_t, peer, 136);
@@ -119,7 +119,7 @@ static void test_queue_options_layout(void) {
 }
 
 static void test_record_layout(void) {
-  SIZE(llmpool_record_t, 72);
+  SIZE(llmpool_record_t, 88);
   OFFSET(llmpool_record_t, user_data, 0);
   OFFSET(llmpool_record_t, kind, 8);
   OFFSET(llmpool_record_t, flags, 12);
@@ -137,6 +137,8 @@ static void test_record_layout(void) {
   OFFSET(llmpool_record_t, text_end, 60);
   OFFSET(llmpool_record_t, timings_end, 64);
   OFFSET(llmpool_record_t, sse_retry_ms, 68);
+  OFFSET(llmpool_record_t, connection_id, 72);
+  OFFSET(llmpool_record_t, sse_count, 80);
 }
 
 static void test_stats_layout(void) {

@@ -288,7 +288,7 @@ static void test_request_body_and_flags(void) {
   request = harness_request(server_url(server, "/echo"));
   request.flags = 1u << 31;
   check_request_refused(&request, UNSUPPORTED, "flags");
-  request.flags = 1u << 7;
+  request.flags = 1u << 8;
   check_request_refused(&request, UNSUPPORTED, "flags");
   llmpool_event_t done;
   request.flags = LLMPOOL_REQUEST_STREAM; /* perform gives one event only */
@@ -325,7 +325,7 @@ static void test_queue_open(void) {
   CHECK_REFUSED(llmpool_queue_open(&options, NULL), INVALID, "queue_out");
   options.size = 0;
   CHECK_REFUSED(llmpool_queue_open(&options, &opened), INVALID, "size");
-  options = (llmpool_queue_options_t){.size = sizeof options, .flags = 1};
+  options = (llmpool_queue_options_t){.size = sizeof options, .flags = 1u << 31};
   CHECK_REFUSED(llmpool_queue_open(&options, &opened), UNSUPPORTED, "flags");
   GROWN(llmpool_queue_options_t) grown;
   memset(&grown, 0, sizeof grown);

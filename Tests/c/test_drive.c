@@ -1,6 +1,6 @@
 /*
- * test_drive.c - threads that do the pool's work for their own lone call (LLMPOOL_QUEUE_DRIVE, llmpool_perform): nothing
- * depends on their doing it, and nobody else notices.
+ * test_drive.c - threads that do the pool's work for their own lone call (LLMPOOL_QUEUE_DRIVE, llmpool_perform):
+ * nothing depends on their doing it, and nobody else notices.
  */
 #include "harness.h"
 
@@ -316,12 +316,6 @@ static void test_closing_the_pool_ends_the_call(void) {
   CHECK_OK(llmpool_close(pool, 0));
 }
 
-static void test_flags(void) {
-  llmpool_queue_options_t options = {.size = sizeof options, .flags = 1 << 30};
-  llmpool_queue_t *queue;
-  CHECK_REFUSED(llmpool_queue_open(&options, &queue), LLMPOOL_E_UNSUPPORTED, "options.flags");
-}
-
 static void set_up(void) {
   server = server_start();
 }
@@ -340,7 +334,6 @@ int main(void) {
   RUN(test_a_stream_is_read_as_records);
   RUN(test_closing_wakes_who_waits);
   RUN(test_closing_the_pool_ends_the_call);
-  RUN(test_flags);
   server_stop(server);
   return check_report();
 }

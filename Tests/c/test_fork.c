@@ -116,7 +116,7 @@ static void test_a_grandchild_works_too(void) {
   in_a_child(test_the_shared_pool_works_anew);
 }
 
-/* The parent's thread does the work of its pool itself, with the pool's epoll in a descriptor that the child inherits. */
+/* The parent's thread does its pool's work itself: its descriptor, which the child inherits, has the pool's epoll. */
 static void test_a_parent_that_drives(void) {
   llmpool_t *own = harness_pool(NULL);
   llmpool_request_t request = harness_request(server_url(server, "/echo"));

@@ -50,17 +50,24 @@ static void transcript(char *text, size_t size) {
     CHECK_EQ(strlen(event.sse_event), event.sse_event_size);
     CHECK_EQ(strlen(event.sse_id), event.sse_id_size);
     CHECK(event.credit > 0); /* parts that came before were credited */
-    used += (size_t)snprintf(text + used, size - used, "%s|%s|%d|%s;", event.sse_event, event.sse_id,
-                             (int)event.sse_retry_ms, event.data);
-    CHECK(used < size);
+    uint32_t count = 0;
+    for (const char *data = event.data; data != NULL; count++) { /* joined: separated by CR */
+      const char *end = strchr(data, '\r');
+      int length = end ? (int)(end - data) : (int)strlen(data);
+      used += (size_t)snprintf(text + used, size - used, "%s|%s|%d|%.*s;", event.sse_event, event.sse_id,
+                               (int)event.sse_retry_ms, length, data);
+      CHECK(used < size);
+      data = end ? end + 1 : NULL;
+    }
+    CHECK_EQ(count, event.sse_count);
     harness_release(&event);
   }
 }
 
-static void check_said(int split, const char *expected) {
+static void check_said(int split, uint32_t flags, const char *expected) {
   char path[32], text[1024];
   snprintf(path, sizeof path, "/said/%d", split);
-  submit(pool, server_url(server, path), 0);
+  submit(pool, server_url(server, path), flags);
   transcript(text, sizeof text);
   if (strcmp(text, expected) != 0) fprintf(stderr, "split %d\n", split);
   CHECK_STR(text, expected);
@@ -85,8 +92,10 @@ static void check_every_split(const char *line_end) {
   char stream[600];
   size_t size = with_line_end(stream, LF_STREAM, line_end);
   server_say(server, SSE_TYPE, stream, size);
-  for (int split = -1; split < (int)size; split++)
-    check_said(split, EXPECTED);
+  for (int split = -1; split < (int)size; split++) {
+    check_said(split, 0, EXPECTED);
+    check_said(split, LLMPOOL_REQUEST_SSE_JOIN, EXPECTED);
+  }
 }
 
 static void test_every_split_with_lf(void) {
@@ -97,6 +106,27 @@ static void test_every_split_with_crlf(void) {
 }
 static void test_every_split_with_cr(void) {
   check_every_split("\r");
+}
+
+static void expect_joined(uint32_t count, const char *data, const char *id) {
+  llmpool_event_t event = harness_next(queue);
+  CHECK_EQ(event.kind, LLMPOOL_EVENT_SSE);
+  CHECK_EQ(event.sse_count, count);
+  CHECK_STR(event.data, data);
+  CHECK_STR(event.sse_event, "message");
+  CHECK_STR(event.sse_id, id);
+  harness_release(&event);
+}
+
+static void test_events_that_come_together_are_joined(void) {
+  static const char text[] = "data: a\n\ndata\n\ndata: b\ndata: c\n\nid: 1\ndata: d\n\ndata: e\n\ndata: f\n\nid: 2\n";
+  server_say(server, SSE_TYPE, text, sizeof text - 1);
+  submit(pool, server_url(server, "/said/0"), LLMPOOL_REQUEST_SSE_JOIN);
+  expect_head();
+  expect_joined(3, "a\r\rb\nc", "");
+  expect_joined(1, "d", "1"); /* with an id of its own */
+  expect_joined(2, "e\rf", "1");
+  expect_done(LLMPOOL_OK);
 }
 
 /* ---- credit ---- */
@@ -270,7 +300,7 @@ static void test_other_answers_come_as_data(void) {
 
 static void test_identity_is_no_encoding(void) {
   server_say(server, "content-encoding: Identity\r\nCONTENT-TYPE: Text/Event-Stream;a=b\r\n", "data: one\n\n", 11);
-  check_said(0, "message||-1|one;");
+  check_said(0, 0, "message||-1|one;");
 }
 
 /* The first event counts, not the comment that came long before it. */
@@ -455,6 +485,7 @@ int main(void) {
   RUN(test_every_split_with_lf);
   RUN(test_every_split_with_crlf);
   RUN(test_every_split_with_cr);
+  RUN(test_events_that_come_together_are_joined);
   RUN(test_comments_are_credited);
   RUN(test_events_as_large_as_the_window_end);
   RUN(test_an_event_beyond_the_limit);

@@ -213,7 +213,9 @@ def put_structs(put, structs):
 def put_formats(put, structs):
     record = structs["llmpool_record"]
     put("# A record in native layout, for the struct module.")
-    record_format = "".join(SCALARS[declared_type][1] for declared_type, _, _ in record)
+    record_format = "".join(
+        "4x" if name == "reserved" else SCALARS[scalar][1] for scalar, _, name in record
+    )
     put(f'RECORD_FORMAT = "@{record_format}"')
     timings = structs["llmpool_timings"][1:]
     put("# The eight times of a DONE record.")

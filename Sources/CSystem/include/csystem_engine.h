@@ -48,7 +48,7 @@ static inline void lp_eventfd_clear(int descriptor) {
 int pthread_setname_np(pthread_t thread, const char *name);
 int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
 
-/* Waits until the descriptor is readable; timeout_ns < 0: for ever. Returns 0 when it is, else ETIMEDOUT or an errno. */
+/* Waits until the descriptor is readable; timeout_ns < 0: for ever. Returns 0, ETIMEDOUT or an errno. */
 static inline int lp_wait_readable(int descriptor, int64_t timeout_ns) {
   struct timespec timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
   struct pollfd readable = {descriptor, POLLIN, 0};

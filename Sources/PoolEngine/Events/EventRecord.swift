@@ -53,6 +53,7 @@ package struct EventRecord {
   package var credit: UInt32 = 0
   package var notice: UInt32 = 0
   package var sseRetry = UInt32.max
+  package var sseCount: UInt32 = 0
   package var connectionID: UInt64 = 0
   package var data = EventRecord.empty
   package var headers = EventRecord.empty

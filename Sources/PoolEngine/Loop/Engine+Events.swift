@@ -97,14 +97,21 @@ extension Engine {
       let step = stream.parser.next(input)
       switch step.event {
       case .needMore:
+        stageJoined(request)
         let ahead = takeCreditAhead(request, staged)
         noteUncredited(request, staged - ahead)
         return stream.parser.takePendingCredit() + ahead
       case .event(let event):
         if request.timings.firstData == 0 { request.timings.firstData = microseconds(since: request) }
-        stageSSEEvent(request, event)
+        if request.flags.contains(.joinSSE), event.isPlain {
+          joined.add(event)
+        } else {
+          stageJoined(request)
+          stageSSEEvent(request, event)
+        }
         staged += event.credit
       case .failed(let error, _):
+        stageJoined(request)
         request.failureMessage = error.message
         giveUp(request, .tooLarge)
         return 0
@@ -115,16 +122,36 @@ extension Engine {
 
   private func stageSSEEvent(_ request: RequestState, _ event: SSEEvent) {
     let size = event.data.count + event.event.count + event.id.count
-    let (record, chunk) = events.makeRecord(bytes: size, parts: 3)
-    fill(record, request, .sse)
+    let (record, chunk) = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
     record.pointee.data = chunk.copy(event.data)
-    record.pointee.sseEvent = event.event.isEmpty ? Engine.messageType : chunk.copy(event.event)
+    if !event.event.isEmpty { record.pointee.sseEvent = chunk.copy(event.event) }
     record.pointee.sseID = chunk.copy(event.id)
     record.pointee.sseIDIsUnchanged = !event.hasID
     record.pointee.sseRetry = event.retryMilliseconds ?? .max
-    record.pointee.credit = UInt32(clamping: event.credit)
-    if !request.flags.contains(.manualCredit) { record.pointee.creditor = Unmanaged.passRetained(request) }
     stage(record, request)
+  }
+
+  private func stageJoined(_ request: RequestState) {
+    guard joined.count > 0 else { return }
+    let size = joined.data.count + joined.id.count
+    let (record, chunk) = makeSSERecord(request, bytes: size, count: joined.count, credit: joined.credit)
+    record.pointee.data = chunk.copy(joined.data)
+    record.pointee.sseID = chunk.copy(joined.id)
+    record.pointee.sseIDIsUnchanged = true
+    joined.removeAll()
+    stage(record, request)
+  }
+
+  private func makeSSERecord(
+    _ request: RequestState, bytes: Int, count: UInt32, credit: Int
+  ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
+    let (record, chunk) = events.makeRecord(bytes: bytes, parts: 3)
+    fill(record, request, .sse)
+    record.pointee.sseEvent = Engine.messageType
+    record.pointee.sseCount = count
+    record.pointee.credit = UInt32(clamping: credit)
+    if !request.flags.contains(.manualCredit) { record.pointee.creditor = Unmanaged.passRetained(request) }
+    return (record, chunk)
   }
 
   /// The type of an event whose server named none (HTML Living Standard, section 9.2.6).

@@ -46,6 +46,7 @@ package final class Engine: @unchecked Sendable {
   var toRead: [Connection] = []
   var toFlush: [Connection] = []
   var events = EventAllocator()
+  var joined = JoinedEvents()
   var ports: [ObjectIdentifier: QueuePort] = [:]
   var touchedPorts: [QueuePort] = []
   var deferredWakes: [(port: QueuePort, due: Int64)] = []

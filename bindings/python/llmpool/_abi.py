@@ -30,6 +30,7 @@ REQUEST_RETRY_SENT = 8
 REQUEST_NO_RETRY = 16
 REQUEST_UPLOAD = 32
 REQUEST_MANUAL_CREDIT = 64
+REQUEST_SSE_JOIN = 128
 EVENT_HEAD = 1
 EVENT_DATA = 2
 EVENT_SSE = 3
@@ -229,7 +230,7 @@ class Event(ctypes.Structure):
         ("sse_id", c_void_p),
         ("sse_id_size", c_size_t),
         ("sse_retry_ms", c_uint32),
-        ("reserved", c_uint32),
+        ("sse_count", c_uint32),
         ("reason", c_char_p),
         ("message", c_char_p),
         ("peer", c_char_p),
@@ -266,6 +267,9 @@ class Record(ctypes.Structure):
         ("text_end", c_uint32),
         ("timings_end", c_uint32),
         ("sse_retry_ms", c_uint32),
+        ("connection_id", c_uint64),
+        ("sse_count", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -298,7 +302,7 @@ class Stats(ctypes.Structure):
 
 
 # A record in native layout, for the struct module.
-RECORD_FORMAT = "@QIIiIIIIIIIIIIIII"
+RECORD_FORMAT = "@QIIiIIIIIIIIIIIIIQI4x"
 # The eight times of a DONE record.
 TIMINGS_FORMAT = "@QQQQQQQQ"
 

@@ -21,7 +21,7 @@ _TIMES_OFFSET = _abi.Timings.admitted.offset
 TIMES_SIZE = struct.calcsize(_abi.TIMINGS_FORMAT)
 
 STREAM_FLAGS = _abi.REQUEST_STREAM | _abi.REQUEST_MANUAL_CREDIT
-SSE_FLAGS = _abi.REQUEST_SSE | _abi.REQUEST_MANUAL_CREDIT
+SSE_FLAGS = _abi.REQUEST_SSE | _abi.REQUEST_SSE_JOIN | _abi.REQUEST_MANUAL_CREDIT
 
 
 class Call:
@@ -251,7 +251,7 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
     record = (
         event.user_data, event.kind, flags, event.status, event.http_status,
         event.http_version, event.attempts, event.credit, event.notice, 0, *ends,
-        event.sse_retry_ms,
+        event.sse_retry_ms, event.connection_id, event.sse_count,
     )  # fmt: skip
     return [record], b"".join(parts)
 
@@ -269,14 +269,21 @@ def dispatch(
     get = sinks.get
     for (
         key, kind, flags, status, http_status, version, attempts, credit, _, begin, data_end,
-        headers_end, event_end, id_end, text_end, times_end, retry,
+        headers_end, event_end, id_end, text_end, times_end, retry, connection_id, count,
     ) in records:  # fmt: skip
         sink = get(key)
         if sink is None:  # nobody wants it any more
             if kind == 4:
                 sinks.pop(key, None)
             continue
-        if kind == 3:  # SSE
+        if kind == 3 and count > 1:  # SSE, joined
+            last_id = sink.last_id
+            sink.items += [
+                new(event_class, ("message", data, last_id, None))
+                for data in str(blob[begin:data_end], "utf-8", "replace").split("\r")
+            ]
+            sink.credit += credit
+        elif kind == 3:
             if id_end != event_end:
                 sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
             elif flags & 4:  # ID_RESET
@@ -302,7 +309,7 @@ def dispatch(
                 reason, peer = text[0], text[1]
             answer = Answer(
                 http_status, version, attempts, flags, blob[begin:data_end],
-                blob[data_end:headers_end], reason, peer, 0,
+                blob[data_end:headers_end], reason, peer, connection_id,
                 blob[times_end - TIMES_SIZE : times_end] if kind == 4 else b"", status, message,
             )  # fmt: skip
             if kind == 4:  # DONE

@@ -93,8 +93,7 @@ class Response:
         status_code: as 200.
         attempts: how often it was sent; 1 where nothing was retried.
         reused: whether an open connection carried it.
-        connection_id: of the connection that carried it, unique in the process; 0 where that is
-            not known: with AsyncClient and for streams.
+        connection_id: of the connection that carried it, unique in the pool.
         history: the answers that redirected here.
     """
 
