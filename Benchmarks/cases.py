@@ -204,6 +204,16 @@ CASES = {
         },
         [Limit("10000 in flight", "100 in flight", 1.3, "the same, 9,900 of them waiting in the pool")],
     ),
+    "scale-connections": Case(
+        "CPU per request against the number of open connections, HTTP/1.1, 100 in flight (nginx)",
+        servers.nginx,
+        {f"{count} connections": c_client("idle", "{url}", 0, count, count, 1) for count in (100, 1000, 5000)},
+    ),
+    "scale-origins": Case(
+        "CPU per request against the number of origins, HTTP/1.1, 64 in flight (nginx)",
+        lambda: servers.nginx(1000),
+        {f"{count} origins": c_client("origins", "{url}", 30000, 64, 2000, count) for count in (1, 10, 100, 1000)},
+    ),
     "streams": Case(
         "10,000 open event streams, one event a second each, HTTP/2 in clear, from C",
         lambda: servers.stream_server(1000),

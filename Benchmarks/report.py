@@ -60,7 +60,7 @@ def limits_table(results):
 def case_table(case, result):
     columns = [("per_second", "per second"), ("p50_us", "p50 us"), ("p90_us", "p90 us"), ("p99_us", "p99 us"),
                ("wall_us", "wall us"), ("rss_kb", "KiB resident"), ("rss_open_kb", "KiB, all open"),
-               ("rss_first_kb", "KiB before"), ("fresh_ms", "ms, new client each call"),
+               ("rss_first_kb", "KiB before"), ("max_rss_kb", "KiB at most"), ("fresh_ms", "ms, new client each call"),
                ("once_ms", "ms, first 20 at once"),
                ("each_ms", "ms a call, 20 in turn")]  # fmt: skip
     clients = result["clients"]
@@ -93,7 +93,8 @@ def draw(name, case, result):
     figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.32 * len(clients)))
     for index, (label, client) in enumerate(clients):
         middle, least, most = client[case.figure]
-        colour = "#1b6ca8" if "llmpool" in label or "in flight" in label or "streams" in label else "#b0b7bf"
+        ours = any(word in label for word in ("llmpool", "in flight", "streams", "connections", "origins"))
+        colour = "#1b6ca8" if ours else "#b0b7bf"
         axes.barh(index, middle, color=colour, height=0.65)
         axes.errorbar(middle, index, xerr=[[middle - least], [most - middle]], color="#333333", capsize=2, lw=0.8)
         axes.text(most, index, f"  {number(middle)}", va="center")

@@ -30,6 +30,7 @@ http {{
   ssl_protocols TLSv1.2 TLSv1.3; # not the default of nginx before 1.23
   server {{
     listen 127.0.0.1:{port} backlog=8192; listen 127.0.0.1:{tls_port} ssl http2 backlog=8192; root {root};
+    {more}
     location = /post {{ return 200 '{answer}'; }}
   }}
 }}
@@ -113,11 +114,13 @@ def write_files():
 
 
 @contextlib.contextmanager
-def nginx():
+def nginx(origins=0):
+    """With so many more addresses: 127.1.0.1, 127.1.0.2 ..."""
     root = write_files()
     port, tls_port = free_port(), free_port()
     config = root / f"nginx-{port}.conf"
-    config.write_text(NGINX.format(root=root, port=port, tls_port=tls_port, answer=answer_text()))
+    more = " ".join(f"listen 127.1.{index // 250}.{index % 250 + 1}:{port};" for index in range(origins))
+    config.write_text(NGINX.format(root=root, port=port, tls_port=tls_port, answer=answer_text(), more=more))
     command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p", root]
     try:
         with running(command, port, stderr=subprocess.DEVNULL):

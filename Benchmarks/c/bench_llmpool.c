@@ -1,6 +1,7 @@
 /* bench_llmpool MODE URL REQUESTS IN-FLIGHT BODY-BYTES CONNECTIONS STREAMS [CA-FILE] - our side of the C benchmarks.
  *
  *   async     one thread, llmpool_submit() and llmpool_queue_drain(), IN-FLIGHT at a time
+ *   origins   the same, to STREAMS origins in turn: 127.1.0.1, 127.1.0.2 ... at the port of the URL
  *   blocking  IN-FLIGHT threads, each llmpool_perform() after another
  *   streams   IN-FLIGHT open event streams for REQUESTS milliseconds; prints memory, and CPU per event
  *   idle      IN-FLIGHT requests once; prints the memory of the open connections
@@ -16,6 +17,8 @@ enum { BATCH = 256 };
 static llmpool_t *pool;
 static llmpool_request_t request;
 static long requests, in_flight;
+static char (*origins)[64]; /* their URLs, NULL: there is one */
+static long origin_count;
 static measure_t measure;
 
 static void check(llmpool_status_t status) {
@@ -56,7 +59,9 @@ static void open_pool(int h2, long connections, long streams, const char *ca_fil
 
 static void submit(llmpool_queue_t *queue, double *started, long slot, double at) {
   uint64_t id;
+  static long next;
   started[slot] = at;
+  if (origins) request.url = origins[next++ % origin_count];
   request.user_data = (uint64_t)slot;
   check(llmpool_submit(pool, &request, queue, &id));
 }
@@ -95,6 +100,15 @@ static void mode_async(void) {
   run_async(queue, requests, started, 1);
   measure_stop(&measure);
   measure_print(&measure);
+}
+
+static void mode_origins(long count) {
+  const char *port = strrchr(request.url, ':');
+  origin_count = count;
+  origins = calloc((size_t)count, sizeof *origins);
+  for (long index = 0; index < count; index++)
+    snprintf(origins[index], sizeof *origins, "http://127.1.%ld.%ld%s", index / 250, index % 250 + 1, port);
+  mode_async();
 }
 
 static pthread_barrier_t barrier;
@@ -231,6 +245,8 @@ int main(int argc, char **argv) {
   measure_open(&measure, requests > in_flight ? requests + 5000 : in_flight + 5000);
   if (strcmp(argv[1], "async") == 0)
     mode_async();
+  else if (strcmp(argv[1], "origins") == 0)
+    mode_origins(atol(argv[7]));
   else if (strcmp(argv[1], "blocking") == 0)
     mode_blocking();
   else if (strcmp(argv[1], "streams") == 0)

@@ -191,6 +191,21 @@ static void test_two_queues_take_turns(void) {
   CHECK_OK(llmpool_close(pool, 0));
 }
 
+static void test_two_pools_on_one_queue(void) {
+  llmpool_t *pools[2] = {harness_pool(NULL), harness_pool(NULL)};
+  llmpool_queue_t *queue = driving_queue();
+  struct pollfd readable = {.fd = llmpool_queue_fd(queue), .events = POLLIN};
+  for (int i = 0; i < 200; i++)
+    call_ok(pools[i / 7 % 2], queue, "/size/10", 10);
+  CHECK_EQ(poll(&readable, 1, 50), 0);
+  for (int i = 0; i < 2; i++) {
+    settle(pools[i], queue);
+    CHECK_OK(llmpool_close(pools[i], 0));
+    CHECK_EQ(poll(&readable, 1, 50), 0); /* nothing of the pool is left in it */
+  }
+  CHECK_OK(llmpool_queue_close(queue));
+}
+
 enum { HAMMERS = 4, BLOWS = 300 };
 
 static void *hammer(void *argument) {
@@ -329,6 +344,7 @@ int main(void) {
   RUN(test_a_connection_closed_between_calls);
   RUN(test_others_do_not_wait_for_the_driver);
   RUN(test_two_queues_take_turns);
+  RUN(test_two_pools_on_one_queue);
   RUN(test_threads_that_are_alone_now_and_then);
   RUN(test_large_answers);
   RUN(test_a_stream_is_read_as_records);

@@ -27,11 +27,12 @@ extension CompletionQueue {
 
   // MARK: The engine's side
 
-  /// From now on the descriptor is readable for what the engine has to do, too. False: it cannot be.
+  /// From now on the descriptor is readable for what the engine has to do, too. False: it cannot be, or is for another
+  /// pool's already.
   func startDriving(_ engine: Engine) -> Bool {
     let started = state.withLock { state in
       if state.descriptor < 0, !state.isClosed { openDescriptors(&state) }
-      guard state.descriptor >= 0 else { return false }
+      guard state.descriptor >= 0, state.driven == nil else { return false }
       state.driven = engine
       watchDriven(&state)
       lp_atomic_increment(word)
@@ -41,9 +42,9 @@ extension CompletionQueue {
     return started
   }
 
-  func stopDriving() {
+  func stopDriving(_ engine: Engine) {
     state.withLock { state in
-      guard let engine = state.driven else { return }
+      guard state.driven === engine else { return }
       state.driven = nil
       if state.descriptor >= 0 { _ = lp_epoll_control(state.descriptor, EPOLL_CTL_DEL, engine.epoll, 0, 0) }
     }

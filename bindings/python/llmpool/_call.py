@@ -267,10 +267,11 @@ def dispatch(
 ) -> None:
     """Gives each record to the sink of its request, and wakes who waits for it."""
     get = sinks.get
-    for (
-        key, kind, flags, status, http_status, version, attempts, credit, _, begin, data_end,
-        headers_end, event_end, id_end, text_end, times_end, retry, connection_id, count,
-    ) in records:  # fmt: skip
+    for record in records:
+        (
+            key, kind, flags, _, _, _, _, credit, _, begin, data_end, headers_end, event_end,
+            id_end, _, _, retry, _, count,
+        ) = record  # fmt: skip
         sink = get(key)
         if sink is None:  # nobody wants it any more
             if kind == 4:
@@ -300,28 +301,35 @@ def dispatch(
             sink.credit += credit
         elif kind == 6:  # WRITABLE
             sink.writable = True
+        elif kind == 4:  # DONE
+            sink.done = answer_of(record, blob)
+            sinks.pop(key, None)
         else:
-            text = blob[id_end:text_end].split(b"\0")
-            reason = peer = message = b""
-            if status:
-                message = text[0]
-            elif len(text) > 2:
-                reason, peer = text[0], text[1]
-            answer = Answer(
-                http_status, version, attempts, flags, blob[begin:data_end],
-                blob[data_end:headers_end], reason, peer, connection_id,
-                blob[times_end - TIMES_SIZE : times_end] if kind == 4 else b"", status, message,
-            )  # fmt: skip
-            if kind == 4:  # DONE
-                sink.done = answer
-                sinks.pop(key, None)
-            else:
-                sink.head = answer
+            sink.head = answer_of(record, blob)
         waiter = sink.waiter
         if waiter is not None:
             sink.waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def answer_of(record: RecordFields, blob: bytes) -> Answer:
+    """What a HEAD or DONE record says."""
+    (
+        _, kind, flags, status, http_status, version, attempts, _, _, begin, data_end, headers_end,
+        _, id_end, text_end, times_end, _, connection_id, _,
+    ) = record  # fmt: skip
+    reason = peer = message = b""
+    text = blob[id_end:text_end].split(b"\0")
+    if status:
+        message = text[0]
+    elif len(text) > 2:
+        reason, peer = text[0], text[1]
+    times = blob[times_end - TIMES_SIZE : times_end] if kind == 4 else b""
+    return Answer(
+        http_status, version, attempts, flags, blob[begin:data_end], blob[data_end:headers_end],
+        reason, peer, connection_id, times, status, message,
+    )  # fmt: skip
 
 
 def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, request: Request) -> int:

@@ -1,10 +1,10 @@
 """Lanes: what one blocking call or stream needs, made once and lent from call to call.
 
-A lane has a queue, a request struct that is patched rather than filled anew, and an event to drain
-the DONE of a plain call into: with one event a call, flat records would only save what copying
-twice costs. Streams and uploads read records. A lane never blocks inside the library: it submits,
-waits on the queue's descriptor with Python's own poll and then reads without waiting, so that
-Ctrl-C takes effect at once and gevent can switch.
+A lane has a queue, a request struct that is patched rather than filled anew, and a buffer for what
+comes back. It never blocks inside the library: it submits, waits on the queue's descriptor with
+Python's own poll and then reads without waiting, so that Ctrl-C takes effect at once and gevent can
+switch. While its call is the only one of the pool the library does its work in these two calls, on
+this thread.
 """
 
 import ctypes
@@ -12,31 +12,28 @@ import os
 import select
 import time
 from collections import deque
-from ctypes import string_at
 from typing import Any, Deque, Optional, Tuple
 
 from . import _abi
 from ._call import (
     SSE_FLAGS,
     STREAM_FLAGS,
-    TIMES_SIZE,
     Answer,
     Call,
     Reader,
     Sink,
     Sinks,
     Struct,
+    answer_of,
     dispatch,
     failure,
     write,
 )
 from ._content import pieces
-from ._exceptions import check, request_failed, submit_refused
-from ._library import last_error, lib
+from ._exceptions import check, submit_refused
+from ._library import lib
 from ._models import Request
 
-_EVENT_SIZE = ctypes.sizeof(_abi.Event)
-_TIMES_OFFSET = _abi.Timings.admitted.offset
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.
 _KEPT = 64
 # Records and bytes that a lane takes at once: two of the largest DATA events.
@@ -48,8 +45,7 @@ _CANCEL_WAIT = 0.2
 
 class Lane:
     __slots__ = (
-        "queue", "_poll_factory", "_poller", "_struct", "_cell", "_event", "_event_ref",
-        "_reader", "_sinks",
+        "queue", "_poll_factory", "_poller", "_struct", "_cell", "_reader", "_sinks",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,9 +60,7 @@ class Lane:
         # The library writes the id here before anything can be read: an exception that comes
         # between submit() and its assignment cannot lose it.
         self._cell = ctypes.c_uint64()
-        self._event = _abi.Event()
-        self._event_ref = ctypes.byref(self._event)
-        self._reader: Optional[Reader] = None
+        self._reader = Reader(self.queue, _RECORDS, _BYTES)
         self._sinks: Sinks = {}
         self._make_poller()
 
@@ -102,10 +96,14 @@ class Lane:
         if self._poll_factory is not select.poll:
             self._make_poller()
         wait = self._poller.poll
+        read = self._reader.read
         while True:
             wait()
-            answer = self._answer(call.request)
-            if answer is not None:
+            records, blob, _ = read()  # nothing, if the descriptor was readable for the library
+            for record in records:
+                answer = answer_of(record, blob)
+                if answer.status:
+                    raise RequestEnded(failure(answer, call.request))
                 return answer
 
     def _refused(self, status: int, request: Request) -> None:
@@ -114,47 +112,12 @@ class Lane:
             raise error
         raise RequestEnded(error)
 
-    def _answer(self, request: Request) -> Optional[Answer]:
-        """Takes the DONE event, where it is there, and copies what the response needs of it."""
-        count = lib.queue_drain_fast(self.queue, self._event_ref, _EVENT_SIZE, 1, 0)
-        if count <= 0:
-            if count == 0:  # the descriptor may be readable for nothing
-                return None
-            raise request_failed(count, last_error(), request, unseen=False)
-        event = self._event
-        try:
-            if event.kind != _abi.EVENT_DONE:
-                return None
-            status = event.status
-            if status:
-                message = (event.message or b"").decode("utf-8", "replace")
-                unseen = bool(event.flags & _abi.EVENT_UNSEEN)
-                raise RequestEnded(request_failed(status, message, request, unseen))
-            size = event.data_size
-            times = event.timings
-            return Answer(
-                event.http_status,
-                event.http_version,
-                event.attempts,
-                event.flags,
-                string_at(event.data, size) if size else b"",
-                string_at(event.headers, event.headers_size) if event.headers_size else b"",
-                event.reason or b"",
-                event.peer or b"",
-                event.connection_id,
-                string_at(times, _TIMES_OFFSET + TIMES_SIZE)[_TIMES_OFFSET:] if times else b"",
-            )
-        finally:
-            lib.events_release(self._event_ref, _EVENT_SIZE, 1)
-
     # ---- streams and uploads
 
     def start(self, call: Call, flags: int) -> Sink:
         """Submits the request and sends its body; what comes back goes to the sink."""
         sink = Sink(call.pool, 1)
         self._sinks = {1: sink}
-        if self._reader is None:
-            self._reader = Reader(self.queue, _RECORDS, _BYTES)
         if self._poll_factory is not select.poll:
             self._make_poller()
         status = self._struct.submit(call, call.flags | flags, 1, self.queue, sink.cell)
@@ -182,7 +145,6 @@ class Lane:
 
     def read(self) -> None:
         """Takes what is there."""
-        assert self._reader is not None
         records, blob, _ = self._reader.read()
         dispatch(records, blob, self._sinks)
 
