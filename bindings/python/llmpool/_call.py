@@ -15,6 +15,8 @@ from ._sse import Event
 RecordFields = Tuple[int, ...]
 
 _RECORD = struct.Struct(_abi.RECORD_FORMAT)
+_END = struct.Struct("@I")
+_END_OFFSET = _abi.Record.timings_end.offset
 _EVENT_SIZE = ctypes.sizeof(_abi.Event)
 _NO_RETRY = 0xFFFFFFFF
 _TIMES_OFFSET = _abi.Timings.admitted.offset
@@ -180,13 +182,12 @@ Sinks = Dict[int, Optional[Sink]]
 class Reader:
     """Takes a queue's events as flat records, many in one call."""
 
-    __slots__ = ("queue", "_records", "_view", "_capacity", "_buffer", "_bytes", "_size")
+    __slots__ = ("queue", "_records", "_capacity", "_buffer", "_bytes", "_size")
 
     def __init__(self, queue: Optional[int], capacity: int, size: int) -> None:
         self.queue = queue
         self._capacity = capacity
         self._records = (_abi.Record * capacity)()
-        self._view = memoryview(self._records).cast("B")
         self._size = size
         self._buffer = bytearray(size)  # pages that are never used are never touched
         self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(self._buffer))
@@ -202,10 +203,12 @@ class Reader:
             if count == _abi.E_TOO_LARGE:
                 return (*self._read_large(), True)
             check(count)
-        size = count * _RECORD.size
-        used = self._records[count - 1].timings_end
+        raw = string_at(self._records, count * _RECORD.size)
+        (used,) = _END.unpack_from(raw, (count - 1) * _RECORD.size + _END_OFFSET)
         blob = string_at(self._bytes, used)
-        return _RECORD.iter_unpack(self._view[:size]), blob, count == self._capacity
+        # Not over a view: CPython crashes where its collector finds one that is being unpacked, as
+        # in the frames of an exception.
+        return _RECORD.iter_unpack(raw), blob, count == self._capacity
 
     def _read_large(self) -> Tuple[List[RecordFields], bytes]:
         """One event that is larger than the buffer, as a record too."""

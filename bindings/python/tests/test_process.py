@@ -210,6 +210,21 @@ print("ok")
     assert done.stdout == "ok\n", done.stderr
 
 
+def test_the_garbage_of_errors_is_collected(nginx, run_python):
+    """CPython's collector crashes on some objects that an error's frames may hold."""
+    script = """
+import gc, sys, llmpool
+client = llmpool.Client(base_url=sys.argv[1], max_response_bytes=1000)
+for _ in range(200):
+    try: client.get("/large")
+    except llmpool.ResponseTooLarge as error: error.cycle = error
+    gc.collect()
+print("ok")
+"""
+    done = run_python(script, nginx.url)
+    assert done.stdout == "ok\n", done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux")
 def test_gevent(nginx, run_python):
     pytest.importorskip("gevent")
