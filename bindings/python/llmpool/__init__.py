@@ -14,7 +14,8 @@ Python threads, event loops and C code in the process use the same connections, 
 The interface follows httpx.
 """
 
-from ._aio import AsyncClient, AsyncStreamResponse
+from typing import TYPE_CHECKING, Any, List
+
 from ._client import Client, get, post, request, stream
 from ._config import Limits, Timeout
 from ._exceptions import (
@@ -58,13 +59,17 @@ from ._exceptions import (
     WriteTimeout,
 )
 from ._headers import Headers
-from ._models import Request, Response, Timings
+from ._models import Request, Response
 from ._monitor import debug
-from ._pool import Pool, Stats, configure, metrics, shared, stats
+from ._pool import Pool, configure, metrics, shared, stats
 from ._sse import Event
 from ._stream import StreamResponse
 from ._urls import URL
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._aio import AsyncClient, AsyncStreamResponse
+    from ._records import Stats, Timings
 
 __all__ = [
     "URL",
@@ -132,6 +137,29 @@ __all__ = [
 ]
 
 for _name in __all__:  # so that tracebacks say llmpool.ReadTimeout
-    if getattr(globals()[_name], "__module__", "").startswith("llmpool._"):
+    if getattr(globals().get(_name), "__module__", "").startswith("llmpool._"):
         globals()[_name].__module__ = "llmpool"
 del _name
+
+# Imported when they are asked for: asyncio alone takes longer than all of this package.
+_LATER = {
+    "AsyncClient": "_aio",
+    "AsyncStreamResponse": "_aio",
+    "Stats": "_records",
+    "Timings": "_records",
+}
+
+if not TYPE_CHECKING:  # a checker would believe that every name is there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *_LATER})

@@ -276,6 +276,8 @@ class AsyncStreamResponse(BaseStream):
     end. The body can be iterated once, in the event loop that made the request.
     """
 
+    __module__ = __package__  # as __init__.py has it for what it imports
+
     __slots__ = ("_hub",)
 
     def __init__(self, call: Call, hub: Hub, sink: Sink, *, place: str = "") -> None:
@@ -422,6 +424,8 @@ class AsyncClient(BaseClient):
 
     Args, Raises: those of Client.
     """
+
+    __module__ = __package__
 
     async def request(
         self,

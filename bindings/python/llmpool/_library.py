@@ -2,8 +2,6 @@
 
 import ctypes
 import os
-import re
-from pathlib import Path
 from typing import List, NoReturn, Optional
 
 from . import _abi
@@ -53,6 +51,8 @@ def _already_loaded() -> Optional[ctypes.CDLL]:
 
 
 def _fail(path: str, error: OSError) -> NoReturn:
+    import re
+
     missing = re.match(r"(lib[^:\s]+): cannot open shared object file", str(error))
     if missing and os.path.basename(path) != missing.group(1):
         name = missing.group(1)
@@ -83,9 +83,9 @@ def _find() -> ctypes.CDLL:
     chosen = os.environ.get("LLMPOOL_LIBRARY")
     if chosen:
         return _open(chosen)
-    inside = Path(__file__).with_name(SONAME)
-    if inside.exists():
-        return _open(str(inside))
+    inside = os.path.join(os.path.dirname(__file__), SONAME)
+    if os.path.exists(inside):
+        return _open(inside)
     try:
         return ctypes.CDLL(SONAME)
     except OSError as error:

@@ -2,17 +2,19 @@
 
 import codecs
 import json
-from dataclasses import dataclass
-from datetime import timedelta
-from http import HTTPStatus
 from struct import unpack
-from typing import Any, List, Optional
+from typing import TYPE_CHECKING, Any, List, Optional
 
 from . import _abi
 from ._decode import decode_body
 from ._exceptions import HTTPStatusError, RequestError
 from ._headers import Headers
 from ._urls import URL
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ._records import Timings
 
 _VERSIONS = {_abi.HTTP_1_1: "HTTP/1.1", _abi.HTTP_2: "HTTP/2", _abi.HTTP_1_0: "HTTP/1.0"}
 
@@ -47,34 +49,6 @@ class Request:
 
     def __reduce__(self) -> Any:
         return Request, (self.method, self.url, self._block, self.content)
-
-
-@dataclass(frozen=True)
-class Timings:
-    """When each step of a request was done, in seconds since its submission; None: it was not.
-
-    Attributes:
-        admitted: a connection, or a stream on one, was given.
-        resolved, connected, secured: name, TCP and TLS of a new connection that it waited for.
-        sent: the last byte of the request was sent.
-        first_byte: the first byte of the answer came.
-        first_data: the first byte of its body came.
-        done: it was complete.
-    """
-
-    admitted: Optional[float] = None
-    resolved: Optional[float] = None
-    connected: Optional[float] = None
-    secured: Optional[float] = None
-    sent: Optional[float] = None
-    first_byte: Optional[float] = None
-    first_data: Optional[float] = None
-    done: Optional[float] = None
-
-    @property
-    def time_to_first_token(self) -> Optional[float]:
-        """first_data: for a streamed answer the time to its first event."""
-        return self.first_data
 
 
 def _charset(content_type: str) -> Optional[str]:
@@ -157,6 +131,8 @@ class Response:
         """As the server gave it; HTTP/2 has none, there it is the standard one."""
         if self._reason:
             return self._reason.decode("latin-1")
+        from http import HTTPStatus
+
         try:
             return HTTPStatus(self.status_code).phrase
         except ValueError:
@@ -168,15 +144,19 @@ class Response:
         return self._peer.decode("latin-1")
 
     @property
-    def timings(self) -> Timings:
+    def timings(self) -> "Timings":
+        from ._records import Timings
+
         if not self._times:
             return Timings()
         times = unpack(_abi.TIMINGS_FORMAT, self._times)
         return Timings(*(time / 1e6 if time else None for time in times))
 
     @property
-    def elapsed(self) -> timedelta:
+    def elapsed(self) -> "timedelta":
         """From submission to the last byte of the answer."""
+        from datetime import timedelta
+
         return timedelta(seconds=self.timings.done or 0.0)
 
     @property

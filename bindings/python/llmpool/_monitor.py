@@ -6,12 +6,10 @@ notices of all pools, on a descriptor, with Python's own poll. It starts with th
 the logger is enabled for warnings by then.
 """
 
-import logging
 import os
 import select
+import sys
 import threading
-import traceback
-import warnings
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from . import _abi
@@ -22,14 +20,14 @@ from ._library import lib
 if TYPE_CHECKING:
     from ._pool import Pool
 
-logger = logging.getLogger("llmpool")
-
+# The levels of logging, which is imported when there is something to log.
+_DEBUG, _INFO, _WARNING = 10, 20, 30
 _LEVELS = {
-    _abi.NOTICE_UTILIZATION_HIGH: logging.WARNING,
-    _abi.NOTICE_UTILIZATION_NORMAL: logging.INFO,
-    _abi.NOTICE_CONNECTION_OPENED: logging.INFO,
-    _abi.NOTICE_CONNECTION_CLOSED: logging.INFO,
-    _abi.NOTICE_RETRY: logging.DEBUG,
+    _abi.NOTICE_UTILIZATION_HIGH: _WARNING,
+    _abi.NOTICE_UTILIZATION_NORMAL: _INFO,
+    _abi.NOTICE_CONNECTION_OPENED: _INFO,
+    _abi.NOTICE_CONNECTION_CLOSED: _INFO,
+    _abi.NOTICE_RETRY: _DEBUG,
 }
 _ALL = sum(_LEVELS)
 
@@ -39,12 +37,20 @@ _lock = threading.Lock()
 _queue: Optional[int] = None
 
 
+def _is_enabled(level: int) -> bool:
+    if "logging" not in sys.modules:  # so nobody has set another level than the root logger's
+        return level >= _WARNING
+    import logging
+
+    return logging.getLogger("llmpool").isEnabledFor(level)
+
+
 def watch(pool: "Pool") -> None:
     """Has the pool's notices logged, where the logger wants any; twice does nothing."""
     if pool._watched is watching and pool._is_watched:
         return
     pool._watched = watching
-    if not logger.isEnabledFor(logging.WARNING):
+    if not _is_enabled(_WARNING):
         return  # asked again by the next client
     pool._is_watched = True
     with _lock:
@@ -81,20 +87,24 @@ def _run(reader: Reader, fd: int) -> None:
             try:
                 log(notice, blob[data_end:headers_end], blob[id_end:text_end])
             except Exception:  # a handler of the application's that raises
+                import logging
+
                 logging.getLogger(__name__).debug("a notice was not logged", exc_info=True)
 
 
 def log(notice: int, fields: bytes, message: bytes) -> None:
-    level = _LEVELS.get(notice, logging.INFO)
-    if not logger.isEnabledFor(level):
+    level = _LEVELS.get(notice, _INFO)
+    if not _is_enabled(level):
         return
+    import logging
+
     values: Dict[str, Any] = {}
     for line in fields.decode("utf-8", "replace").split("\r\n"):
         name, separator, value = line.partition(": ")
         if separator:
             values[name] = value
     text = message.rstrip(b"\0").decode("utf-8", "replace")
-    logger.log(level, "%s", text, extra={"llmpool": values})
+    logging.getLogger("llmpool").log(level, "%s", text, extra={"llmpool": values})
 
 
 def _forget() -> None:
@@ -129,6 +139,8 @@ def place() -> str:
     """Where the application is now, if leaks are looked for."""
     if not _leaks:
         return ""
+    import traceback
+
     here = os.path.dirname(os.path.abspath(__file__)) + os.sep
     stack = traceback.extract_stack(limit=12)
     frames = [frame for frame in stack if not frame.filename.startswith(here)]
@@ -137,10 +149,14 @@ def place() -> str:
 
 def leaked(what: str, where: str) -> None:
     """A response was dropped unfinished."""
+    import warnings
+
     message = f"{what} was dropped without being read to its end or closed"
     if where:
+        import logging
+
         message += f"; it was made here:\n{where.rstrip()}"
-        logger.warning("%s", message)
+        logging.getLogger("llmpool").warning("%s", message)
     else:
         message += "; llmpool.debug(leaks=True) says where it was made"
     warnings.warn(message, ResourceWarning, stacklevel=3)

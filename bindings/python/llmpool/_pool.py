@@ -4,60 +4,20 @@ import ctypes
 import os
 import threading
 import weakref
-from dataclasses import dataclass, fields
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from . import _abi
 from ._config import UNSET, Limits, MaybeSeconds, TimeoutTypes, Unset, as_timeout, milliseconds
 from ._exceptions import check
 from ._library import lib
 
+if TYPE_CHECKING:
+    from ._records import Stats
+
 Path = Union[str, "os.PathLike[str]"]
 
 # options_get() lends strings that the next configure() takes back: no two at once.
 _configuring = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Stats:
-    """A pool's counters at one moment, or those of one origin.
-
-    Requests: submitted == pending + active + backing_off + succeeded + failed + cancelled.
-    Connections: opened == connecting + in_use + idle + closed.
-
-    Attributes:
-        pending: requests that wait for a connection.
-        active: requests on a connection.
-        backing_off: requests that wait to be tried again.
-        reused: requests that an already open connection carried.
-        utilization: (connecting + in_use) / max_connections, from 0 to 1; 0 without a limit.
-    """
-
-    submitted: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    retries: int
-    pending: int
-    active: int
-    backing_off: int
-    connecting: int
-    in_use: int
-    idle: int
-    opened: int
-    closed: int
-    reused: int
-    connect_failures: int
-    dns_lookups: int
-    dns_cache_hits: int
-    tls_handshakes: int
-    tls_resumptions: int
-    bytes_sent: int
-    bytes_received: int
-    utilization: float
-
-
-_STATS_FIELDS = tuple(field.name for field in fields(Stats))
 
 
 def _file(name: str, value: Optional[Path]) -> Optional[bytes]:
@@ -260,17 +220,19 @@ class Pool:
             _fill(now, limits, timeout, options)
             check(lib.configure(self._handle, ctypes.byref(now)))
 
-    def stats(self, origin: Optional[str] = None) -> Stats:
+    def stats(self, origin: Optional[str] = None) -> "Stats":
         """The counters of the pool, or of one origin, as "https://api.example.com:443".
 
         Raises:
             KeyError: the pool does not know the origin.
         """
+        from ._records import Stats
+
         raw = _abi.Stats()
         raw.size = ctypes.sizeof(raw)
         name = None if origin is None else origin.encode()
         check(lib.stats(self._handle, name, ctypes.byref(raw)))
-        return Stats(*(getattr(raw, field) for field in _STATS_FIELDS))
+        return Stats(*(getattr(raw, field) for field in Stats.__annotations__))
 
     def origins(self) -> List[str]:
         """The origins that the pool knows, each as stats() takes it."""
@@ -354,7 +316,7 @@ def configure(
     shared().configure(limits=limits, timeout=timeout, **options)
 
 
-def stats(origin: Optional[str] = None) -> Stats:
+def stats(origin: Optional[str] = None) -> "Stats":
     """The counters of the shared pool, or of one of its origins: see Pool.stats()."""
     return shared().stats(origin)
 

@@ -34,6 +34,25 @@ def test_already_loaded_comes_before_the_environment(run_python, tmp_path):
     assert done.stdout.strip() == str(other), done.stderr
 
 
+def test_import_is_quick(run_python):
+    """What takes long is imported by those who use it."""
+    done = run_python(
+        "import sys; before = set(sys.modules); import llmpool; llmpool.Client();"
+        "print(*sorted(set(sys.modules) - before));"
+        "print(llmpool.AsyncClient.__module__, llmpool.stats().submitted);"
+        "assert set(llmpool.__all__) <= set(dir(llmpool)); from llmpool import *;"
+        "print(AsyncStreamResponse, Timings)"
+    )
+    new, *lines = done.stdout.splitlines()
+    slow = {"asyncio", "dataclasses", "datetime", "http", "inspect", "logging", "mimetypes"}
+    assert not slow & set(new.split())
+    assert "llmpool._client" in new
+    assert lines == [
+        "llmpool 0",
+        "<class 'llmpool.AsyncStreamResponse'> <class 'llmpool.Timings'>",
+    ], done.stderr
+
+
 def test_both_see_one_pool(run_python, tmp_path):
     done = run_python(
         "import ctypes, sys\n"
