@@ -250,19 +250,19 @@ def make_response(call: Call, answer: Answer) -> Response:
     """The response of a request whose DONE came; raises what it ended with."""
     if answer.status:
         raise failure(answer, call.request)
-    return Response(
+    return Response(  # by position: names would take as long again
         call.request,
         answer.http_status,
-        http_version=answer.http_version,
-        attempts=answer.attempts,
-        reused=bool(answer.flags & EVENT_REUSED),
-        body=answer.data,
-        header_block=answer.headers,
-        reason=answer.reason,
-        peer=answer.peer,
-        connection_id=answer.connection_id,
-        timings=answer.timings,
-        limit=call.limit,
+        answer.http_version,
+        answer.attempts,
+        bool(answer.flags & EVENT_REUSED),
+        answer.data,
+        answer.headers,
+        answer.reason,
+        answer.peer,
+        answer.connection_id,
+        answer.timings,
+        call.limit,
     )
 
 

@@ -81,7 +81,6 @@ class Response:
         self,
         request: Request,
         status_code: int,
-        *,
         http_version: int = _abi.HTTP_1_1,
         attempts: int = 1,
         reused: bool = False,
@@ -174,9 +173,10 @@ class Response:
         """
         if self._content is None:
             # Most answers have none: the headers are parsed only where the name is in them.
-            coding = ""
-            if b"ncoding" in self._block or b"NCODING" in self._block:
-                coding = self.headers.get("content-encoding", "")
+            if b"ncoding" not in self._block and b"NCODING" not in self._block:
+                self._content = self._raw
+                return self._raw
+            coding = self.headers.get("content-encoding", "")
             try:
                 self._content = decode_body(coding, self._raw, self._limit)
             except RequestError as error:
