@@ -12,15 +12,19 @@ import ctypes
 import os
 import threading
 import weakref
+from collections import deque
+from time import monotonic
 from types import TracebackType
 from typing import (
     Any,
     AsyncGenerator,
     AsyncIterator,
+    Deque,
     Dict,
     List,
     Mapping,
     Optional,
+    Tuple,
     Type,
 )
 
@@ -55,6 +59,9 @@ _RECORDS = 256
 _BYTES = 512 << 10
 # How often one wake reads before the loop's other work has its turn.
 _READS = 4
+# What the tasks that one read wakes submit is handed over together, but none waits longer, in
+# seconds: one by one each would wake the library's thread, which is as fast as they are.
+_HOLD = 0.001
 
 
 class _Watch:
@@ -77,8 +84,8 @@ class Hub:
     """The queue of an event loop and the requests that wait on it."""
 
     __slots__ = (
-        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_sentinel", "_pid",
-        "__weakref__",
+        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_held",
+        "_hold_until", "_sentinel", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -96,7 +103,8 @@ class Hub:
         self._struct = Struct()
         self._sinks: Sinks = {}
         self._last_key = 0
-        self._pid = os.getpid()
+        self._held: Deque[Tuple[Call, int, Sink]] = deque()
+        self._hold_until = 0.0  # 0: a request is handed over at once
         loop.add_reader(self._fd, _Watch(self))
         # asyncio.run() and shutdown_asyncgens() close it while the loop still runs.
         self._sentinel = _sentinel(weakref.ref(self))
@@ -114,17 +122,54 @@ class Hub:
             records, blob, more = self._reader.read()
             dispatch(records, blob, self._sinks)
             if not more:
-                return
+                break
+        if not self._hold_until:
+            self._hold_until = monotonic() + _HOLD
+            self.loop.call_soon(self._release)  # after the tasks that were woken
 
     def submit(self, call: Call, flags: int) -> Sink:
+        """Where it is held back, a refusal comes from arrival()."""
         self._last_key = key = self._last_key + 1
         sink = Sink(call.pool, key)
         self._sinks[key] = sink
+        if self._hold_until and call.upload is None and monotonic() < self._hold_until:
+            self._held.append((call, flags, sink))
+            return sink
+        self._hand_over_held()
+        error = self._hand_over(call, flags, sink)
+        if error is not None:
+            raise error
+        return sink
+
+    def _release(self) -> None:
+        self._hold_until = 0.0
+        self._hand_over_held()
+
+    def _hand_over_held(self) -> None:
+        held = self._held
+        try:
+            while held:
+                call, flags, sink = held.popleft()
+                if self._sinks.get(sink.key) is None:  # abandoned
+                    self._sinks.pop(sink.key, None)
+                    continue
+                error = self._hand_over(call, flags, sink)
+                waiter = sink.waiter
+                if error is not None and waiter is not None and not waiter.done():
+                    waiter.set_exception(error)
+        finally:
+            if held:  # Ctrl-C
+                self.loop.call_soon(self._hand_over_held)
+
+    def _hand_over(self, call: Call, flags: int, sink: Sink) -> Optional[Exception]:
+        key = sink.key
         status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
         if status:
             del self._sinks[key]
-            raise submit_refused(status, call.request)
-        return sink
+            return submit_refused(status, call.request)
+        if self._sinks[key] is None:  # abandoned on another thread, which had no id yet
+            lib.cancel(sink.pool, sink.cell.value)
+        return None
 
     def arrival(self, sink: Sink) -> "asyncio.Future[None]":
         """Done when something arrives for the sink."""
@@ -133,9 +178,9 @@ class Hub:
 
     def abandon(self, sink: Sink) -> None:
         """Cancels a request whose end nobody awaits. May be called on any thread."""
-        if sink.done is not None:
-            return
         sinks = self._sinks
+        if sinks.get(sink.key) is not sink:  # it is over, or was refused
+            return
         sinks[sink.key] = None  # until its DONE comes
         sink.items = []
         if sink.done is not None:
@@ -149,6 +194,7 @@ class Hub:
             return
         self.loop.remove_reader(self._fd)
         self.end()
+        self._held.clear()
         for sink in list(self._sinks.values()):
             if sink is not None:
                 sink.done = Answer(

@@ -211,6 +211,49 @@ def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
         run(kind, main(server.url))
 
 
+def test_requests_that_are_held_back(kind, nginx, open_pool):
+    """What the tasks that one read wakes submit is handed over together."""
+
+    async def main():
+        client = llmpool.AsyncClient(base_url=nginx.url, pool=open_pool())
+        hub = _aio._hub()
+        hub._hold_until = time.monotonic() + 60
+        calls = [
+            client.get("/small"),
+            client.get("/small"),
+            client.request("NOT ALLOWED", "/small"),
+            client.stream("NOT ALLOWED", "/small").__aenter__(),
+        ]
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.01)
+        assert len(hub._held) == 4 and client.pool.stats().submitted == 0
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        hub._release()
+        cancelled, answer, *refused = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert answer.content == b"x" * 200
+        assert [type(error) for error in refused] == [llmpool.LocalProtocolError] * 2
+        assert client.pool.stats().submitted == 1
+
+        async def several():
+            for _ in range(5):
+                assert (await client.get("/small")).is_success
+
+        await asyncio.gather(*(several() for _ in range(50)))
+        await asyncio.sleep(0)
+        assert not hub._held and not hub._hold_until and not hub._sinks
+
+        hub._hold_until = time.monotonic() + 60
+        task = asyncio.ensure_future(client.get("/small"))
+        await asyncio.sleep(0.01)
+        hub.close()
+        with pytest.raises(llmpool.PoolClosed):
+            await task
+
+    run(kind, main())
+
+
 # ---- ends
 
 
