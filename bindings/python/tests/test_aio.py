@@ -372,9 +372,10 @@ def test_streams_cancelled_at_random(kind, tokens, make_client):
         async def wave(count):
             tasks = [asyncio.ensure_future(one()) for _ in range(count)]
             loop = asyncio.get_running_loop()
-            for task in tasks:
-                loop.call_later(choice.random() * 0.4, task.cancel)
+            timers = [loop.call_later(choice.random() * 0.4, task.cancel) for task in tasks]
             results = await asyncio.gather(*tasks, return_exceptions=True)
+            for timer in timers:  # it would keep its task
+                timer.cancel()
             others = [r for r in results if r is not None and not isinstance(
                 r, asyncio.CancelledError)]  # fmt: skip
             assert others == []
