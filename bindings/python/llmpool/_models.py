@@ -172,17 +172,23 @@ class Response:
             ResponseTooLarge: decoded it is larger than max_response_bytes.
         """
         if self._content is None:
-            # Most answers have none: the headers are parsed only where the name is in them.
-            if b"ncoding" not in self._block and b"NCODING" not in self._block:
+            coding = self._coding()
+            if not coding:
                 self._content = self._raw
                 return self._raw
-            coding = self.headers.get("content-encoding", "")
             try:
                 self._content = decode_body(coding, self._raw, self._limit)
             except RequestError as error:
                 error.request = self.request
                 raise
         return self._content
+
+    def _coding(self) -> str:
+        """The content-encoding. Most answers have none, and their headers are not parsed here."""
+        block = self._block  # find(), since `in` for bytes first makes an exception and drops it
+        if block.find(b"ncoding") < 0 and block.find(b"NCODING") < 0:
+            return ""
+        return self.headers.get("content-encoding", "")
 
     @property
     def charset_encoding(self) -> Optional[str]:
@@ -221,7 +227,7 @@ class Response:
         content = self.content
         # json.loads() of bytes first guesses the encoding; nearly always it is this one. A byte
         # order mark and UTF-16 are left to it.
-        if content[:1] != b"\xef" and b"\0" not in content[:4]:
+        if content[:1] != b"\xef" and content.find(b"\0", 0, 4) < 0:
             try:
                 return json.loads(str(content, "utf-8"), **kwargs)
             except UnicodeDecodeError:

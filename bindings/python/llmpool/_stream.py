@@ -264,11 +264,6 @@ class BaseStream(Response):
         """The same as content: what was sent is not kept."""
         return self.content
 
-    def _coding(self) -> str:
-        if b"ncoding" in self._block or b"NCODING" in self._block:
-            return self.headers.get("content-encoding", "")
-        return ""
-
     def _begin(self) -> None:
         if self._closed:
             raise StreamClosed("the response was closed")
