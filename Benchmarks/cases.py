@@ -103,7 +103,7 @@ CASES = {
         "POST + json from Python, one thread, HTTP/1.1 (nginx)",
         servers.nginx,
         {
-            **python(["llmpool", "pycurl"], "post", "{url}", 6000, 1),
+            **python(["llmpool", "llmpool+orjson", "pycurl"], "post", "{url}", 6000, 1),
             **python(["pyreqwest", "curl_cffi"], "post", "{url}", 3000, 1),
             **python(["httpx", "httpx2", "requests", "niquests"], "post", "{url}", 1200, 1),
         },
@@ -113,17 +113,20 @@ CASES = {
         "POST + json from Python on uvloop, 64 at a time, HTTP/1.1 (nginx)",
         servers.nginx,
         {
-            **python(["llmpool", "pyreqwest", "aiohttp"], "post64", "{url}", 9600, 64),
+            **python(["llmpool", "llmpool+orjson", "pyreqwest", "aiohttp"], "post64", "{url}", 9600, 64),
             **python(["curl_cffi"], "post64", "{url}", 3200, 64),
             **python(["httpx2", "httpx", "niquests"], "post64", "{url}", 1280, 64),
         },
-        [Limit("llmpool", "pyreqwest", 0.45, "POST + json, AsyncClient on uvloop, h1, 64 at a time")],
+        [
+            Limit("llmpool", "pyreqwest", 0.45, "POST + json, AsyncClient on uvloop, h1, 64 at a time"),
+            Limit("llmpool+orjson", "pyreqwest", 0.45, "the same, both with JSON in Rust"),
+        ],
     ),
     "python-async-h2": Case(
         "POST + json from Python on uvloop, 64 at a time, HTTP/2 and TLS (nghttpd)",
         servers.nghttpd,
         {
-            **python(["llmpool", "pyreqwest"], "post64", "{url}", 9600, 64, "{ca}"),
+            **python(["llmpool", "llmpool+orjson", "pyreqwest"], "post64", "{url}", 9600, 64, "{ca}"),
             **python(["curl_cffi"], "post64", "{url}", 3200, 64, "{ca}"),
             **python(["httpx2"], "post64", "{url}", 1280, 64, "{ca}"),
         },

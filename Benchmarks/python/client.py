@@ -430,9 +430,7 @@ async def work_calls(name, url, count, in_flight, ca_file):
     used = cpu()
     post, _, close = globals()[f"async_{name}"](url, ca_file, None)
     if warm:
-        from llmpool._library import lib  # Pool has no method for it yet
-
-        assert lib.warm(warmed[-1]._handle, url.encode(), 1) == 0
+        warmed[-1].warm(url)
         await asyncio.sleep(0.5)
     start = clock()
     await asyncio.gather(*(post() for _ in range(in_flight)))
@@ -478,6 +476,12 @@ def run(work, *arguments):
 
 def main():
     name, work, url, count, in_flight, *rest = sys.argv[1:]
+    if name.endswith("+orjson"):
+        import llmpool
+        import orjson
+
+        name = name.removesuffix("+orjson")
+        llmpool.use_json(dumps=orjson.dumps, loads=orjson.loads)
     result = run(work, name, url, int(count), int(in_flight), rest[0] if rest else None)
     print(json.dumps(result), flush=True)
 

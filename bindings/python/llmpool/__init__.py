@@ -59,9 +59,10 @@ from ._exceptions import (
     WriteTimeout,
 )
 from ._headers import Headers
+from ._json import use_json
 from ._models import Request, Response
 from ._monitor import debug
-from ._pool import Pool, configure, metrics, shared, stats
+from ._pool import Pool, configure, metrics, shared, stats, warm
 from ._sse import Event
 from ._stream import StreamResponse
 from ._urls import URL
@@ -134,6 +135,8 @@ __all__ = [
     "shared",
     "stats",
     "stream",
+    "use_json",
+    "warm",
 ]
 
 for _name in __all__:  # so that tracebacks say llmpool.ReadTimeout

@@ -182,15 +182,19 @@ Sinks = Dict[int, Optional[Sink]]
 class Reader:
     """Takes a queue's events as flat records, many in one call."""
 
-    __slots__ = ("queue", "_records", "_capacity", "_buffer", "_bytes", "_size")
+    __slots__ = (
+        "queue", "_records", "_record_view", "_capacity", "_bytes_view", "_bytes", "_size",
+    )  # fmt: skip
 
     def __init__(self, queue: Optional[int], capacity: int, size: int) -> None:
         self.queue = queue
         self._capacity = capacity
         self._records = (_abi.Record * capacity)()
+        self._record_view = memoryview(self._records).cast("B")
         self._size = size
-        self._buffer = bytearray(size)  # pages that are never used are never touched
-        self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(self._buffer))
+        buffer = bytearray(size)  # pages that are never used are never touched
+        self._bytes_view = memoryview(buffer)
+        self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(buffer))
 
     def read(self) -> Tuple[Iterable[RecordFields], bytes, bool]:
         """Records, the bytes that they point into, and whether more may be waiting."""
@@ -203,9 +207,9 @@ class Reader:
             if count == _abi.E_TOO_LARGE:
                 return (*self._read_large(), True)
             check(count)
-        raw = string_at(self._records, count * _RECORD.size)
+        raw = bytes(self._record_view[: count * _RECORD.size])
         (used,) = _END.unpack_from(raw, (count - 1) * _RECORD.size + _END_OFFSET)
-        blob = string_at(self._bytes, used)
+        blob = bytes(self._bytes_view[:used])
         # Not over a view: CPython crashes where its collector finds one that is being unpacked, as
         # in the frames of an exception.
         return _RECORD.iter_unpack(raw), blob, count == self._capacity

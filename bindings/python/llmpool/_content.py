@@ -1,7 +1,6 @@
 """Bodies of requests: JSON, forms, multipart, and what is sent piece by piece."""
 
 import os
-from json import JSONEncoder
 from typing import (
     IO,
     Any,
@@ -19,6 +18,7 @@ from typing import (
 )
 from urllib.parse import urlencode
 
+from . import _json
 from ._urls import params_list, primitive
 
 Content = Union[str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], AsyncIterable[bytes]]
@@ -30,9 +30,6 @@ FileTypes = Union[
     Tuple[Optional[str], FileContent, Optional[str], Mapping[str, str]],
 ]
 FilesTypes = Union[Mapping[str, FileTypes], Sequence[Tuple[str, FileTypes]]]
-
-# json.dumps() with options makes an encoder each time.
-_encode_json = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 # An upload is handed over in pieces of at most this: the library takes one while less than 1 MiB
 # waits, so that this bounds the memory of the whole.
@@ -68,7 +65,7 @@ def encode_body(
     if (content is not None) + (data is not None or files is not None) + (json is not None) > 1:
         raise TypeError("only one of content, data (with or without files) and json can be given")
     if json is not None:
-        return Body(_encode_json(json).encode("utf-8"), None, "application/json")
+        return Body(_json.encode(json), None, "application/json")
     if data is not None and not isinstance(data, Mapping):
         raise TypeError("data is a mapping of form fields; a finished body goes to content=")
     if files:

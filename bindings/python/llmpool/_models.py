@@ -1,7 +1,6 @@
 """Requests and responses."""
 
 import codecs
-import json
 from struct import unpack
 from typing import TYPE_CHECKING, Any, List, Optional
 
@@ -9,6 +8,7 @@ from . import _abi
 from ._decode import decode_body
 from ._exceptions import HTTPStatusError, RequestError
 from ._headers import Headers
+from ._json import decode
 from ._urls import URL
 
 if TYPE_CHECKING:
@@ -219,20 +219,12 @@ class Response:
         return self.content.decode(self.encoding, "replace")
 
     def json(self, **kwargs: Any) -> Any:
-        """The body parsed as JSON; keyword arguments go to json.loads().
+        """The body parsed as JSON (see use_json()); keyword arguments go to json.loads().
 
         Raises:
             ValueError: the body is not JSON (json.JSONDecodeError).
         """
-        content = self.content
-        # json.loads() of bytes first guesses the encoding; nearly always it is this one. A byte
-        # order mark and UTF-16 are left to it.
-        if content[:1] != b"\xef" and content.find(b"\0", 0, 4) < 0:
-            try:
-                return json.loads(str(content, "utf-8"), **kwargs)
-            except UnicodeDecodeError:
-                pass
-        return json.loads(content, **kwargs)
+        return decode(self.content, **kwargs)
 
     @property
     def is_informational(self) -> bool:

@@ -220,6 +220,17 @@ class Pool:
             _fill(now, limits, timeout, options)
             check(lib.configure(self._handle, ctypes.byref(now)))
 
+    def warm(self, url: str, connections: int = 1) -> None:
+        """Opens connections to the URL's origin ahead of need, as the limits allow.
+
+        Returns at once. Over HTTP/2 one is enough. What is not used within keepalive_expiry is closed again.
+
+        Raises:
+            ValueError: the URL is none.
+            PoolClosed: the pool is closed.
+        """
+        check(lib.warm(self._handle, url.encode(), _count("connections", connections)))
+
     def stats(self, origin: Optional[str] = None) -> "Stats":
         """The counters of the pool, or of one origin, as "https://api.example.com:443".
 
@@ -319,6 +330,11 @@ def configure(
 def stats(origin: Optional[str] = None) -> "Stats":
     """The counters of the shared pool, or of one of its origins: see Pool.stats()."""
     return shared().stats(origin)
+
+
+def warm(url: str, connections: int = 1) -> None:
+    """Opens connections of the shared pool ahead of need: see Pool.warm()."""
+    shared().warm(url, connections)
 
 
 def metrics() -> str:

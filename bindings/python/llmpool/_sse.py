@@ -4,10 +4,10 @@ The library parses an unencoded text/event-stream itself. This parser is for the
 sent with gzip, or one asked for with sse=False.
 """
 
-import json
 from typing import Any, List, NamedTuple, Optional
 
 from ._exceptions import ResponseTooLarge
+from ._json import decode_text
 
 MAX_EVENT_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -30,12 +30,12 @@ class Event(NamedTuple):
     retry: Optional[int] = None
 
     def json(self, **kwargs: Any) -> Any:
-        """The data parsed as JSON; keyword arguments go to json.loads().
+        """The data parsed as JSON (see use_json()); keyword arguments go to json.loads().
 
         Raises:
             ValueError: the data is not JSON (json.JSONDecodeError).
         """
-        return json.loads(self.data, **kwargs)
+        return decode_text(self.data, **kwargs)
 
     def encode(self, last_id: str = "") -> bytes:
         """The event as it is sent, its id left out where it is the last one."""

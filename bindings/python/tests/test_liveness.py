@@ -1,4 +1,4 @@
-"""How dead peers are noticed: TCP keepalive and TCP_USER_TIMEOUT, HTTP/2 PING; and llmpool_warm."""
+"""How dead peers are noticed: TCP keepalive and TCP_USER_TIMEOUT, HTTP/2 PING; and warming."""
 
 import contextlib
 import os
@@ -197,14 +197,10 @@ def test_the_servers_pings_are_answered(open_client):
         assert server.pongs == [b"%08d" % number for number in range(20)]
 
 
-def warm(client, url, connections):
-    assert lib.warm(client.pool._handle, url.encode(), connections) == 0
-
-
 def test_warm(nginx, certificates, open_client):
     client = open_client(ca_file=certificates.ca_file)
     for number, url in enumerate((nginx.tls_url, nginx.url), 1):
-        warm(client, url, 1)
+        client.pool.warm(url)
         assert servers.wait_until(lambda wanted=number: client.pool.stats().idle == wanted)
         answer = client.get(url + "/small")
         assert answer.is_success and answer.reused and client.pool.stats().opened == number
@@ -212,19 +208,23 @@ def test_warm(nginx, certificates, open_client):
 
 def test_warm_opens_as_many_as_asked_and_allowed(nginx, open_client, at_once):
     client = open_client(limits=llmpool.Limits(max_connections=6, max_keepalive_connections=5))
-    warm(client, nginx.url, 4)
+    client.pool.warm(nginx.url, 4)
     assert servers.wait_until(lambda: client.pool.stats().idle == 4)
-    warm(client, nginx.url, 4)  # they are there
-    warm(client, nginx.url, 100)
+    client.pool.warm(nginx.url, 4)  # they are there
+    client.pool.warm(nginx.url, 100)
     assert servers.wait_until(lambda: client.pool.stats().idle == 5)
     assert client.get(nginx.url + "/small").reused
     assert client.pool.stats().opened == 5 and servers.sockets_to(nginx.plain, ("01",)) >= 5
+    with pytest.raises(ValueError, match="url"):
+        client.pool.warm("no url")
+    with pytest.raises(ValueError, match="connections"):
+        client.pool.warm(nginx.url, -1)
 
 
 def test_warm_where_nobody_listens(open_client):
     client = open_client()
     url = f"http://127.0.0.1:{servers.free_port()}"
-    warm(client, url, 3)
+    client.pool.warm(url, 3)
     assert servers.wait_until(lambda: client.pool.stats().connect_failures >= 1)
     assert client.pool.stats().opened == client.pool.stats().closed
     with pytest.raises(llmpool.ConnectError):
@@ -233,9 +233,9 @@ def test_warm_where_nobody_listens(open_client):
 
 def test_warm_through_a_proxy_and_after_reconfiguration(nginx, open_client):
     client = open_client(proxy=f"http://127.0.0.1:{servers.free_port()}")
-    warm(client, nginx.url, 2)
+    client.pool.warm(nginx.url, 2)
     assert servers.wait_until(lambda: client.pool.stats().connect_failures >= 1)
     client.pool.configure(proxy="")
-    warm(client, nginx.url, 2)
+    client.pool.warm(nginx.url, 2)
     assert servers.wait_until(lambda: client.pool.stats().idle == 2)
     assert client.get(nginx.url + "/small").reused

@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 import llmpool
+from llmpool._content import encode_body
 from llmpool._decode import decode_body
 from llmpool._exceptions import BY_STATUS, request_failed
 from llmpool._models import Request, Response
@@ -187,3 +188,28 @@ def test_bodies_refused():
             client.post("http://127.0.0.1:1/", **wrong)
     with pytest.raises(ValueError):
         client.post("http://127.0.0.1:1/", json=float("nan"))
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_another_json_library(kind):
+    seen = []
+
+    def dumps(value):
+        seen.append(value)
+        return kind("[]", "ascii") if kind is bytes else "[]"
+
+    def loads(text):
+        seen.append(text)
+        return "loaded"
+
+    llmpool.use_json(dumps=dumps, loads=loads)
+    try:
+        assert encode_body(None, None, {"a": 1}).data == b"[]"
+        assert response(b'{"b": 1}').json() == "loaded"
+        assert llmpool.Event(data="{}").json() == "loaded"
+        assert seen == [{"a": 1}, b'{"b": 1}', "{}"]
+        assert response(b"1.5").json(parse_float=str) == "1.5"  # what only json.loads() takes
+    finally:
+        llmpool.use_json()
+    assert encode_body(None, None, {"a": "ä"}).data == '{"a":"ä"}'.encode()
+    assert response(b"[1]").json() == [1]
