@@ -5,8 +5,8 @@ import contextlib
 import gc
 import os
 import random
-import threading
 import time
+import tracemalloc
 
 import pytest
 import servers
@@ -17,6 +17,7 @@ from llmpool import _aio
 CHAT = "/v1/chat/completions"
 BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 WHOLE = {**BODY, "stream": False}
+LONG = os.environ.get("LLMPOOL_LONG_TESTS") == "1"
 
 
 def new_loop(kind):
@@ -25,11 +26,11 @@ def new_loop(kind):
     return asyncio.new_event_loop()
 
 
-def run(kind, main):
+def run(kind, main, limit=60):
     """As asyncio.run(), with either loop, on every Python."""
     loop = new_loop(kind)
     try:
-        return loop.run_until_complete(asyncio.wait_for(main, 60))
+        return loop.run_until_complete(asyncio.wait_for(main, limit))
     finally:
         for task in asyncio.all_tasks(loop):
             task.cancel()
@@ -201,7 +202,7 @@ def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
                     parts.append(part)
             assert b"".join(parts) == block * 512
 
-        slow = asyncio.ensure_future(read(1.5))
+        slow = asyncio.ensure_future(read(10 if LONG else 1.5))
         await asyncio.sleep(0.3)
         await asyncio.gather(*(read(0) for _ in range(2)))
         assert not slow.done() and sent[1] < 400
@@ -357,9 +358,22 @@ def test_asyncio_timeout(kind, make_client):
     run(kind, main())
 
 
+def left_behind():
+    """How many objects of each kind there are that belong to a stream."""
+    kinds = ("Sink", "Call", "Answer", "AsyncStream", "AsyncStreamResponse", "async_generator")
+    found = {}
+    for each in gc.get_objects():
+        name = type(each).__name__
+        if name in kinds:
+            found[name] = found.get(name, 0) + 1
+    found["async_generator"] -= 1  # the hub's sentinel
+    return {name: count for name, count in found.items() if count}
+
+
 def test_streams_cancelled_at_random(kind, tokens, make_client):
     """None leaks: not in the engine, not at the server, not in Python."""
     choice = random.Random(1)
+    waves = 50 if LONG else 5
 
     async def main():
         client = make_client(limits=llmpool.Limits(max_streams_per_connection=1000))
@@ -372,76 +386,117 @@ def test_streams_cancelled_at_random(kind, tokens, make_client):
         async def wave(count):
             tasks = [asyncio.ensure_future(one()) for _ in range(count)]
             loop = asyncio.get_running_loop()
-            timers = [loop.call_later(choice.random() * 0.4, task.cancel) for task in tasks]
+            timers = [loop.call_later(choice.random() * 0.25, task.cancel) for task in tasks]
             results = await asyncio.gather(*tasks, return_exceptions=True)
-            for timer in timers:  # it would keep its task
+            for timer in timers:  # it would hold its task
                 timer.cancel()
             others = [r for r in results if r is not None and not isinstance(
                 r, asyncio.CancelledError)]  # fmt: skip
             assert others == []
             await until(lambda: idle(client.pool))
 
-        sizes = []
-        for _ in range(5):
+        traced = []
+        tracemalloc.start()
+        for _ in range(waves):
             await wave(200)
+            await until(lambda: not _aio._hub()._sinks)
+            await asyncio.sleep(0.01)  # a task holds what it awaited last until it waits anew
             gc.collect()
-            sizes.append(len(gc.get_objects()))
+            assert left_behind() == {}
+            traced.append(tracemalloc.get_traced_memory()[0])
         now = client.pool.stats()
-        assert 900 < now.submitted <= 1000  # a task may end before it began
-        assert now.submitted == now.succeeded + now.cancelled and now.cancelled > 300
-        hub = _aio._hub()
-        await until(lambda: not hub._sinks)
+        assert 180 * waves < now.submitted <= 200 * waves  # a task may end before it began
+        assert now.submitted == now.succeeded + now.cancelled and now.cancelled > 100 * waves
         await until(lambda: tokens.stats()["streams"] == 0)
-        assert sizes[-1] - sizes[1] < 300, sizes  # less: what other tests left behind
+        # The first wave fills caches.
+        assert min(traced[-2:]) - min(traced[1:3]) < 100_000, traced
 
-    run(kind, main())
+    try:
+        run(kind, main(), 600)
+    finally:
+        tracemalloc.stop()
 
 
-def test_loops_threads_one_pool(mock, make_client):
-    """Two loops, one of them uvloop, and four threads: one connection, and the sums are right."""
-    client = make_client(mock, limits=llmpool.Limits(max_streams_per_connection=1000))
-    blocking = llmpool.Client(base_url=mock.url, headers=mock.headers, pool=client.pool)
-    blocking.get("/v1/models")
-    counts, errors = [], []
+# One process: two event loops, four threads, and a C library that knows nothing of Python.
+TOGETHER = """
+import asyncio, ctypes, sys, threading, llmpool, uvloop
+url, ca_file, key, library, total = sys.argv[1:]
+total = int(total)
+body = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+llmpool.configure(ca_file=ca_file, limits=llmpool.Limits(max_streams_per_connection=1000))
+options = {"base_url": url, "headers": {"authorization": "Bearer " + key}, "timeout": 60}
+client, blocking = llmpool.AsyncClient(**options), llmpool.Client(**options)
+blocking.get("/v1/models")
+counts, errors = [], []
 
-    async def many(count):
-        async def one(number):
-            if number % 2:
-                assert (await client.get("/v1/models")).is_success
-            else:
-                async with client.stream("POST", CHAT, json=BODY) as response:
-                    assert len([e async for e in response.aiter_sse(stop="[DONE]")]) == 18
+async def many(count):
+    async def one(number):
+        if number % 2:
+            assert (await client.get("/v1/models")).is_success
+        else:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                assert len([e async for e in response.aiter_sse(stop="[DONE]")]) == 18
 
-        for begin in range(0, count, 60):
-            await asyncio.gather(*(one(number) for number in range(begin, begin + 60)))
-        counts.append(count)
+    for begin in range(0, count, 50):
+        await asyncio.gather(*(one(n) for n in range(begin, min(begin + 50, count))))
+    counts.append(count)
 
-    def threaded(count):
-        for number in range(count):
-            if number % 2:
-                assert blocking.get("/v1/models").is_success
-            else:
-                with blocking.stream("POST", CHAT, json=BODY) as response:
-                    assert len(list(response.iter_sse(stop="[DONE]"))) == 18
-        counts.append(count)
+def loop(new_loop, count):
+    loop = new_loop()
+    loop.run_until_complete(many(count))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
-    def guarded(function, *arguments):
-        try:
-            function(*arguments)
-        except BaseException as error:
-            errors.append(error)
+def threaded(count):
+    for number in range(count):
+        if number % 2:
+            assert blocking.get("/v1/models").is_success
+        else:
+            with blocking.stream("POST", "/v1/chat/completions", json=body) as response:
+                assert len(list(response.iter_sse(stop="[DONE]"))) == 18
+    counts.append(count)
 
-    threads = [
-        threading.Thread(target=guarded, args=(lambda k: run(k, many(600)), k))
-        for k in ("asyncio", "uvloop")
-    ] + [threading.Thread(target=guarded, args=(threaded, 200)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not errors and sum(counts) == 2000
-    now = client.pool.stats()
-    assert (now.submitted, now.succeeded, now.opened) == (2001, 2001, 1), now
+def in_c(count):
+    report = ctypes.create_string_buffer(1000)
+    run = ctypes.CDLL(library).demo_run
+    address = (url + "/v1/chat/completions").encode()
+    failed = run(address, ca_file.encode(), key.encode(), count, 32, report, len(report))
+    assert failed == 0, report.value.decode()
+    counts.append(count)
+
+def guarded(function, *arguments):
+    try:
+        function(*arguments)
+    except BaseException as error:
+        errors.append(repr(error))
+
+jobs = [(loop, asyncio.new_event_loop, total // 5), (loop, uvloop.new_event_loop, total // 5)]
+jobs += [(threaded, total // 20)] * 4 + [(in_c, total - 2 * (total // 5) - 4 * (total // 20))]
+threads = [threading.Thread(target=guarded, args=job) for job in jobs]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+now = llmpool.stats()
+assert not errors and sum(counts) == total, (errors, counts)
+assert (now.submitted, now.succeeded) == (total + 1, total + 1), now
+assert now.failed == now.cancelled == now.pending == now.active == now.backing_off == 0, now
+assert (now.opened, now.reused) == (1, total), now
+print("done")
+"""
+
+
+def test_loops_threads_and_c_on_one_pool(mock, run_python):
+    """One connection carries them all, and the sums are right on both sides."""
+    pytest.importorskip("uvloop")
+    library = os.environ.get("LLMPOOL_DEMO_CLIENT") or pytest.skip(
+        "LLMPOOL_DEMO_CLIENT does not name libdemo_client.so"
+    )
+    total = 10_000 if LONG else 2_000
+    before = mock.stats()["calls"]
+    done = run_python(TOGETHER, mock.url, mock.ca_file, mock.api_key, library, total, timeout=300)
+    assert done.stdout == "done\n", done.stderr
+    assert mock.stats()["calls"] == before + total + 1
 
 
 # ---- loops that end

@@ -1,6 +1,7 @@
 """Notices reach logging; metrics and repr say how a pool is."""
 
 import logging
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -50,14 +51,19 @@ def test_a_warning_per_crossing(small, caplog):
     warnings = messages(caplog, logging.WARNING)
     assert len(warnings) == 2
     text = warnings[0].getMessage()
-    assert text.startswith("utilization 2/2 (100 %), ") and "raise max_connections" in text
+    assert re.fullmatch(
+        r"utilization 2/2 \(100 %\), \d waiting, longest \d+\.\d s: "
+        "raise max_connections or lower the load",
+        text,
+    )
     assert warnings[0].llmpool["used"] == "2" and warnings[0].llmpool["limit"] == "2"
     infos = [record.getMessage() for record in messages(caplog, logging.INFO)]
     assert any("opened" in text for text in infos)
     assert any("utilization back to" in text for text in infos)
     small.pool.close()
+    reason = re.compile(r"connection to http://127\.0\.0\.1:\d+ closed: pool-closed")
     assert servers.wait_until(
-        lambda: any("closed" in r.getMessage() for r in messages(caplog, logging.INFO))
+        lambda: any(reason.fullmatch(r.getMessage()) for r in messages(caplog, logging.INFO))
     )
 
 

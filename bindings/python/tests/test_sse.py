@@ -206,7 +206,8 @@ def test_every_way_to_split_in_the_library(open_client):
 
     alphabet = strategies.sampled_from(
         [b"data", b"id", b"event", b"retry", b":", b": ", b"\n", b"\r", b"\r\n", b"\n\n", b"1",
-         b"x", b"\xc3\xa4", b"\xff", b"\xef\xbb\xbf", b"\0", b"data: y\n\n", b"id: 7\n", b"retry: 5\r"]
+         b"x", b"\xc3\xa4", b"\xff", b"\xef\xbb\xbf", b"\0", b"data: y\n\n", b"id: 7\n",
+         b"retry: 5\r"]
     )  # fmt: skip
 
     with servers.RawServer(handle) as server:

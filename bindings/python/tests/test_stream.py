@@ -447,6 +447,79 @@ def test_an_upload_waits_for_the_server(open_client):
         assert len(server_of.bodies[0]) == 20_000_000 and most < 3 << 20
 
 
+UPLOADS = """
+import asyncio, resource, sys, llmpool
+how, path, url = sys.argv[1:]
+SIZE, PIECE = 200 << 20, bytes(64 << 10)
+
+def pieces():
+    for _ in range(SIZE // len(PIECE)):
+        yield PIECE
+
+async def async_pieces():
+    for piece in pieces():
+        yield piece
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+def arguments(iterator, file):
+    return {
+        "iterator": {"content": iterator()},
+        "file": {"content": file},
+        "multipart": {"files": {"a": ("name", file)}, "data": {"b": "c"}},
+    }[how.split("-")[-1]]
+
+async def main(file):
+    async with llmpool.AsyncClient(base_url=url, timeout=60) as client:
+        await client.post("/", content=[PIECE] * 100)
+        before = peak()
+        answer = await client.post("/", **arguments(async_pieces, file))
+        return before, answer
+
+def blocking(file):
+    client = llmpool.Client(base_url=url, timeout=60)
+    client.post("/", content=[PIECE] * 100)
+    before = peak()
+    return before, client.post("/", **arguments(pieces, file))
+
+with open(path, "rb") as file:
+    before, answer = asyncio.run(main(file)) if how.startswith("async") else blocking(file)
+print(answer.raise_for_status().text, peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["iterator", "file", "multipart"])
+@pytest.mark.parametrize("client", ["sync", "async"])
+def test_a_large_upload_takes_little_memory(client, kind, tmp_path, run_python):
+    """200 MiB, of which at no time more than a few are in the process."""
+    size = 200 << 20
+
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            head, buffer = servers.read_head(connection, buffer)
+            count, length = len(buffer), servers.content_length(head)
+            tail = buffer[-5:]
+            while count < length if length else tail != b"0\r\n\r\n":
+                piece = connection.recv(1 << 20)
+                if not piece:
+                    raise EOFError
+                count += len(piece)
+                tail = (tail + piece)[-5:]
+            buffer = b""  # the client awaits the answer before it sends more
+            servers.answer(connection, str(count).encode())
+
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(size)  # of which the disk holds nothing
+    with servers.RawServer(handle) as server:
+        done = run_python(UPLOADS, f"{client}-{kind}", tmp_path / "file", server.url)
+    assert done.returncode == 0, done.stderr
+    count, growth = map(int, done.stdout.split())
+    assert size <= count < size + (1 << 20)  # with what chunks and parts are framed by
+    assert growth < 16 << 20
+
+
 def test_an_upload_that_fails(open_client):
     def broken():
         yield b"x"
@@ -534,6 +607,38 @@ def test_priority(open_client):
         assert order == ["/first", "/5", "/0", "/-1"]
         with pytest.raises(ValueError):
             client.get("/", priority=1 << 31)
+
+
+# ---- interrupted
+
+
+@pytest.mark.parametrize("kind", ["call", "stream", "upload"])
+def test_an_interrupt_between_submit_and_wait(kind, client, monkeypatch):
+    """Nothing that was submitted goes on being paid for, as early as the interrupt may come."""
+    from llmpool._library import lib
+
+    submit, submitted = lib.submit, []
+
+    def interrupted(*arguments):
+        submitted.append(submit(*arguments))
+        raise KeyboardInterrupt
+
+    before = client.server.stats()["calls"]
+    monkeypatch.setattr(lib, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        if kind == "call":
+            client.post(CHAT, json={**BODY, "stream": False})
+        elif kind == "stream":
+            client.stream("POST", CHAT, json=BODY).__enter__()
+        else:
+            client.post(CHAT, content=iter([b"{", b"}"]))
+    monkeypatch.undo()
+    assert submitted == [0]
+    assert servers.wait_until(lambda: client.pool.stats().cancelled == 1)
+    assert idle(client.pool)
+    assert servers.wait_until(lambda: client.server.stats()["streams"] == 0)
+    assert client.server.stats()["calls"] <= before + 1
+    assert client.get("/v1/models").is_success
 
 
 # ---- in a process of its own
