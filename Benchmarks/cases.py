@@ -17,7 +17,7 @@ PYTHON = [sys.executable, str(HERE / "python" / "client.py")]
 
 @dataclass
 class Limit:
-    ours: str
+    ours: str  # "*": the greatest of all clients
     peer: Optional[str]  # None: the bound is absolute
     at_most: float
     what: str
@@ -54,6 +54,44 @@ def h2load(url, requests, clients, streams, *options):
 
 def python(names, work, url, count, in_flight, *rest):
     return {name: [*PYTHON, name, work, url, str(count), str(in_flight), *rest] for name in names}
+
+
+def paced_tokens(version, rate, seconds, *rest, streams=1000):
+    """Readers of 1,000 streams of the token server: bare C, and ours on both loops."""
+    tokens = rate * seconds
+    path = f"/tokens?streams={streams}&tokens={tokens}&rate={rate}"
+    ours = ["tokens", "{url}" + path, str(tokens), str(streams), *rest]
+    return {
+        f"bare C reader, {rate}/s": [str(BUILD / "read_tokens"), "{port}", path, str(streams), str(tokens), version],
+        f"llmpool, uvloop, {rate}/s": [*PYTHON, "llmpool", *ours],
+        f"llmpool, asyncio, {rate}/s": [*PYTHON, "llmpool+asyncio", *ours],
+    }
+
+
+def paced_limits(what):
+    limits = []
+    for loop in ("uvloop", "asyncio"):
+        name = f"llmpool, {loop}, 20/s"
+        limits += [
+            Limit(name, "bare C reader, 20/s", 50000, f"{what}, {loop}: delay of a token (p99, us)", "p99_us", True),
+            Limit(name, None, 64, f"{what}, {loop}: memory of a stream (KiB)", "stream_kb"),
+        ]
+    return limits
+
+
+LEAVING = {
+    "sync": ("break", "exception", "close", "abandoned"),
+    "async": ("break", "exception", "close", "abandoned", "cancelled", "timeout", "loop_closed"),
+}
+
+
+def leaving(count, *rest):
+    command = [sys.executable, str(HERE / "python" / "leaving.py")]
+    return {
+        f"{kind}, {way.replace('_', ' ')}": [*command, f"{kind}.{way}", "{url}", str(count), *rest]
+        for kind, ways in LEAVING.items()
+        for way in ways
+    }
 
 
 CASES = {
@@ -228,6 +266,42 @@ CASES = {
         rounds=3,
         figure="rss_kb",
         unit="KiB resident",
+    ),
+    "streams-delay": Case(
+        "1,000 streams of 20 tokens a second in one loop for 30 s, HTTP/2 and TLS (granian)",
+        servers.token_server,
+        paced_tokens("h2", 20, 30, "{ca}") | paced_tokens("h2", 10, 15, "{ca}"),
+        paced_limits("1,000 paced streams, h2"),
+        rounds=3,
+        figure="p99_us",
+        unit="us from the server's stamp to the reader, p99",
+    ),
+    "streams-delay-proxy": Case(
+        "The same over HTTP/1.1 and nginx as a proxy (granian)",
+        servers.proxied_token_server,
+        paced_tokens("h1", 20, 30) | paced_tokens("h1", 10, 15),
+        paced_limits("the same over nginx, h1"),
+        rounds=3,
+        figure="p99_us",
+        unit="us from the server's stamp to the reader, p99",
+    ),
+    "leaving": Case(
+        "How soon the server sees that a stream was left, HTTP/2 and TLS: RST_STREAM (granian)",
+        servers.token_server,
+        leaving(30, "{ca}"),
+        [Limit("*", None, 100000, "server sees each way to leave a stream, h2 (p99, us)", "p99_us")],
+        rounds=3,
+        figure="p99_us",
+        unit="us until the server saw it, p99",
+    ),
+    "leaving-h1": Case(
+        "The same over HTTP/1.1: the connection's end (granian)",
+        lambda: servers.token_server(tls=False),
+        leaving(30),
+        [Limit("*", None, 100000, "the same, h1", "p99_us")],
+        rounds=3,
+        figure="p99_us",
+        unit="us until the server saw it, p99",
     ),
     "idle": Case(
         "Memory and cost of open connections, from C (nginx)",

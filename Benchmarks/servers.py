@@ -36,6 +36,25 @@ http {{
 }}
 """
 
+PROXY = """
+daemon off; master_process off; worker_processes 1; pid {root}/proxy.pid; error_log stderr crit;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 16384; multi_accept on; }}
+http {{
+  access_log off; keepalive_requests 1000000000; tcp_nodelay on;
+  client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
+  uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
+  upstream tokens {{ server 127.0.0.1:{upstream}; keepalive 2000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=8192;
+    location / {{
+      proxy_pass http://tokens; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+      proxy_read_timeout 120s;
+    }}
+  }}
+}}
+"""
+
 
 def free_port():
     with socket.socket() as probe:
@@ -164,6 +183,33 @@ def mock(tokens_per_second, tokens):
     path = os.pathsep.join(filter(None, [str(HERE.parent / "bindings" / "python"), os.environ.get("PYTHONPATH")]))
     with running(command, port, env={**os.environ, "PYTHONPATH": path}):
         yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions"}
+
+
+@contextlib.contextmanager
+def token_server(tls=True):
+    """Stamped tokens from granian, over HTTP/2 and TLS or plain HTTP/1.1."""
+    root = write_files()
+    port = free_port()
+    command = [sys.executable, HERE / "python" / "token_server.py", str(port)]
+    command += [root / "cert.pem", root / "key.pem"] if tls else []
+    with running(command, port, stderr=subprocess.DEVNULL):
+        yield {"url": f"{'https' if tls else 'http'}://127.0.0.1:{port}", "port": str(port), "ca": str(root / "ca.pem")}
+
+
+@contextlib.contextmanager
+def proxied_token_server():
+    """The same in HTTP/1.1, behind nginx."""
+    root = write_files()
+    port = free_port()
+    config = root / f"proxy-{port}.conf"
+    with token_server(tls=False) as server:
+        config.write_text(PROXY.format(root=root, port=port, upstream=server["port"]))
+        command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p", root]
+        try:
+            with running(command, port, stderr=subprocess.DEVNULL):
+                yield {"url": f"http://127.0.0.1:{port}", "port": str(port)}
+        finally:
+            config.unlink()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """client.py CLIENT WORK URL COUNT IN_FLIGHT [CA_FILE] - one Python client at one work; prints a line of JSON.
 
+CLIENT with "+asyncio" at its end runs on asyncio's own loop, else on uvloop.
+
 Works:  post     one thread, one POST after another
         post64   asyncio, IN_FLIGHT tasks, each a POST after another
         sse      asyncio, IN_FLIGHT streams read to their end again and again until COUNT events came
         paced    asyncio, IN_FLIGHT streams, measured for COUNT milliseconds in the middle
+        tokens   asyncio, IN_FLIGHT streams of token_server.py for COUNT tokens each: how long each token was on its way
         import   import and first client, cold
         calls    in ms, wall-clock: a call with a new client each, COUNT calls of one client one after another (each),
                  and IN_FLIGHT calls of a new client at once (all)
@@ -18,6 +21,7 @@ import json
 import resource
 import sys
 import time
+from array import array
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 1950}], "stream": False}
 STREAM_BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 400}
@@ -417,6 +421,65 @@ async def work_paced(name, url, count, in_flight, ca_file):
     return result
 
 
+class Delays:
+    """Of each token how long it was on its way, and by how much the server was late; memory taken beforehand."""
+
+    def __init__(self, count):
+        self.delay, self.late = array("d", bytes(8 * count)), array("d", bytes(8 * count))
+        self.count = 0
+
+    def add(self, token, now):
+        self.delay[self.count] = (now - token["at"]) / 1e3
+        self.late[self.count] = token["late"]
+        self.count += 1
+
+    def result(self):
+        delays, last = sorted(self.delay), self.count - 1
+        shares = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "max_us": 1}
+        figures = {name: delays[int(share * last + 0.5)] for name, share in shares.items()}
+        return {**figures, "server_late_p99_us": sorted(self.late)[int(0.99 * last + 0.5)]}
+
+
+def resident_kb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() // 1024
+
+
+async def work_tokens(name, url, count, in_flight, ca_file):
+    import llmpool
+
+    limits = llmpool.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    pool = llmpool.Pool(limits=limits, timeout=60, **({"ca_file": ca_file} if ca_file else {}))
+    client = llmpool.AsyncClient(pool=pool)
+    delays, clock, seen = Delays(count * in_flight), time.monotonic_ns, []
+    before = resident_kb()
+
+    async def one():
+        number = 0
+        async with client.stream("GET", url) as answer:
+            async for event in answer.aiter_sse(stop="[DONE]"):
+                now = clock()
+                token = event.json()
+                if token["n"] != number:
+                    raise RuntimeError(f"token {token['n']} came where {number} was next")
+                number += 1
+                delays.add(token, now)
+                if number == count // 2:
+                    seen.append(resident_kb())
+                elif delays.count == 1:
+                    measure.start()
+        if number != count:
+            raise RuntimeError(f"{number} tokens came, not {count}")
+
+    measure = Measure()
+    await asyncio.gather(*(one() for _ in range(in_flight)))
+    result = {**measure.stop(delays.count), **delays.result()}
+    result.update(rss_kb=max(seen), stream_kb=(max(seen) - before) / in_flight, connections=pool.stats().opened)
+    assert pool.stats().succeeded == in_flight and delays.count == count * in_flight, pool.stats()
+    await client.aclose()
+    return result
+
+
 async def work_calls(name, url, count, in_flight, ca_file):
     name, _, warm = name.partition("+")
     clock = time.perf_counter
@@ -469,6 +532,8 @@ def run(work, *arguments):
     function = globals()[f"work_{work}"]
     if not asyncio.iscoroutinefunction(function):
         return function(*arguments)
+    if arguments[0].endswith("+asyncio"):
+        return asyncio.run(function(*arguments))
     import uvloop
 
     return uvloop.run(function(*arguments))
