@@ -22,6 +22,7 @@ let package = Package(
     .target(name: "LLMPool", dependencies: ["PoolEngine"]),
     .systemLibrary(name: "CLLMPool", path: "include"),
     .target(name: "LLMPoolC", dependencies: ["LLMPool", "CLLMPool"]),
+    .executableTarget(name: "example-swift", dependencies: ["LLMPool"], path: "examples/swift"),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
     .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
     .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),

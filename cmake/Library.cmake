@@ -64,7 +64,7 @@ foreach(module IN LISTS modules)
   list(APPEND sources ${module_headers})
 endforeach()
 file(GLOB public_headers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/*")
-list(APPEND sources ${public_headers} "${PROJECT_SOURCE_DIR}/Package.swift")
+list(APPEND sources ${public_headers} "${PROJECT_SOURCE_DIR}/Package.swift" "${PROJECT_SOURCE_DIR}/examples/swift/main.swift")
 
 set(swift_stamp "${PROJECT_BINARY_DIR}/swift-objects.stamp")
 add_custom_command(

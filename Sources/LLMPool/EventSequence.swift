@@ -10,6 +10,7 @@ public enum Event: Sendable {
   /// An event of a text/event-stream.
   case message(ServerSentEvent)
 
+  /// What comes before the body of an answer.
   public struct Head: Sendable {
     public let status: Int
     /// Names as received, values without the whitespace around them.
@@ -42,8 +43,10 @@ public struct EventSequence: AsyncSequence, Sendable {
   let pool: Pool
   let request: Request
 
+  /// Sends nothing yet: the first `next()` does.
   public func makeAsyncIterator() -> Iterator { Iterator(pool: pool, request: request) }
 
+  /// One reading of the answer. When it is gone, so is the request. One task at a time may read.
   public struct Iterator: AsyncIteratorProtocol {
     private let pool: Pool
     private let request: Request
@@ -55,7 +58,9 @@ public struct EventSequence: AsyncSequence, Sendable {
       self.request = request
     }
 
-    /// - Throws: `PoolError` when the answer ends early.
+    /// The next event as soon as it is here; nil at the end of the answer.
+    ///
+    /// - Throws: `PoolError` when the answer ends early; named "E_CANCELLED" where the task was cancelled.
     public mutating func next() async throws -> Event? {
       if reader == nil {
         let inbox = EventInbox()

@@ -22,7 +22,8 @@ public final class Pool: Sendable {
 
   /// Sends a request and waits for the whole answer. Cancelling the task cancels the request.
   ///
-  /// - Throws: `PoolError`; an answer with a status of 4xx or 5xx is not an error.
+  /// - Throws: `PoolError`; an answer with a status of 4xx or 5xx is not an error. Its name is "E_CANCELLED" where the
+  ///   task was cancelled.
   public func send(_ request: Request) async throws -> Response {
     let call = Call()
     return try await withTaskCancellationHandler {

@@ -9,6 +9,7 @@ final class LoopbackServer: @unchecked Sendable {
   private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private var open: [Int32] = []
   private var accepted = 0
+  private var sent = 0
 
   var connections: Int {
     pthread_mutex_lock(lock)
@@ -19,6 +20,13 @@ final class LoopbackServer: @unchecked Sendable {
     pthread_mutex_lock(lock)
     defer { pthread_mutex_unlock(lock) }
     return open.count
+  }
+
+  /// Answers that the kernel has taken to their last byte.
+  var answersSent: Int {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return sent
   }
 
   /// When its last thread has ended: each keeps the server.
@@ -91,6 +99,9 @@ final class LoopbackServer: @unchecked Sendable {
       var text = answer(path, body)
       let sent = text.withUTF8 { send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
       guard sent >= 0 else { break }
+      pthread_mutex_lock(lock)
+      self.sent += 1
+      pthread_mutex_unlock(lock)
     }
     pthread_mutex_lock(lock)
     open.removeAll { $0 == connection }

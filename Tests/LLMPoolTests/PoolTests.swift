@@ -136,6 +136,78 @@ import Testing
     try pool.close()
   }
 
+  @Test func cancellingTheTaskEndsItsEvents() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    let (started, begun) = AsyncStream.makeStream(of: Void.self)
+    let task = Task {
+      for try await event in pool.events(of: Request(url: server.url("/endless"))) {
+        if case .message = event { begun.yield() }
+      }
+    }
+    for await _ in started { break }
+    task.cancel()
+    let result = await task.result
+    let error = #expect(throws: PoolError.self) { try result.get() }
+    #expect(error?.name == "E_CANCELLED")
+    try await waitUntil { server.openConnections == 0 }
+    // A task that was cancelled before it asked for the first event.
+    let early = Task {
+      while !Task.isCancelled { await Task.yield() }
+      for try await _ in pool.events(of: Request(url: server.url("/endless"))) {}
+    }
+    early.cancel()
+    let earlyResult = await early.result
+    #expect(throws: PoolError.self) { try earlyResult.get() }
+    #expect(server.answersSent == 1)
+    try pool.close()
+  }
+
+  @Test func aReaderThatWaitsHoldsTheServerBackAndLosesNothing() async throws {
+    let size = 32 << 20
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: \(size)\r\n\r\n"
+    let body = String(repeating: "0123456789abcdef", count: size / 16)
+    let pattern = Array(body.utf8.prefix(65_536 + 16))
+    let server = LoopbackServer { path, _ in path == "/large" ? head + body : answerText("200 OK", "small") }
+    defer { server.stop() }
+    let pool = try Pool()
+    var iterator = pool.events(of: Request(url: server.url("/large"))).makeAsyncIterator()
+    guard case .head = try await iterator.next() else { throw Unexpected() }
+    try await Task.sleep(for: .milliseconds(300))
+    #expect(server.answersSent == 0, "32 MiB do not fit into the window and the kernel's buffers")
+    // Others do not notice.
+    #expect(try await pool.send(Request(url: server.url("/small"))).status == 200)
+    var sum = 0
+    var isWhole = true
+    while let event = try await iterator.next() {
+      guard case .data(let bytes) = event else { throw Unexpected() }
+      isWhole = isWhole && memcmp(bytes, Array(pattern[(sum % 16)...]), bytes.count) == 0
+      sum += bytes.count
+    }
+    #expect(sum == size && isWhole)
+    #expect(server.answersSent == 2)
+    try pool.close()
+  }
+
+  @Test func whatIsHandedAboutIsSendable() {
+    func check<T: Sendable>(_: T.Type) {}
+    check(Pool.self)
+    check(Request.self)
+    check(Response.self)
+    check(Event.self)
+    check(EventSequence.self)
+    check(ServerSentEvent.self)
+    check(PoolError.self)
+  }
+
+  private struct Unexpected: Error {}
+
+  private func waitUntil(_ condition: () -> Bool) async throws {
+    for _ in 0..<5_000 where !condition() { try await Task.sleep(for: .milliseconds(1)) }
+    #expect(condition())
+  }
+
   @Test func anAnswerCutShortIsAnError() async throws {
     let server = LoopbackServer { _, _ in "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort" }
     let pool = try Pool()

@@ -67,12 +67,12 @@ class Mock:
         return status, lines, problem
 
 
-def refused(mock, name):
+def refused(mock):
     """What each does where nobody listens, and without arguments."""
     with socket.socket() as bound:  # bound and not listening: nobody else gets the port meanwhile
         bound.bind(("127.0.0.1", 0))
         status, _, problem = mock.run(CHAT, 2, url=f"http://127.0.0.1:{bound.getsockname()[1]}")
-    assert status == 1 and "LLMPOOL_E_CONNECT" in problem, (status, problem)
+    assert status == 1 and "E_CONNECT" in problem, (status, problem)
     done = subprocess.run([mock.program], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2 and done.stderr.startswith("usage: "), done
 
@@ -115,13 +115,33 @@ def check_stream_sse(mock):
     assert status == 1 and not lines and problem.startswith("HTTP 401\n") and "Incorrect API key" in problem
 
 
+def check_swift(mock):
+    status, lines, problem = mock.run(CHAT, KEY, "gpt-mock")
+    assert status == 0 and not problem
+    times, texts = zip(*lines)
+    assert re.match(r'200 over HTTP/2: \{.*"content":\s*"The pool keeps', texts[0]), texts
+    events = texts[1:-2]
+    assert len(events) == TOKENS + 2 and all(text.startswith("{") for text in events), texts
+    assert times[-3] - times[1] > TOKENS / PER_SECOND / 2, "the tokens are to come one by one"
+    assert re.fullmatch(r"first token after [\d.]+ seconds, the end after [\d.]+ seconds", texts[-2]), texts
+    assert texts[-1] == "cancelled: E_CANCELLED after 3 tokens", texts
+    # The answer that was cancelled, and no other: the one before was left at its "[DONE]".
+    deadline = time.monotonic() + 5
+    while mock.server.stats()["streams"] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    after = mock.server.stats()
+    assert after["streams"] == 0 and 1 <= after["left"] <= 2, after
+    status, lines, problem = mock.run(CHAT, "another-key", "gpt-mock")
+    assert status == 1 and lines[0][1].startswith("401 over HTTP/2: ") and problem == "HTTP 401\n", (lines, problem)
+
+
 def main():
     if sys.argv[1] != "--inside":
         enter(sys.argv[1])
     name, program = sys.argv[2:]
     with Mock(program) as mock:
         globals()[f"check_{name}"](mock)
-        refused(mock, name)
+        refused(mock)
 
 
 if __name__ == "__main__":
