@@ -344,6 +344,30 @@ def test_every_way_to_leave_ends_the_request(kind, version, tokens, tokens_plain
     run(kind, main())
 
 
+def test_an_abandoned_stream_says_where_it_was_made(kind, make_client, caplog):
+    async def main():
+        client = make_client()
+
+        async def abandon():
+            response = await client.stream("POST", CHAT, json=BODY).__aenter__()
+            await response.aiter_sse().__anext__()
+
+        with pytest.warns(ResourceWarning, match=r"test_aio.py.*\n.*__aenter__"):
+            await abandon()
+            await asyncio.sleep(0.01)  # an async generator is closed by its loop
+            gc.collect()
+            await asyncio.sleep(0.01)
+        await until(lambda: idle(client.pool))
+        assert client.pool.stats().cancelled == 1
+
+    llmpool.debug(leaks=True)
+    try:
+        run(kind, main())
+    finally:
+        llmpool.debug(leaks=False)
+    assert [r.levelname for r in caplog.records if "test_aio.py" in r.getMessage()] == ["WARNING"]
+
+
 def test_asyncio_timeout(kind, make_client):
     timeout = getattr(asyncio, "timeout", None) or pytest.skip("needs Python 3.11")
 
