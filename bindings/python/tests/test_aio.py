@@ -252,6 +252,41 @@ def test_requests_that_are_held_back(kind, nginx, open_pool):
         with pytest.raises(llmpool.PoolClosed):
             await task
 
+
+def test_a_consumer_that_sleeps_on_a_shared_connection(kind, nghttpd, certificates, open_pool):
+    """Over HTTP/2 its answer alone is held back, to the window of its stream."""
+    large = (nghttpd.directory / "large").read_bytes()
+
+    async def main():
+        pool = open_pool(ca_file=certificates.ca_file, stream_window_bytes=1 << 16)
+        client = llmpool.AsyncClient(base_url=nghttpd.url, pool=pool)
+        asleep, awake = asyncio.Event(), asyncio.Event()
+
+        async def read(sleeps=False):
+            parts = []
+            async with client.stream("GET", "/large") as response:
+                async for part in response.aiter_bytes():
+                    parts.append(part)
+                    if sleeps and not asleep.is_set():
+                        asleep.set()
+                        await awake.wait()
+            assert b"".join(parts) == large
+
+        slow = asyncio.ensure_future(read(sleeps=True))
+        await asleep.wait()
+        if LONG:
+            await asyncio.sleep(10)
+        for _ in range(5):
+            await asyncio.gather(*(read() for _ in range(4)))
+        received = pool.stats().bytes_received
+        assert not slow.done() and 0 < received - 20 * len(large) < len(large) // 2
+        await asyncio.sleep(0.2)
+        assert pool.stats().bytes_received == received
+        awake.set()
+        await slow
+        now = pool.stats()
+        assert now.bytes_received > 21 * len(large) and (now.opened, now.succeeded) == (1, 21)
+
     run(kind, main())
 
 
