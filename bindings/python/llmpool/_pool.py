@@ -223,7 +223,8 @@ class Pool:
     def warm(self, url: str, connections: int = 1) -> None:
         """Opens connections to the URL's origin ahead of need, as the limits allow.
 
-        Returns at once. Over HTTP/2 one is enough. What is not used within keepalive_expiry is closed again.
+        Returns at once. Over HTTP/2 one is enough. What is not used within keepalive_expiry is
+        closed again.
 
         Raises:
             ValueError: the URL is none.

@@ -11,7 +11,6 @@ import pytest
 import servers
 
 import llmpool
-from llmpool._library import lib
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS, PING, HEADERS, DATA, GOAWAY = 4, 6, 1, 0, 7
