@@ -302,7 +302,8 @@ enum {                         /* llmpool_queue_options_t.flags; an unknown one 
 
 typedef struct llmpool_queue_options {
   size_t size;
-  uint32_t coalesce_us; /* [0] at most one wake in this time; the first after a quiet spell comes at once */
+  uint32_t coalesce_us; /* [0] while several requests are in flight at most one wake in this time; the first after
+                           a quiet spell comes at once */
   uint32_t flags;       /* [0] */
 } llmpool_queue_options_t;
 

@@ -23,7 +23,8 @@ package final class CompletionQueue: @unchecked Sendable {
     var driven: Engine?
     var isSignalled = false
     var lastWake = Int64.min / 2
-    var isWakeDeferred = false
+    /// There are events, and nobody is to be waked for them before.
+    var putOffUntil: Int64?
     /// Of the engines that put events in, the one that did so last first.
     var inboxes: [Inbox] = []
     var notices = 0
@@ -66,13 +67,15 @@ package final class CompletionQueue: @unchecked Sendable {
     }
   }
 
-  /// Puts events in and wakes who waits. Returns when a wake that was put off is due, nil if none was. `quietly`: it is
-  /// for a thread that takes them next.
-  func publish(_ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool) -> Int64? {
+  /// Puts events in and wakes who waits. Returns when the wake is due if it was put off, nil if it was not. `quietly`:
+  /// it is for a thread that takes them next. `alone`: nothing else will come that it could be waked for together.
+  func publish(
+    _ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool, alone: Bool
+  ) -> Int64? {
     enum Step {
       case drop, done
       case wake(Int32)
-      case deferred(Int64)
+      case putOff(Int64)
     }
     let step: Step = state.withLock { state in
       guard !state.isClosed else { return .drop }
@@ -80,12 +83,15 @@ package final class CompletionQueue: @unchecked Sendable {
         if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
         state.events.append(record)
       }
-      if onEvents != nil || state.isWakeDeferred || (quietly && state.waiters == 0) { return .done }
-      let due = state.lastWake + coalesce
-      if coalesce > 0, due > now {
-        state.isWakeDeferred = true
-        return .deferred(due)
+      if onEvents != nil || (quietly && state.waiters == 0) { return .done }
+      if coalesce > 0, !alone {
+        let due = state.putOffUntil ?? (state.lastWake + coalesce)
+        if due > now {
+          state.putOffUntil = due
+          return .putOff(due)
+        }
       }
+      state.putOffUntil = nil
       guard let waiters = signal(&state, now) else { return .done }
       return .wake(waiters)
     }
@@ -93,7 +99,7 @@ package final class CompletionQueue: @unchecked Sendable {
     case .drop: for record in records { EventRecord.release(record, crediting: false) }
     case .done: onEvents?(self)
     case .wake(let waiters): lp_futex_wake(word, waiters)
-    case .deferred(let due): return due
+    case .putOff(let due): return due
     }
     return nil
   }
@@ -110,10 +116,10 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   /// The wake that `publish` put off.
-  func wakeDeferred(now: Int64) {
+  func wakePutOff(now: Int64) {
     let waiters: Int32? = state.withLock { state -> Int32? in
-      guard state.isWakeDeferred else { return nil }
-      state.isWakeDeferred = false
+      guard state.putOffUntil != nil else { return nil }
+      state.putOffUntil = nil
       return state.count > 0 ? signal(&state, now) : nil
     }
     if let waiters { lp_futex_wake(word, waiters) }
@@ -174,7 +180,7 @@ package final class CompletionQueue: @unchecked Sendable {
       let seen = lp_atomic_load(word)
       let early: WaitResult? = state.withLock { state in
         if state.isClosed { return .closed }
-        if state.count > 0, !state.isWakeDeferred { return .ready }
+        if state.count > 0, state.putOffUntil == nil { return .ready }
         if state.driven != nil { return .ready }
         state.waiters += 1
         return nil

@@ -8,6 +8,8 @@ final class QueuePort {
   var staged: [UnsafeMutablePointer<EventRecord>] = []
   /// Requests in flight.
   var live = 0
+  /// When its wake is due, which was put off.
+  var wakeDue: Int64?
   init(_ queue: CompletionQueue) { self.queue = queue }
 }
 
@@ -253,15 +255,19 @@ extension Engine {
       completed.removeAll(keepingCapacity: true)
     }
     for port in touchedPorts {
-      let due = port.queue.publish(port.staged, now: now, quietly: port.queue === driving.taker)
+      let due = port.queue.publish(
+        port.staged, now: now, quietly: port.queue === driving.taker, alone: port.live <= 1)
       port.staged.removeAll(keepingCapacity: true)
-      if let due { deferredWakes.append((port, due)) }
+      if port.wakeDue == nil, due != nil { portsToWake.append(port) }
+      port.wakeDue = due
     }
     touchedPorts.removeAll(keepingCapacity: true)
-    guard !deferredWakes.isEmpty else { return }
-    deferredWakes.removeAll { wake in
-      guard wake.due <= now else { return false }
-      wake.port.queue.wakeDeferred(now: now)
+    guard !portsToWake.isEmpty else { return }
+    portsToWake.removeAll { port in
+      guard let due = port.wakeDue else { return true }
+      guard due <= now else { return false }
+      port.wakeDue = nil
+      port.queue.wakePutOff(now: now)
       return true
     }
   }

@@ -42,17 +42,17 @@ extension Engine {
     var deadline = core.nextDeadline?.nanoseconds ?? .max
     if let dial = dialer.nextDeadline { deadline = min(deadline, dial) }
     if let interval = resolver.reliefInterval { deadline = min(deadline, now + interval) }
-    for wake in deferredWakes { deadline = min(deadline, wake.due) }
+    for port in portsToWake { deadline = min(deadline, port.wakeDue ?? .max) }
     if let doze = reviewDriver() { return .dozing(until: min(deadline, now + doze)) }
     return isHeardByNobody ? .dozing(until: deadline) : .watching(until: deadline)
   }
 
   /// The wake of every queue with requests in flight is put off: what came meanwhile would be told to nobody.
   private var isHeardByNobody: Bool {
-    guard !deferredWakes.isEmpty, core.counters.connecting == 0 else { return false }
-    var deferred = 0
-    for wake in deferredWakes where wake.port.live > 0 { deferred += 1 }
-    return deferred == livePorts
+    guard !portsToWake.isEmpty, core.counters.connecting == 0 else { return false }
+    var putOff = 0
+    for port in portsToWake where port.live > 0 { putOff += 1 }
+    return putOff == livePorts
   }
 
   private func sleep(_ sleep: Sleep, _ events: UnsafeMutablePointer<epoll_event>) -> Int {
@@ -254,8 +254,6 @@ extension Engine {
   /// Every request is over and every connection closed.
   private func tearDown() {
     endDriving()
-    // Nobody is left to do it when it is time.
-    for wake in deferredWakes { wake.port.queue.wakeDeferred(now: now) }
     for case let connection? in connections { connection.close() }
     resolver.shutdown()
     dialer.shutdown()

@@ -49,7 +49,8 @@ package final class Engine: @unchecked Sendable {
   var joined = JoinedEvents()
   var ports: [ObjectIdentifier: QueuePort] = [:]
   var touchedPorts: [QueuePort] = []
-  var deferredWakes: [(port: QueuePort, due: Int64)] = []
+  /// Whose wake was put off.
+  var portsToWake: [QueuePort] = []
   /// Queues with requests in flight.
   var livePorts = 0
   var watchers: [Watcher] = []

@@ -94,6 +94,7 @@ class Hub:
         options = _abi.QueueOptions()
         options.size = ctypes.sizeof(options)
         options.coalesce_us = _COALESCE_US
+        options.flags = _abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self._queue = queue.value
