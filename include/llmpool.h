@@ -134,7 +134,8 @@ typedef struct llmpool_options {
   uint32_t utilization_warning_percent; /* [80] of max_connections; 0: never */
   uint32_t tls_insecure;                /* [0] 1 accepts any certificate */
 
-  /* NULL: the system's default. Copied; files are read when the pool is opened or configured. */
+  /* NULL: the system's default. Copied; files are read when the pool is opened or configured, the system's CA store
+   * with the first https origin. */
   const char *ca_file;          /* PEM */
   const char *client_cert_file; /* PEM chain */
   const char *client_key_file;  /* PEM */
@@ -160,8 +161,8 @@ llmpool_status_t llmpool_open(const llmpool_options_t *options, llmpool_t **pool
 llmpool_status_t llmpool_configure(llmpool_t *pool, const llmpool_options_t *options);
 /* Takes no more requests, waits up to drain_ms for those it has, ends the rest with
  * E_CLOSED; their DONE events stay drainable. When it returns no thread of the pool is
- * left, except one stuck in the system's resolver, which ends by itself. Not for the
- * shared pool: E_INVALID_ARGUMENT. */
+ * left, except one stuck in the system's resolver or in reading the CA store, which ends
+ * by itself. Not for the shared pool: E_INVALID_ARGUMENT. */
 llmpool_status_t llmpool_close(llmpool_t *pool, uint32_t drain_ms);
 /* [fast] Opens connections to the URL's origin ahead of need, as the limits allow. */
 llmpool_status_t llmpool_warm(llmpool_t *pool, const char *url, uint32_t connections);

@@ -44,8 +44,7 @@ static inline void lp_eventfd_clear(int descriptor) {
   (void)eventfd_read(descriptor, &value);
 }
 
-/* GNU extensions that Swift does not see without _GNU_SOURCE. */
-int pthread_setname_np(pthread_t thread, const char *name);
+/* A GNU extension that Swift does not see without _GNU_SOURCE. */
 int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
 
 /* Waits until the descriptor is readable; timeout_ns < 0: for ever. Returns 0, ETIMEDOUT or an errno. */
@@ -54,10 +53,6 @@ static inline int lp_wait_readable(int descriptor, int64_t timeout_ns) {
   struct pollfd readable = {descriptor, POLLIN, 0};
   int count = ppoll(&readable, 1, timeout_ns < 0 ? NULL : &timeout, NULL);
   return count > 0 ? 0 : count == 0 ? ETIMEDOUT : errno;
-}
-
-static inline void lp_name_this_thread(const char *name) {
-  pthread_setname_np(pthread_self(), name);
 }
 
 /* struct epoll_event is packed, and its data a union: both are easier from here. */

@@ -137,6 +137,12 @@ static inline int csystem_tcp_bytes_acked(int descriptor, uint64_t *bytes_out) {
 /* EAI_ADDRFAMILY, which glibc hides without _GNU_SOURCE. */
 enum { CSYSTEM_EAI_ADDRFAMILY = -9 };
 
+/* A GNU extension that Swift does not see without _GNU_SOURCE. */
+char *secure_getenv(const char *name);
+static inline const char *csystem_secure_getenv(const char *name) {
+  return secure_getenv(name);
+}
+
 /* At most 15 bytes. */
 static inline void csystem_name_thread(const char *name) {
   prctl(PR_SET_NAME, name);

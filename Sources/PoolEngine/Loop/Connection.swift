@@ -6,7 +6,7 @@ final class Connection {
   enum Phase {
     /// libcurl has it. Can transition to: handshaking, open, closed
     case dialing
-    /// Can transition to: open, closed
+    /// TLS, or before it the wait for the system's CA store. Can transition to: open, closed
     case handshaking
     /// Can transition to: closed
     case open
@@ -24,6 +24,8 @@ final class Connection {
   var phase = Phase.dialing
   var session: HTTPSession?
   private var openStream: ByteStream?
+  /// TLS begins when its authorities have been read.
+  private var awaitedContext: TLSContext?
   private(set) var version = WireVersion.http1
   private(set) var address: AddressID?
   private(set) var peer = ""
@@ -72,7 +74,19 @@ final class Connection {
     }
     guard origin.isTLS else { return open(engine.settings.httpVersions == .http2 ? .http2 : .http1) }
     phase = .handshaking
-    stream.startTLS(engine.tls, serverName: origin.serverName, sessionKey: engine.sessionKey(origin))
+    let context = engine.tls
+    engine.readAuthorities()
+    if context.hasAuthorities { secure(context) } else { awaitedContext = context }
+  }
+
+  func authoritiesRead(_ context: TLSContext) {
+    guard phase == .handshaking, awaitedContext === context else { return }
+    awaitedContext = nil
+    secure(context)
+  }
+
+  private func secure(_ context: TLSContext) {
+    stream.startTLS(context, serverName: origin.serverName, sessionKey: engine.sessionKey(origin))
     handshake()
   }
 
@@ -119,7 +133,7 @@ final class Connection {
 
   /// Reads what there is, up to a budget; stays on the list while more is known to be there.
   func read() {
-    if phase == .handshaking { handshake() }
+    if phase == .handshaking, awaitedContext == nil { handshake() }
     var budget = Connection.readBudget
     while budget > 0, phase == .open, let session, session.wantsInput {
       switch stream.read(into: engine.readBuffer) {

@@ -16,6 +16,7 @@ extension Engine {
     origins[slot] = origin
     originByName[name] = slot
     chooseRoute(origin)
+    if origin.isTLS { readAuthorities() }
     return origin
   }
 
@@ -58,6 +59,28 @@ extension Engine {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for byte in origin.name.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
     return hash
+  }
+
+  // MARK: Authorities
+
+  /// Sees to it that TLS can be started; begun with the origin, while its name is looked up and TCP connects.
+  func readAuthorities() {
+    let context = tls
+    guard !context.hasAuthorities, !authorityReadings.contains(where: { $0.context === context }) else { return }
+    let id = ObjectIdentifier(context)
+    if let reading = AuthorityReading(context, done: { [inbox] in inbox.post(.authoritiesRead(id)) }) {
+      authorityReadings.append(reading)
+    } else {
+      context.readAuthoritiesHere()
+    }
+  }
+
+  func authoritiesRead(_ id: ObjectIdentifier) {
+    guard let index = authorityReadings.firstIndex(where: { ObjectIdentifier($0.context) == id }) else { return }
+    let reading = authorityReadings.remove(at: index)
+    reading.ended()
+    reading.context.noteAuthorities()
+    for case let connection? in connections { connection.authoritiesRead(reading.context) }
   }
 
   // MARK: Names

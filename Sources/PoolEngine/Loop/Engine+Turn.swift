@@ -226,6 +226,7 @@ extension Engine {
     case .lookedUp(let result):
       resolver.cameBack()
       lookedUp(result)
+    case .authoritiesRead(let context): authoritiesRead(context)
     case .close(let deadline): tell(.closing(deadline: Instant(nanoseconds: deadline)))
     }
   }
@@ -245,6 +246,7 @@ extension Engine {
       tls = context
       proxyRules = rules
       chooseRoutes()
+      if origins.contains(where: { $0?.isTLS == true }) { readAuthorities() }
     }
     tell(.reconfigured(settings.poolOptions, identityChanged: identityChanged))
   }
@@ -256,6 +258,8 @@ extension Engine {
     endDriving()
     for case let connection? in connections { connection.close() }
     resolver.shutdown()
+    for reading in authorityReadings { reading.giveUp() }
+    authorityReadings.removeAll()
     dialer.shutdown()
     Glibc.close(epoll)
     Glibc.close(inbox.wakeDescriptor)

@@ -25,6 +25,7 @@ package final class Engine: @unchecked Sendable {
   let recording: EventRecording?
   var settings: PoolSettings
   var tls: TLSContext
+  var authorityReadings: [AuthorityReading] = []
   var proxyRules: ProxyRules
   var dialer: Dialer!
   private let dialWatcher: DialWatcher
@@ -234,26 +235,8 @@ package final class Engine: @unchecked Sendable {
   static let wakeTag = UInt64.max
 
   private func start() throws(CallError) {
-    var everySignal = sigset_t()
-    var before = sigset_t()
-    sigfillset(&everySignal)
-    // Signals are the application's, except those that a fault of this thread raises: who handles them wants to know.
-    for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT] { sigdelset(&everySignal, fault) }
-    pthread_sigmask(SIG_SETMASK, &everySignal, &before)
-    let context = Unmanaged.passRetained(self)
-    let result = pthread_create(
-      &thread, nil,
-      { context in
-        let engine = Unmanaged<Engine>.fromOpaque(context!).takeRetainedValue()
-        lp_name_this_thread("llmpool")
-        engine.run()
-        return nil
-      }, context.toOpaque())
-    pthread_sigmask(SIG_SETMASK, &before, nil)
-    guard result == 0 else {
-      context.release()
-      throw CallError(.outOfMemory, "no thread for the pool: \(String(cString: strerror(result)))")
-    }
+    let result = startThread(&thread, "llmpool") { self.run() }
+    guard result == 0 else { throw CallError(.outOfMemory, "no thread for the pool: \(errnoText(result))") }
   }
 }
 

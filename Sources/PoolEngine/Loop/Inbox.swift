@@ -14,6 +14,8 @@ enum Message {
   /// Pieces of its body are there to be sent.
   case written(RequestID)
   case lookedUp(LookupResult)
+  /// Of the context with this identity.
+  case authoritiesRead(ObjectIdentifier)
   case close(deadline: Int64)
 }
 

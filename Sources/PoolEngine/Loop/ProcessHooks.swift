@@ -57,16 +57,18 @@ package enum ProcessHooks {
     registry.lock.unlock()
   }
 
-  /// Before a fork: no engine is in the middle of a turn, so that the child inherits no half-done work and no lock
-  /// that an engine's thread holds.
+  /// Before a fork: no engine is in the middle of a turn, and nobody reads the CA store, so that the child inherits no
+  /// half-done work and no lock that a thread of ours holds.
   private static func park() {
     // The handlers' locks come first, as whoever holds one may make an engine, which takes the registry's.
     for handler in registry.handlers { handler.prepare() }
     registry.lock.lock()
     for engine in registry.engines { engine.turn.lock() }
+    AuthorityReading.lock.lock()
   }
 
   private static func unpark() {
+    AuthorityReading.lock.unlock()
     for engine in registry.engines { engine.turn.unlock() }
     registry.lock.unlock()
     for handler in registry.handlers { handler.parent() }
@@ -76,6 +78,7 @@ package enum ProcessHooks {
   /// descriptors, without a byte on the wire, without OpenSSL, libcurl or the epoll that the parent goes on using.
   private static func inChild() {
     forks.add(1, ordering: .relaxed)
+    AuthorityReading.lock.unlock()
     for engine in registry.engines {
       engine.abandonAfterFork()
       engine.turn.unlock()
@@ -88,10 +91,11 @@ package enum ProcessHooks {
   }
   private nonisolated(unsafe) static var abandoned: [Unmanaged<Engine>] = []
 
-  /// A process that ends takes OpenSSL apart while our thread may be in it: the thread is kept from its next turn.
+  /// A process that ends takes OpenSSL apart while threads of ours may be in it: they are kept out from here on.
   private static func parkForExit() {
     guard registry.lock.lock(milliseconds: 200) else { return }
     for engine in registry.engines { _ = engine.turn.lock(milliseconds: 200) }
+    _ = AuthorityReading.lock.lock(milliseconds: 200)
   }
 }
 

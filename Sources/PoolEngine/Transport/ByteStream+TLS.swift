@@ -20,6 +20,7 @@ extension ByteStream {
   /// that the certificate must be for. `sessionKey` is what sessions are shared by, as a rule the origin.
   package func startTLS(_ context: TLSContext, serverName: String, sessionKey: UInt64) {
     precondition(ssl == nil && descriptor >= 0)
+    context.readAuthoritiesHere()
     ERR_clear_error()
     guard let ssl = SSL_new(context.pointer), let bio = BIO_new(socketMethod) else {
       tlsStartFailure = failure(.outOfMemory, "cannot create a TLS session: \(TLSReason.takeText())")

@@ -202,18 +202,9 @@ private final class ResolverState: @unchecked Sendable {
   /// Under the lock: the thread's first step waits for it, and by then `worker.thread` is set.
   private func startWorker() -> Bool {
     let worker = Worker()
-    let context = Unmanaged.passRetained(WorkerContext(state: self, id: ObjectIdentifier(worker)))
-    var everything = sigset_t()
-    var before = sigset_t()
-    sigfillset(&everything)
-    pthread_sigmask(SIG_SETMASK, &everything, &before)
-    let code = pthread_create(&worker.thread, nil, runWorker, context.toOpaque())
-    pthread_sigmask(SIG_SETMASK, &before, nil)
-    if code != 0 {
-      context.release()
-      return false
-    }
-    workers[ObjectIdentifier(worker)] = worker
+    let id = ObjectIdentifier(worker)
+    guard startThread(&worker.thread, "llmpool-resolve", { self.run(id) }) == 0 else { return false }
+    workers[id] = worker
     return true
   }
 
@@ -264,23 +255,6 @@ private final class ResolverState: @unchecked Sendable {
     }
     return host
   }
-}
-
-private final class WorkerContext {
-  let state: ResolverState
-  let id: ObjectIdentifier
-
-  init(state: ResolverState, id: ObjectIdentifier) {
-    self.state = state
-    self.id = id
-  }
-}
-
-private let runWorker: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { pointer in
-  let context = Unmanaged<WorkerContext>.fromOpaque(pointer!).takeRetainedValue()
-  csystem_name_thread("llmpool-resolve")
-  context.state.run(context.id)
-  return nil
 }
 
 // MARK: getaddrinfo

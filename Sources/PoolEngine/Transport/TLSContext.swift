@@ -30,10 +30,15 @@ package struct TLSOptions: Equatable, Sendable {
 /// The SSL_CTX of one pool configuration: certificates read once, and the sessions that its connections may resume.
 ///
 /// May be made on any thread (so that `llmpool_configure` reports a bad file to its caller); from its first
-/// connection on it belongs to the engine thread.
+/// connection on it belongs to the engine thread. The system's store has no error to report, and costs 25 ms where it
+/// is one file: it is read by who needs it first, `AuthorityReading` as a rule.
 package final class TLSContext: @unchecked Sendable {
   package let options: TLSOptions
   let pointer: OpaquePointer
+  /// The file of the system's store, by the environment of the time when the context was made.
+  let systemFile = SystemAuthorities.path
+  /// Whom a server's certificate may come from is known, or does not matter.
+  private(set) var hasAuthorities: Bool
   var sessions = TLSSessionCache()
   private var isAbandoned = false
 
@@ -43,6 +48,7 @@ package final class TLSContext: @unchecked Sendable {
     }
     self.options = options
     self.pointer = pointer
+    hasAuthorities = options.insecure || options.caFile != nil
     // Every property is set, so the deinitialiser frees the context if this throws.
     try Self.configure(pointer, options)
   }
@@ -76,7 +82,14 @@ package final class TLSContext: @unchecked Sendable {
       SSL_CTX_set_verify(context, SSL_VERIFY_PEER, noteVerifyFailure)
       // An intermediate in ca_file may be the anchor, as with curl.
       X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), UInt(X509_V_FLAG_PARTIAL_CHAIN))
-      try loadAuthorities(context, options.caFile)
+      if let file = options.caFile {
+        try loadAuthorities(context, file)
+      } else {
+        // Where the store is a directory, or what a provider has, OpenSSL looks when it verifies.
+        SSL_CTX_set_default_verify_dir(context)
+        SSL_CTX_set_default_verify_store(context)
+        ERR_clear_error()  // A system without one of the default places is no error.
+      }
     }
     try loadClientCertificate(context, options)
   }
@@ -93,12 +106,17 @@ package final class TLSContext: @unchecked Sendable {
     SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count))
   }
 
-  private static func loadAuthorities(_ context: OpaquePointer, _ file: String?) throws(TransportFailure) {
-    guard let file else {
-      SSL_CTX_set_default_verify_paths(context)
-      ERR_clear_error()  // A system without one of the default places is no error.
-      return
-    }
+  /// `AuthorityReading` has read them.
+  func noteAuthorities() { hasAuthorities = true }
+
+  func readAuthoritiesHere() {
+    guard !hasAuthorities else { return }
+    var authorities = SystemAuthorities(path: systemFile)
+    while authorities.addNext(to: pointer) {}
+    hasAuthorities = true
+  }
+
+  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TransportFailure) {
     try checkReadable(file, field: "ca_file")
     guard SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
       throw fileFailure("ca_file", file, otherwise: "no certificate in it")
