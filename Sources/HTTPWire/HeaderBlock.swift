@@ -70,6 +70,7 @@ public enum HeaderBlock {
         .headers, "the headers are {1} bytes long; at most {2} are accepted", UInt64(block.count),
         UInt64(maximumBytes))
     }
+    if block.count > 0 { fields.reserveCapacity(8) }
     let start = block.bytePointer
     var position = 0
     while position < block.count {

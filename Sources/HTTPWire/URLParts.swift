@@ -5,11 +5,6 @@
 public struct URLParts: Equatable, Sendable {
   /// Longest URL accepted.
   public static let maximumBytes = 65_536
-  /// Room that `writeAuthority` needs at most: 253 bytes of host and a last dot, a colon, five digits; an IPv6
-  /// literal in brackets is shorter.
-  public static let maximumAuthorityBytes = 260
-  /// Room that `writeOrigin` needs at most.
-  public static let maximumOriginBytes = maximumAuthorityBytes + 8
 
   /// The scheme is https.
   public private(set) var isTLS = false
@@ -31,6 +26,10 @@ public struct URLParts: Equatable, Sendable {
   public var hostRange: Range<Int> { Int(hostStart)..<Int(hostStart + hostCount) }
   /// Path and query in the bytes that were parsed, without the fragment.
   public var targetRange: Range<Int> { Int(targetStart)..<Int(targetStart + targetCount) }
+  /// Room that `writeAuthority` needs: the host in brackets, a colon, five digits.
+  public var authorityRoom: Int { Int(hostCount) + 8 }
+  /// Room that `writeOrigin` needs.
+  public var originRoom: Int { authorityRoom + 8 }
   /// The port is the one that the scheme implies.
   public var portIsDefault: Bool { port == (isTLS ? 443 : 80) }
 
@@ -124,17 +123,17 @@ public struct URLParts: Equatable, Sendable {
   // MARK: Writing
 
   /// Writes the host in lower case and the port unless it is the default: "example.com:8080", "[::1]". This is what
-  /// belongs into Host (RFC 9110 section 7.2) and :authority (RFC 9113 section 8.3.1). Needs room for
-  /// `maximumAuthorityBytes`; returns how many were written.
+  /// belongs into Host (RFC 9110 section 7.2) and :authority (RFC 9113 section 8.3.1). Needs `authorityRoom`; returns
+  /// how many bytes were written.
   public func writeAuthority(of url: UnsafeRawBufferPointer, to target: UnsafeMutableRawBufferPointer) -> Int {
-    precondition(target.count >= URLParts.maximumAuthorityBytes)
+    precondition(target.count >= authorityRoom)
     return write(url, portAlways: false, to: target.baseAddress!)
   }
 
   /// Writes "scheme://host:port", in lower case and always with the port: the name of an origin (RFC 6454).
-  /// Needs room for `maximumOriginBytes`; returns how many bytes were written.
+  /// Needs `originRoom`; returns how many bytes were written.
   public func writeOrigin(of url: UnsafeRawBufferPointer, to target: UnsafeMutableRawBufferPointer) -> Int {
-    precondition(target.count >= URLParts.maximumOriginBytes)
+    precondition(target.count >= originRoom)
     let scheme: StaticString = isTLS ? "https://" : "http://"
     target.baseAddress!.copyMemory(from: scheme.utf8Start, byteCount: scheme.utf8CodeUnitCount)
     let prefix = scheme.utf8CodeUnitCount
@@ -142,11 +141,11 @@ public struct URLParts: Equatable, Sendable {
   }
 
   public func appendAuthority(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    out.didWrite(writeAuthority(of: url, to: out.writable(URLParts.maximumAuthorityBytes)))
+    out.didWrite(writeAuthority(of: url, to: out.writable(authorityRoom)))
   }
 
   public func appendOrigin(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    out.didWrite(writeOrigin(of: url, to: out.writable(URLParts.maximumOriginBytes)))
+    out.didWrite(writeOrigin(of: url, to: out.writable(originRoom)))
   }
 
   private func write(

@@ -78,6 +78,7 @@ struct URLPartsTests {
         parts.appendAuthority(of: url, to: &authority)
         var origin = ByteBuffer()
         parts.appendOrigin(of: url, to: &origin)
+        #expect(authority.count <= parts.authorityRoom && origin.count <= parts.originRoom)
         #expect(string(authority) == expected.authority)
         #expect(string(origin) == expected.origin)
         #expect(string(url[parts.targetRange]) == expected.target)

@@ -1,22 +1,32 @@
 import Glibc
 import HTTPWire
 
+enum Memory {
+  /// To be given to `free`. What Swift's pointers allocate comes from posix_memalign, which passes by malloc's caches.
+  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
+    guard let memory = malloc(bytes) else { fatalError("llmpool: out of memory") }
+    return memory
+  }
+}
+
 /// Bytes in one malloc'ed run that can be handed to an event, which frees it.
 struct BodyBuffer: ~Copyable {
   private var base: UnsafeMutableRawPointer?
   private(set) var count = 0
   private var capacity = 0
+  private var expected = 0
 
   deinit { free(base) }
 
   var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
-  /// Room for all that is announced, within reason: a server's word costs no memory that it does not fill.
-  mutating func expect(_ size: UInt64) { if size <= 1 << 20 { reserve(Int(size)) } }
+  /// Makes room with the first byte for all that is announced, within reason: a server's word costs no memory that it
+  /// does not fill.
+  mutating func expect(_ size: UInt64) { expected = size <= 1 << 20 ? Int(size) : 0 }
 
   private mutating func reserve(_ more: Int) {
     guard count + more + 1 > capacity else { return }
-    capacity = max(count + more + 1, capacity * 2, 512)
+    capacity = max(count + more + 1, capacity * 2, expected + 1, 512)
     guard let grown = realloc(base, capacity) else { fatalError("llmpool: out of memory for an answer") }
     base = grown
   }
@@ -38,7 +48,10 @@ struct BodyBuffer: ~Copyable {
     return memory
   }
 
-  mutating func removeAll() { count = 0 }
+  mutating func removeAll() {
+    count = 0
+    expected = 0
+  }
 }
 
 /// What has arrived of the answer to one attempt.
@@ -56,9 +69,12 @@ final class Answer {
   var hasHead = false
   var isComplete = false
   var delivery = Delivery.held
-  var reason = ByteBuffer()
-  var headers = ByteBuffer()
+  /// The reason phrase, and behind it the header lines.
+  var head = ByteBuffer()
+  var reasonCount = 0
   var body = BodyBuffer()
+  /// The body instead, where it came in one piece: in the memory that its event will point to.
+  var wholeBody: PlacedBytes?
   /// Bytes that went out in events and were not credited.
   var uncredited = 0
   /// Credit for bytes that have not come yet; outlives an attempt whose answer was not delivered.
@@ -67,19 +83,30 @@ final class Answer {
   var isHeld = false
   var sse: SSEStream?
 
+  var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
+  var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
+
   func reset() {
     status = 0
     version = 0
     hasHead = false
     isComplete = false
     delivery = .held
-    reason.removeAll(keepingCapacity: true)
-    headers.removeAll(keepingCapacity: true)
+    head.removeAll(keepingCapacity: true)
+    reasonCount = 0
     body.removeAll()
+    wholeBody = nil
     uncredited = 0
     isHeld = false
     sse = nil
   }
+}
+
+/// Bytes in an event's memory before there is an event.
+struct PlacedBytes {
+  let bytes: EventBytes
+  let chunk: EventChunk
+  var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes.base, count: bytes.count) }
 }
 
 /// The parser of an answer that is an event stream.

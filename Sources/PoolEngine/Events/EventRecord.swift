@@ -67,6 +67,8 @@ package struct EventRecord {
   package var sseIDIsUnchanged = false
   /// What keeps the bytes alive.
   var chunk: Unmanaged<EventChunk>
+  /// What keeps a body alive that was there before the record.
+  var bodyChunk: Unmanaged<EventChunk>?
   /// A body of its own, allocated with malloc.
   var ownedBody: UnsafeMutableRawPointer?
   /// Whom releasing this event gives credit to; nil where it stands for none.
@@ -84,6 +86,7 @@ package struct EventRecord {
       if crediting { creditor.takeUnretainedValue().releasedByEvent(Int(record.pointee.credit)) }
       creditor.release()
     }
+    record.pointee.bodyChunk?.release()
     record.pointee.chunk.release()
   }
 }
@@ -104,9 +107,9 @@ final class EventChunk: @unchecked Sendable {
 
   init(capacity: Int) {
     self.capacity = capacity
-    base = .allocate(byteCount: capacity, alignment: 16)
+    base = Memory.allocate(capacity)
   }
-  deinit { base.deallocate() }
+  deinit { free(base) }
 
   var room: Int { capacity - used }
   static func rounded(_ size: Int) -> Int { (size + 15) & ~15 }
@@ -140,9 +143,17 @@ struct EventAllocator {
 
   /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
   mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
-    let need = EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32
-    if chunk.room < need { chunk = EventChunk(capacity: max(EventChunk.usualSize, need)) }
+    makeRoom(EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32)
     return (chunk.makeRecord(), chunk)
+  }
+
+  mutating func place(_ bytes: UnsafeRawBufferPointer) -> PlacedBytes {
+    makeRoom(bytes.count + 32)
+    return PlacedBytes(bytes: chunk.copy(bytes), chunk: chunk)
+  }
+
+  private mutating func makeRoom(_ need: Int) {
+    if chunk.room < need { chunk = EventChunk(capacity: max(EventChunk.usualSize, need)) }
   }
 }
 

@@ -68,12 +68,11 @@ final class RequestState: @unchecked Sendable {
   let url: URLParts
   let fields: [HeaderField]
   let summary: HeaderSummary
-  /// Owns every byte of the request: method, URL, authority, name of the origin, headers, body, one after the other.
+  /// Owns every byte of the request: method, URL, authority, headers, body, one after the other.
   private let bytes: UnsafeMutableRawPointer
   private let methodCount: Int
   private let urlCount: Int
   private let authorityCount: Int
-  private let originCount: Int
   private let headersCount: Int
   let bodyCount: Int
   let serverName: String?
@@ -129,16 +128,13 @@ final class RequestState: @unchecked Sendable {
     urlCount = input.url.count
     headersCount = input.headers.count
     bodyCount = input.body.count
-    let fixed = methodCount + urlCount + URLParts.maximumAuthorityBytes + URLParts.maximumOriginBytes
-    bytes = .allocate(byteCount: fixed + headersCount + bodyCount + 1, alignment: 8)
+    bytes = Memory.allocate(methodCount + urlCount + url.authorityRoom + headersCount + bodyCount)
     var end = bytes
     RequestState.append(method, &end)
     RequestState.append(input.url, &end)
-    let room = URLParts.maximumOriginBytes
-    authorityCount = url.writeAuthority(of: input.url, to: UnsafeMutableRawBufferPointer(start: end, count: room))
+    let room = UnsafeMutableRawBufferPointer(start: end, count: url.authorityRoom)
+    authorityCount = url.writeAuthority(of: input.url, to: room)
     end += authorityCount
-    originCount = url.writeOrigin(of: input.url, to: UnsafeMutableRawBufferPointer(start: end, count: room))
-    end += originCount
     RequestState.append(input.headers, &end)
     RequestState.append(input.body, &end)
   }
@@ -149,7 +145,7 @@ final class RequestState: @unchecked Sendable {
     end += source.count
   }
 
-  deinit { bytes.deallocate() }
+  deinit { free(bytes) }
 
   private func part(_ start: Int, _ count: Int) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: bytes + start, count: count)
@@ -157,9 +153,15 @@ final class RequestState: @unchecked Sendable {
   var method: UnsafeRawBufferPointer { part(0, methodCount) }
   var urlText: UnsafeRawBufferPointer { part(methodCount, urlCount) }
   var authority: UnsafeRawBufferPointer { part(methodCount + urlCount, authorityCount) }
+  /// Scheme, host and port as the URL has them.
+  var originText: UnsafeRawBufferPointer { part(methodCount, url.targetRange.lowerBound) }
   /// "https://host:443"
-  var originName: UnsafeRawBufferPointer { part(methodCount + urlCount + authorityCount, originCount) }
-  private var headersStart: Int { methodCount + urlCount + authorityCount + originCount }
+  var originName: String {
+    String(unsafeUninitializedCapacity: url.originRoom) {
+      url.writeOrigin(of: urlText, to: UnsafeMutableRawBufferPointer($0))
+    }
+  }
+  private var headersStart: Int { methodCount + urlCount + authorityCount }
   var headers: UnsafeRawBufferPointer { part(headersStart, headersCount) }
   var body: UnsafeRawBufferPointer { part(headersStart + headersCount, bodyCount) }
   var target: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: urlText[url.targetRange]) }

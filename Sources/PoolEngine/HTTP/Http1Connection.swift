@@ -3,9 +3,12 @@ import PoolCore
 
 /// HTTP/1.1 on one connection (RFC 9112): one request at a time, no pipelining.
 final class Http1Connection: HTTPSession {
-  private unowned let connection: Connection
-  /// Outlives every connection: not counted, as it is used several times a request.
+  /// It and the engine outlive every call of this: not counted, as they are used several times a request.
+  private unowned(unsafe) let connection: Connection
   private unowned(unsafe) let engine: Engine
+  /// Of the route, which costs a dozen counts to be copied.
+  private let usesAbsoluteForm: Bool
+  private let proxyLines: [UInt8]
   private var request: RequestState?
   private var parser = ResponseParser()
   /// The head of the request; its body is written from where it lies.
@@ -18,6 +21,7 @@ final class Http1Connection: HTTPSession {
   private var dropsBody = false
   private var answerClosesConnection = false
   private var untilClose = false
+  private var announcedLength: UInt64?
   private var writeFailure: TransportFailure?
   /// The stream's count of bytes sent when the request began.
   private var startPosition: UInt64 = 0
@@ -25,6 +29,8 @@ final class Http1Connection: HTTPSession {
   init(_ connection: Connection) {
     self.connection = connection
     engine = connection.engine
+    usesAbsoluteForm = connection.route.usesAbsoluteForm
+    proxyLines = connection.route.proxyLines
   }
 
   func begin(_ request: RequestState) {
@@ -38,13 +44,14 @@ final class Http1Connection: HTTPSession {
     dropsBody = false
     answerClosesConnection = false
     untilClose = false
+    announcedLength = nil
     request.fields.withUnsafeBufferPointer { fields in
       var head = RequestHead(
         method: request.method, target: request.target, targetNeedsSlash: request.url.targetNeedsSlash,
         authority: request.authority, block: request.headers, fields: fields, summary: request.summary,
         framing: Http1Connection.framing(of: request))
-      head.usesAbsoluteForm = connection.route.usesAbsoluteForm
-      connection.route.proxyLines.withUnsafeBytes { lines in
+      head.usesAbsoluteForm = usesAbsoluteForm
+      proxyLines.withUnsafeBytes { lines in
         head.extraLines = lines
         RequestWriter.appendHead(head, to: &output)
       }
@@ -133,7 +140,8 @@ final class Http1Connection: HTTPSession {
       case .interim: break
       case .head(let head): takeHead(request, head)
       case .body(let start, let count):
-        engine.answerBody(request, UnsafeRawBufferPointer(rebasing: input[start..<start + count]))
+        let bytes = UnsafeRawBufferPointer(rebasing: input[start..<start + count])
+        engine.answerBody(request, bytes, isWhole: UInt64(count) == announcedLength)
       case .end:
         return complete(request, leftover: input.count - step.consumed)
       case .failed(let error, let kind):
@@ -145,13 +153,13 @@ final class Http1Connection: HTTPSession {
 
   private func takeHead(_ request: RequestState, _ head: ResponseHead) {
     // The proxy's own answer (RFC 9110, section 15.5.8), as to CONNECT: it is not the origin's, which saw nothing.
-    if head.status == 407, connection.route.usesAbsoluteForm {
+    if head.status == 407, usesAbsoluteForm {
       return fail(
         request, .proxy, "the proxy answered with status 407 (credentials refused)", unseen: true)
     }
     // HTTP proxies close without a word (tinyproxy after every answer, and passes the origin's version on as its own):
     // a request would be lost in every twentieth that met such a connection. Only who says so is taken to keep it.
-    answerClosesConnection = head.closesConnection || (connection.route.usesAbsoluteForm && !head.keepsConnection)
+    answerClosesConnection = head.closesConnection || (usesAbsoluteForm && !head.keepsConnection)
     untilClose = head.framing == .untilClose
     if let seconds = head.keepAliveTimeoutSeconds {
       engine.tell(.keepAlive(connection.id, .seconds(seconds)))
@@ -161,7 +169,10 @@ final class Http1Connection: HTTPSession {
       dropsBody = true
       engine.needsFlush(connection)
     }
-    if case .length(let length) = head.framing { request.answer.body.expect(length) }
+    if case .length(let length) = head.framing {
+      announcedLength = length
+      request.answer.body.expect(length)
+    }
     engine.answerHead(
       request, status: head.status, version: head.minorVersion == 0 ? .http10 : .http11, reason: head.reason,
       headers: head.headers)

@@ -12,8 +12,8 @@ final class Http2Connection: HTTPSession {
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
-  private unowned let connection: Connection
-  /// Outlives every connection: not counted, as it is used several times a request.
+  /// It and the engine outlive every call of this: not counted, as they are used several times a request.
+  private unowned(unsafe) let connection: Connection
   unowned(unsafe) let engine: Engine
   private var session: OpaquePointer?
   private var output = ByteBuffer()
@@ -245,7 +245,12 @@ final class Http2Connection: HTTPSession {
     return Unmanaged<Http2Stream>.fromOpaque(pointer).takeUnretainedValue()
   }
 
-  fileprivate func header(
+  fileprivate func header(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32 {
+    guard let pointer = nghttp2_session_get_stream_user_data(session, id) else { return 0 }
+    return Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { header($0, name, value) }
+  }
+
+  private func header(
     _ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
   ) -> Int32 {
     let answer = stream.request.answer
@@ -256,11 +261,13 @@ final class Http2Connection: HTTPSession {
       if value.count == 3 { stream.status = value.reduce(0) { $0 * 10 + UInt16($1 &- 0x30) } }
       return 0
     }
-    guard answer.headers.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
+    guard answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
       stream.localFailure = (.tooLarge, "more than \(Self.maximumHeaderBytes) bytes of headers")
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
-    HeaderBlock.appendLine(name: name, value: value, to: &answer.headers)
+    // At once what most answers need: each growth is an allocation.
+    if answer.head.isEmpty { answer.head.reserve(512) }
+    HeaderBlock.appendLine(name: name, value: value, to: &answer.head)
     return 0
   }
 
@@ -293,7 +300,7 @@ final class Http2Connection: HTTPSession {
     let answer = stream.request.answer
     if (100..<200).contains(stream.status) {
       stream.interimAnswers += 1
-      answer.headers.removeAll(keepingCapacity: true)
+      answer.head.removeAll(keepingCapacity: true)
       if stream.interimAnswers > Self.maximumInterimAnswers {
         stream.localFailure = (.tooLarge, "more than \(Self.maximumInterimAnswers) interim answers")
         reset(stream, NGHTTP2_PROTOCOL_ERROR)
@@ -320,7 +327,7 @@ final class Http2Connection: HTTPSession {
     nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, UInt32(code.rawValue))
   }
 
-  fileprivate func dataReceived(_ id: Int32, _ bytes: UnsafeRawBufferPointer) {
+  fileprivate func dataReceived(_ id: Int32, _ bytes: UnsafeRawBufferPointer, isLast: Bool) {
     // The connection's window is for everybody: credited on receipt. The stream's is its reader's.
     nghttp2_session_consume_connection(session, bytes.count)
     guard let stream = stream(id) else {
@@ -328,7 +335,7 @@ final class Http2Connection: HTTPSession {
       return
     }
     engine.received(stream.request)
-    let credit = engine.answerBody(stream.request, bytes)
+    let credit = engine.answerBody(stream.request, bytes, isWhole: isLast)
     if credit > 0 { nghttp2_session_consume_stream(session, id, credit) }
   }
 
@@ -412,32 +419,35 @@ private enum Http2Callbacks {
     nghttp2_session_callbacks_new(&callbacks)
     nghttp2_session_callbacks_set_on_header_callback(callbacks) {
       _, frame, name, nameCount, value, valueCount, _, user in
-      guard let frame, let stream = connection(user).stream(frame.pointee.hd.stream_id) else { return 0 }
-      return connection(user).header(
-        stream, UnsafeRawBufferPointer(start: name, count: nameCount),
-        UnsafeRawBufferPointer(start: value, count: valueCount))
+      with(user) { connection in
+        connection.header(
+          frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
+          UnsafeRawBufferPointer(start: value, count: valueCount))
+      }
     }
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
-      if let frame { connection(user).frameReceived(frame) }
+      with(user) { $0.frameReceived(frame!) }
       return 0
     }
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { _, _, id, bytes, count, user in
-      connection(user).dataReceived(id, UnsafeRawBufferPointer(start: bytes, count: count))
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { _, flags, id, bytes, count, user in
+      let isLast = flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
+      with(user) { $0.dataReceived(id, UnsafeRawBufferPointer(start: bytes, count: count), isLast: isLast) }
       return 0
     }
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks) { _, id, code, user in
-      connection(user).streamClosed(id, code)
+      with(user) { $0.streamClosed(id, code) }
       return 0
     }
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { _, frame, user in
-      if let frame { connection(user).frameSent(frame) }
+      with(user) { $0.frameSent(frame!) }
       return 0
     }
     return callbacks
   }()
 
-  private static func connection(_ user: UnsafeMutableRawPointer?) -> Http2Connection {
-    Unmanaged<Http2Connection>.fromOpaque(user!).takeUnretainedValue()
+  /// Not counted: whoever called nghttp2 holds the connection.
+  private static func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (Http2Connection) -> Result) -> Result {
+    Unmanaged<Http2Connection>.fromOpaque(user!)._withUnsafeGuaranteedRef(body)
   }
 
   static let readBody: nghttp2_data_source_read_callback = { _, _, buffer, capacity, flags, source, user in
@@ -448,10 +458,10 @@ private enum Http2Callbacks {
       let taken = upload.take(capacity) { bytes in
         buffer!.update(from: bytes.bindMemory(to: UInt8.self).baseAddress!, count: bytes.count)
       }
-      connection(user).engine.uploadTaken(request, taken)
+      with(user) { $0.engine.uploadTaken(request, taken) }
       if taken.isLast { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
       guard taken.count == 0, !taken.isLast else { return taken.count }
-      connection(user).uploadDrained(stream)
+      with(user) { $0.uploadDrained(stream) }
       return Int(NGHTTP2_ERR_DEFERRED.rawValue)
     }
     let count = min(capacity, request.bodyCount - request.bodySent)
@@ -466,20 +476,17 @@ private enum Http2Callbacks {
 
 /// Turns a request into nghttp2's header fields; its memory is used again for each.
 struct Http2HeaderWriter {
-  private var names: [UInt8] = []
+  private var path: [UInt8] = []
   private var fields: [nghttp2_nv] = []
   private var length: [UInt8] = []
 
-  /// Calls `body` with the fields; nghttp2 copies them.
+  /// Calls `body` with the fields; nghttp2 copies them, with names in lower case (RFC 9113, section 8.2.1).
   mutating func withFields(
     of request: RequestState, _ body: (UnsafePointer<nghttp2_nv>, Int) -> Int32
   ) -> Int32 {
     fields.removeAll(keepingCapacity: true)
     length.removeAll(keepingCapacity: true)
     length.append(contentsOf: String(request.summary.contentLength ?? UInt64(request.bodyCount)).utf8)
-    // Lower-case names (RFC 9113, section 8.2.1) in one run that does not move while it is pointed to.
-    names.removeAll(keepingCapacity: true)
-    names.reserveCapacity(request.headers.count + request.target.count + 1)
     let summary = request.summary
     let authority =
       summary.hostIndex >= 0
@@ -489,22 +496,19 @@ struct Http2HeaderWriter {
     add(":scheme", Self.bytes(request.url.isTLS ? "https" : "http"))
     add(":authority", authority)
     if request.url.targetNeedsSlash {
-      names.append(UInt8(ascii: "/"))
-      names.append(contentsOf: request.target)
-      names.withUnsafeBytes { add(":path", $0) }
+      path.removeAll(keepingCapacity: true)
+      path.append(UInt8(ascii: "/"))
+      path.append(contentsOf: request.target)
+      path.withUnsafeBytes { add(":path", $0) }
     } else {
       add(":path", request.target)
     }
+    let headers = request.headers
     for field in request.fields {
       if field.kind.isDropped || field.kind == .host || field.kind == .contentLength { continue }
-      let start = names.count
-      for byte in request.headers[field.nameRange] { names.append(byte >= 0x41 && byte <= 0x5A ? byte | 0x20 : byte) }
-      let count = names.count - start
-      names.withUnsafeBytes { all in
-        add(
-          UnsafeRawBufferPointer(rebasing: all[start..<start + count]),
-          UnsafeRawBufferPointer(rebasing: request.headers[field.valueRange]))
-      }
+      add(
+        UnsafeRawBufferPointer(rebasing: headers[field.nameRange]),
+        UnsafeRawBufferPointer(rebasing: headers[field.valueRange]))
     }
     if request.upload == nil ? request.bodyCount > 0 || request.methodKind.expectsContent : summary.contentLength != nil
     {

@@ -6,8 +6,22 @@ import PoolCore
 extension Engine {
   // MARK: Origins
 
+  /// Requests come to the origin of the one before as a rule: its bytes are compared before a name is made and hashed.
   func origin(of request: RequestState) -> Origin {
-    var name = String(decoding: request.originName, as: UTF8.self)
+    guard request.serverName == nil else { return originByName(request) }
+    if let lastOrigin, isLastOrigin(request.originText) { return lastOrigin }
+    let origin = originByName(request)
+    lastOrigin = origin
+    lastOriginText = Array(request.originText)
+    return origin
+  }
+
+  private func isLastOrigin(_ text: UnsafeRawBufferPointer) -> Bool {
+    text.count == lastOriginText.count && memcmp(text.baseAddress!, lastOriginText, text.count) == 0
+  }
+
+  private func originByName(_ request: RequestState) -> Origin {
+    var name = request.originName
     if let serverName = request.serverName { name += " as \(serverName)" }
     if let slot = originByName[name], let origin = origins[slot] { return origin }
     let slot = origins.firstIndex { $0 == nil } ?? origins.count
@@ -42,6 +56,7 @@ extension Engine {
     guard let origin = origins[Int(id.slot)] else { return }
     origins[Int(id.slot)] = nil
     originByName[origin.name] = nil
+    if lastOrigin === origin { lastOrigin = nil }
     forgotten.append(origin.name)
     leave(origin.hostID)
   }

@@ -20,7 +20,13 @@ extension Engine {
   }
 
   func port(of queue: CompletionQueue) -> QueuePort {
-    if let port = ports[ObjectIdentifier(queue)] { return port }
+    if let lastPort, lastPort.queue === queue { return lastPort }
+    let port = ports[ObjectIdentifier(queue)] ?? addPort(of: queue)
+    lastPort = port
+    return port
+  }
+
+  private func addPort(of queue: CompletionQueue) -> QueuePort {
     let port = QueuePort(queue)
     // Those of queues that are gone are dropped here, so that short-lived queues leave nothing behind.
     if ports.count >= 256 { ports = ports.filter { !$0.value.queue.isClosed } }
@@ -43,18 +49,18 @@ extension Engine {
     let answer = request.answer
     record.pointee.httpStatus = UInt32(answer.status)
     record.pointee.httpVersion = answer.version
-    record.pointee.reason = chunk.copy(answer.reason.readable)
+    record.pointee.reason = chunk.copy(answer.reason)
     var peer = request.connection?.peer ?? ""
     record.pointee.peer = peer.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
   }
 
   func stageHead(_ request: RequestState) {
     let answer = request.answer
-    let size = answer.headers.count + answer.reason.count + (request.connection?.peer.utf8.count ?? 0)
+    let size = answer.head.count + (request.connection?.peer.utf8.count ?? 0)
     let (record, chunk) = events.makeRecord(bytes: size, parts: 3)
     fill(record, request, .head)
     fillHead(record, chunk, request)
-    record.pointee.headers = chunk.copy(answer.headers.readable)
+    record.pointee.headers = chunk.copy(answer.headers)
     stage(record, request)
   }
 
@@ -198,8 +204,11 @@ extension Engine {
     fill(record, request, .done)
     if hasAnswer { fillHead(record, chunk, request) }
     if collects {
-      record.pointee.headers = chunk.copy(answer.headers.readable)
-      if copiesBody {
+      record.pointee.headers = chunk.copy(answer.headers)
+      if let body = answer.wholeBody {
+        record.pointee.data = body.bytes
+        record.pointee.bodyChunk = Unmanaged.passRetained(body.chunk)
+      } else if copiesBody {
         record.pointee.data = chunk.copy(answer.body.readable)
       } else {
         let count = answer.body.count

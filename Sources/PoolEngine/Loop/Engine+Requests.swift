@@ -98,7 +98,7 @@ extension Engine {
     progressed(request, .received)
   }
 
-  /// `headers` nil: they are in the answer already.
+  /// `headers` nil: they are in the answer already, and there is no reason phrase.
   func answerHead(
     _ request: RequestState, status: UInt16, version: AnswerVersion, reason: UnsafeRawBufferPointer,
     headers: UnsafeRawBufferPointer?
@@ -108,10 +108,14 @@ extension Engine {
     answer.hasHead = true
     answer.status = status
     answer.version = version.rawValue
-    answer.reason.append(reason)
-    if let headers { answer.headers.append(headers) }
+    if let headers {
+      answer.head.reserve(reason.count + headers.count)
+      answer.head.append(reason)
+      answer.head.append(headers)
+      answer.reasonCount = reason.count
+    }
     var advice = RetryAdvice.none
-    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers.readable) }
+    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
     tell(.answered(attempt, httpStatus: Int(status), advice))
   }
 
@@ -129,9 +133,10 @@ extension Engine {
     return advice
   }
 
-  /// Takes bytes of the body; returns how many of them the session may credit at once.
+  /// Takes bytes of the body; returns how many of them the session may credit at once. `isWhole`: it believes that
+  /// nothing came before or comes after them.
   @discardableResult
-  func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
+  func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
     guard request.attempt != nil, bytes.count > 0 else { return bytes.count }
     let answer = request.answer
     if answer.delivery == .discarded { return bytes.count }
@@ -140,13 +145,24 @@ extension Engine {
       request.timings.firstData = microseconds(since: request)
     }
     guard request.isStreamed else {
-      answer.body.append(bytes)
-      if answer.body.count > request.maxResponseBytes { tooLarge(request) }
+      collectBody(request, bytes, isWhole: isWhole)
       return bytes.count
     }
     if answer.delivery == .delivering { return stageBody(request, bytes) }
     answer.body.append(bytes)
     return 0
+  }
+
+  private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
+    let answer = request.answer
+    if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
+      answer.wholeBody = events.place(bytes)
+    } else {
+      if let first = answer.wholeBody { answer.body.append(first.readable) }
+      answer.wholeBody = nil
+      answer.body.append(bytes)
+    }
+    if max(bytes.count, answer.body.count) > request.maxResponseBytes { tooLarge(request) }
   }
 
   private func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
@@ -180,7 +196,7 @@ extension Engine {
     answer.delivery = .delivering
     guard request.isStreamed else { return }
     stageHead(request)
-    if request.flags.contains(.sse), HeaderBlock.isEventStream(answer.headers.readable) { answer.sse = SSEStream() }
+    if request.flags.contains(.sse), HeaderBlock.isEventStream(answer.headers) { answer.sse = SSEStream() }
     if answer.body.count > 0 {
       let credit = stageBody(request, answer.body.readable)
       if credit > 0 { request.connection?.session?.credit(request, credit) }
@@ -191,6 +207,7 @@ extension Engine {
   func discard(_ request: RequestState) {
     request.answer.delivery = .discarded
     request.answer.body.removeAll()
+    request.answer.wholeBody = nil
   }
 
   func complete(_ id: RequestID, _ completion: Completion) {

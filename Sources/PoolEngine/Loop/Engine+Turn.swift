@@ -114,12 +114,12 @@ extension Engine {
   /// Each connection that has input once; those with more are looked at again after everything else had its turn.
   private func readConnections() {
     guard !toRead.isEmpty else { return }
-    let batch = toRead
-    toRead.removeAll(keepingCapacity: true)
-    for connection in batch {
+    swap(&toRead, &working)
+    for connection in working {
       connection.isToRead = false
       connection.read()
     }
+    working.removeAll(keepingCapacity: true)
     runActions()
   }
 
@@ -138,12 +138,12 @@ extension Engine {
   /// Flushing may fail connections, which moves their requests to others, which are then to be flushed.
   private func flushConnections() {
     while !toFlush.isEmpty {
-      let batch = toFlush
-      toFlush.removeAll(keepingCapacity: true)
-      for connection in batch {
+      swap(&toFlush, &working)
+      for connection in working {
         connection.isToFlush = false
         connection.flush()
       }
+      working.removeAll(keepingCapacity: true)
       runActions()
     }
   }
@@ -158,9 +158,10 @@ extension Engine {
   /// Actions may cause events, which cause actions; they run in the order in which they were decided.
   private func runActions() {
     while !actions.isEmpty {
-      let batch = actions
-      actions.removeAll(keepingCapacity: true)
-      for action in batch { run(action) }
+      // Two arrays by turns: a copy that is held would make each turn allocate.
+      swap(&actions, &running)
+      for action in running { run(action) }
+      running.removeAll(keepingCapacity: true)
     }
   }
 
@@ -233,6 +234,7 @@ extension Engine {
 
   private func cancelAll(of queue: CompletionQueue) {
     ports[ObjectIdentifier(queue)] = nil
+    lastPort = nil
     unwatch(queue)
     if driving.queue === queue { endDriving() }
     inbox.withLock { if $0.loneQueue === queue { $0.loneQueue = nil } }

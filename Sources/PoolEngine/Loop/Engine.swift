@@ -32,10 +32,14 @@ package final class Engine: @unchecked Sendable {
   var resolver: Resolver!
   var now: Int64
   var actions: [Action] = []
+  var running: [Action] = []
   var requests: [RequestState?] = []
   var connections: [Connection?] = []
   var origins: [Origin?] = []
   var originByName: [String: Int] = [:]
+  /// Of the last request without a server name, and what its URL said.
+  var lastOrigin: Origin?
+  var lastOriginText: [UInt8] = []
   var hosts: [Host?] = []
   var hostByNames: [HostNames: Int] = [:]
   var hostGeneration: UInt32 = 0
@@ -46,9 +50,12 @@ package final class Engine: @unchecked Sendable {
   let readBuffer: UnsafeMutableRawBufferPointer
   var toRead: [Connection] = []
   var toFlush: [Connection] = []
+  var working: [Connection] = []
   var events = EventAllocator()
   var joined = JoinedEvents()
   var ports: [ObjectIdentifier: QueuePort] = [:]
+  /// The one used last, as a rule the next one too.
+  var lastPort: QueuePort?
   var touchedPorts: [QueuePort] = []
   /// Whose wake was put off.
   var portsToWake: [QueuePort] = []

@@ -148,6 +148,27 @@ def test_early_answer_and_reset_without_error(over_h2):
         assert client.pool.stats().failed == 0
 
 
+@pytest.mark.parametrize("cuts", [[1], [500], [999], [1, 2, 500]])
+def test_a_body_in_one_frame_that_comes_in_pieces(cuts, over_h2):
+    """The frame says at once that it is the last, before all of it has come."""
+    body = bytes(range(250)) * 4
+
+    def script(server, connection, stream, sock):
+        connection.send_headers(stream, OK)
+        connection.send_data(stream, body, end_stream=True)
+        data = connection.data_to_send()
+        start = len(data) - len(body)
+        for begin, end in zip([-start, *cuts], [*cuts, len(body)]):
+            sock.sendall(data[start + begin : start + end])
+            time.sleep(0.03)
+
+    with H2Server(script) as server:
+        client = over_h2(server.url)
+        for _ in range(3):
+            assert client.post("/", content=b"x", headers={"X-Upper": "Kept"}).content == body
+        assert (b"x-upper", b"Kept") in [tuple(field) for field in server.requests[0].headers]
+
+
 def reset_mid_body(server, connection, stream, sock):
     connection.send_headers(stream, OK)
     connection.send_data(stream, b"half")
