@@ -100,6 +100,13 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     end = start &+ count
   }
 
+  /// Moves bytes and memory out of the buffer, which is empty then.
+  public mutating func take() -> ByteBuffer {
+    var taken = ByteBuffer()
+    swap(&taken, &self)
+    return taken
+  }
+
   public mutating func removeAll(keepingCapacity: Bool) {
     start = 0
     end = 0

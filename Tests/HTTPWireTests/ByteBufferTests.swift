@@ -81,6 +81,17 @@ struct ByteBufferTests {
     #expect(buffer.capacity == grown && buffer.count == 65 && buffer.readable[64] == 4)
   }
 
+  @Test func movesOut() {
+    var buffer = ByteBuffer()
+    buffer.append("abc")
+    buffer.consume(1)
+    let taken = buffer.take()
+    #expect(string(taken) == "bc")
+    #expect(buffer.isEmpty && buffer.capacity == 0)
+    buffer.append("d")
+    #expect(string(buffer) == "d")
+  }
+
   @Test func givesMemoryBack() {
     var buffer = ByteBuffer(minimumCapacity: 1_000)
     buffer.removeAll(keepingCapacityUpTo: 1_000)

@@ -16,11 +16,12 @@ final class Http2Connection: HTTPSession {
   private unowned(unsafe) let connection: Connection
   unowned(unsafe) let engine: Engine
   private var session: OpaquePointer?
-  private var output = ByteBuffer()
+  /// Taken from nghttp2, and not yet by the socket.
+  private var unsent = ByteBuffer()
   private var streams: [Int32: Http2Stream] = [:]
-  /// Their last byte is in `output`.
+  /// Their last byte was taken from nghttp2.
   private var lastByteQueued: [Http2Stream] = []
-  /// Nothing more of their uploads was there to be put into `output`.
+  /// Nothing more of their uploads was there to be taken.
   private var drainedUploads: [Http2Stream] = []
   private var isFailed = false
   private var goAwayText: String?
@@ -160,8 +161,15 @@ final class Http2Connection: HTTPSession {
     fail(.closedByPeer, failure?.failure == .tls ? .tls : .read, text)
   }
 
+  /// Frames are gathered in one buffer for all connections, which stays in the processor's cache.
   func flush() {
     guard !isFailed else { return }
+    var output = unsent.isEmpty ? engine.http2Output.take() : unsent.take()
+    flush(&output)
+    if output.isEmpty { engine.http2Output = output } else { unsent = output }
+  }
+
+  private func flush(_ output: inout ByteBuffer) {
     while true {
       while output.count < Self.outputLimit {
         var bytes: UnsafePointer<UInt8>?

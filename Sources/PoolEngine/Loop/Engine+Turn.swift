@@ -111,14 +111,23 @@ extension Engine {
     return connection
   }
 
+  /// So many actions are enough for a turn.
+  private static let actionLimit = 256
+
   /// Each connection that has input once; those with more are looked at again after everything else had its turn.
+  /// With much to do the rest waits for the next turn: what this one has read is handed out, and the requests that come
+  /// for it are sent, while they lie in the processor's cache.
   private func readConnections() {
     guard !toRead.isEmpty else { return }
     swap(&toRead, &working)
-    for connection in working {
+    var next = 0
+    while next < working.count, actions.count < Engine.actionLimit {
+      let connection = working[next]
       connection.isToRead = false
       connection.read()
+      next += 1
     }
+    if next < working.count { toRead.insert(contentsOf: working[next...], at: 0) }
     working.removeAll(keepingCapacity: true)
     runActions()
   }

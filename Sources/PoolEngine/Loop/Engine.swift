@@ -47,6 +47,8 @@ package final class Engine: @unchecked Sendable {
   /// Of the pool; each origin has its own beside.
   var counters = WireCounters()
   var http2Headers = Http2HeaderWriter()
+  /// Empty; where HTTP/2 connections gather their frames.
+  var http2Output = ByteBuffer()
   let readBuffer: UnsafeMutableRawBufferPointer
   var toRead: [Connection] = []
   var toFlush: [Connection] = []
