@@ -184,7 +184,8 @@ public struct PoolStateMachine: Sendable {
 
   /// Calls `body` with each origin whose counts have changed since the last call.
   public mutating func takeTouchedOrigins(_ body: (OriginID, Counters) -> Void) {
-    for origin in touchedOrigins {
+    for index in touchedOrigins.indices {  // A loop over the array itself would hold it, and removeAll allocate anew.
+      let origin = touchedOrigins[index]
       origins[Int(origin)].isTouched = false
       body(OriginID(slot: origin), origins[Int(origin)].counters)
     }

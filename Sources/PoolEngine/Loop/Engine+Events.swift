@@ -279,24 +279,20 @@ extension Engine {
   func publishStatistics() {
     guard core.hasTouchedOrigins || counters != lastPublishedWire else { return }
     lastPublishedWire = counters
-    var pool = Statistics()
-    pool.counters = core.counters
-    pool.wire = counters
-    if settings.maxConnections > 0 {
-      pool.utilization = Double(core.counters.connecting + core.counters.inUse) / Double(settings.maxConnections)
-    }
-    var touched: [(String, PublishedOrigin?)] = []
-    core.takeTouchedOrigins { id, counts in
-      guard let origin = origins[Int(id.slot)] else { return }
-      var statistics = Statistics()
-      statistics.counters = counts
-      statistics.wire = origin.counters
-      if settings.maxConnections > 0 {
-        statistics.utilization = Double(counts.connecting + counts.inUse) / Double(settings.maxConnections)
+    let limit = settings.maxConnections
+    published.update { state in
+      for name in forgotten { state.origins[name] = nil }
+      state.pool = Statistics(core.counters, counters, maxConnections: limit)
+      core.takeTouchedOrigins { id, counts in
+        guard let origin = origins[Int(id.slot)] else { return }
+        if !origin.isPublished {
+          origin.isPublished = true
+          state.origins[origin.name] = origin.published
+        }
+        origin.published.statistics = Statistics(counts, origin.counters, maxConnections: limit)
+        origin.published.latencies = origin.latencies
       }
-      touched.append((origin.name, PublishedOrigin(statistics: statistics, latencies: origin.latencies)))
     }
-    published.publish(pool, touched + forgotten.map { ($0, nil) })
-    forgotten.removeAll()
+    if !forgotten.isEmpty { forgotten.removeAll() }
   }
 }

@@ -17,6 +17,8 @@ final class Origin {
   var lastDialFailure: String?
   var counters = WireCounters()
   var latencies = Latencies()
+  let published = PublishedOrigin()
+  var isPublished = false
 
   init(id: OriginID, name: String, request: RequestState) {
     self.id = id

@@ -92,6 +92,7 @@ package final class Dialer {
 
   /// What has ended since the last call, in the order in which it did.
   package func takeResults() -> [DialResult] {
+    guard !results.isEmpty else { return [] }
     defer { results.removeAll(keepingCapacity: true) }
     return results
   }
