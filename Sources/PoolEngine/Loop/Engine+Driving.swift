@@ -16,7 +16,7 @@ struct Driving {
   fileprivate(set) var queue: CompletionQueue?
   /// The driver whose thread takes its events right after the turn that it takes now.
   fileprivate(set) var taker: CompletionQueue?
-  fileprivate var events: UnsafeMutablePointer<epoll_event>?
+  fileprivate(set) var events: UnsafeMutablePointer<epoll_event>?
   /// How many lone requests there had been when the driver was last looked at.
   fileprivate var seenRequests = 0
   fileprivate var doze: Int64 = 0

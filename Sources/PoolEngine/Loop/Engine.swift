@@ -110,7 +110,10 @@ package final class Engine: @unchecked Sendable {
     try start()
   }
 
-  deinit { readBuffer.deallocate() }
+  deinit {
+    readBuffer.deallocate()
+    driving.events?.deallocate()
+  }
 
   static func makeTLS(_ settings: PoolSettings) throws(CallError) -> TLSContext {
     do { return try TLSContext(settings.tlsOptions) } catch { throw CallError(error.failure, error.message) }
