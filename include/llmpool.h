@@ -306,6 +306,9 @@ typedef struct llmpool_queue_options {
   uint32_t coalesce_us; /* [0] while several requests are in flight at most one wake in this time; the first after
                            a quiet spell comes at once */
   uint32_t flags;       /* [0] */
+  uint32_t stream_coalesce_us; /* [0: as coalesce_us] the same where nothing but DATA and SSE events has come: many
+                                  streams bring many tokens, and a token may wait longer than an answer */
+  uint32_t reserved;
 } llmpool_queue_options_t;
 
 /* NULL: the defaults. */

@@ -105,8 +105,8 @@ package final class QueueHandle: @unchecked Sendable {
   private var queue: CompletionQueue?
   private let generation = ProcessHooks.generation
 
-  package init(coalesceMicroseconds: UInt32, drives: Bool) {
-    queue = CompletionQueue(coalesceMicroseconds: coalesceMicroseconds, drives: drives)
+  package init(_ queue: CompletionQueue) {
+    self.queue = queue
   }
 
   package func open() throws(CallError) -> CompletionQueue {

@@ -10,12 +10,17 @@ public func llmpool_queue_open(
     let target = try required(queue_out, "queue_out")
     var settings = llmpool_queue_options_t()
     if let options { settings = try read(options, "options", smallest: MemoryLayout<Int>.size, over: settings) }
-    let drive = UInt32(LLMPOOL_QUEUE_DRIVE)
-    guard settings.flags & ~drive == 0 else {
-      throw CallError(.unsupported, "options.flags: unknown bits \(settings.flags & ~drive)")
-    }
-    let drives = settings.flags & drive != 0
-    target.pointee = Handles.give(QueueHandle(coalesceMicroseconds: settings.coalesce_us, drives: drives))
+    let unknown = settings.flags & ~UInt32(LLMPOOL_QUEUE_DRIVE)
+    guard unknown == 0 else { throw CallError(.unsupported, "options.flags: unknown bits \(unknown)") }
+    target.pointee = Handles.give(QueueHandle(CompletionQueue(settings)))
+  }
+}
+
+extension CompletionQueue {
+  fileprivate convenience init(_ options: llmpool_queue_options_t) {
+    self.init(
+      coalesceMicroseconds: options.coalesce_us, streamCoalesceMicroseconds: options.stream_coalesce_us,
+      drives: options.flags & UInt32(LLMPOOL_QUEUE_DRIVE) != 0)
   }
 }
 

@@ -112,10 +112,11 @@ static void test_event_layout(void) {
 }
 
 static void test_queue_options_layout(void) {
-  SIZE(llmpool_queue_options_t, 16);
+  SIZE(llmpool_queue_options_t, 24);
   OFFSET(llmpool_queue_options_t, size, 0);
   OFFSET(llmpool_queue_options_t, coalesce_us, 8);
   OFFSET(llmpool_queue_options_t, flags, 12);
+  OFFSET(llmpool_queue_options_t, stream_coalesce_us, 16);
 }
 
 static void test_record_layout(void) {

@@ -377,6 +377,34 @@ static void test_a_lone_request_is_not_put_off(void) {
   CHECK_OK(llmpool_close(pool, 0));
 }
 
+/* Pieces of streams may wait longer than what else comes. */
+static void test_streams_are_put_off_longer(void) {
+  enum { LONG_MS = 3000 };
+  llmpool_queue_options_t options = {
+      .size = sizeof options, .coalesce_us = 1000, .stream_coalesce_us = LONG_MS * 1000};
+  llmpool_t *pool = harness_pool(NULL);
+  llmpool_queue_t *slow = NULL;
+  CHECK_OK(llmpool_queue_open(&options, &slow));
+  int fd = llmpool_queue_fd(slow), count = 0;
+  llmpool_request_t request = harness_request(server_url(server, "/trickle/20"));
+  request.flags = LLMPOOL_REQUEST_STREAM;
+  int64_t start = check_now_ms();
+  harness_submit(pool, &request, slow);
+  harness_submit(pool, &request, slow);
+  CHECK_SOON((drain_all(slow, &count), count >= 4)); /* both heads, and a byte of each */
+  while (readable(fd, 0) == 1)
+    drain_all(slow, &count);
+  CHECK_EQ(readable(fd, 300), 0); /* bytes come, and nobody is waked for them */
+  request = harness_request(server_url(server, "/echo"));
+  harness_submit(pool, &request, slow); /* its answer is told, and they with it */
+  CHECK_EQ(readable(fd, 2000 * check_slower()), 1);
+  if (check_slower() == 1) CHECK(check_now_ms() - start < LONG_MS);
+  drain_all(slow, &count);
+  CHECK(count > 10);
+  CHECK_OK(llmpool_queue_close(slow));
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
 static void test_at_most_one_wake_in_the_time(void) {
   enum { SPELL_MS = 50 };
   llmpool_t *pool = harness_pool(NULL);
@@ -460,6 +488,7 @@ int main(void) {
   RUN(test_metrics);
   RUN(test_the_first_wake_comes_at_once);
   RUN(test_a_lone_request_is_not_put_off);
+  RUN(test_streams_are_put_off_longer);
   RUN(test_at_most_one_wake_in_the_time);
   RUN(test_closing_the_pool_wakes);
   RUN(tear_down);

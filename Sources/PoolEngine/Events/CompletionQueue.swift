@@ -5,6 +5,8 @@ import Glibc
 package final class CompletionQueue: @unchecked Sendable {
   /// At most one wake in this time; the first after a quiet spell comes at once. In nanoseconds.
   let coalesce: Int64
+  /// The same where nothing but pieces of streams has come.
+  let streamCoalesce: Int64
   /// Its threads may do the engine's work while they wait for a request that is alone: see Engine+Driving.
   let drives: Bool
   /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
@@ -35,9 +37,11 @@ package final class CompletionQueue: @unchecked Sendable {
   let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
   package init(
-    coalesceMicroseconds: UInt32 = 0, drives: Bool = false, onEvents: (@Sendable (CompletionQueue) -> Void)? = nil
+    coalesceMicroseconds: UInt32 = 0, streamCoalesceMicroseconds: UInt32 = 0, drives: Bool = false,
+    onEvents: (@Sendable (CompletionQueue) -> Void)? = nil
   ) {
     coalesce = Int64(coalesceMicroseconds) * 1_000
+    streamCoalesce = max(coalesce, Int64(streamCoalesceMicroseconds) * 1_000)
     self.drives = drives
     self.onEvents = onEvents
     word.initialize(to: 0)
@@ -72,6 +76,7 @@ package final class CompletionQueue: @unchecked Sendable {
   func publish(
     _ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool, alone: Bool
   ) -> Int64? {
+    let isStream = records.allSatisfy { $0.pointee.kind == .data || $0.pointee.kind == .sse }
     enum Step {
       case drop, done
       case wake(Int32)
@@ -84,8 +89,8 @@ package final class CompletionQueue: @unchecked Sendable {
         state.events.append(record)
       }
       if onEvents != nil || (quietly && state.waiters == 0) { return .done }
-      if coalesce > 0, !alone {
-        let due = state.putOffUntil ?? (state.lastWake + coalesce)
+      if !alone {
+        let due = min(state.putOffUntil ?? .max, state.lastWake + (isStream ? streamCoalesce : coalesce))
         if due > now {
           state.putOffUntil = due
           return .putOff(due)

@@ -44,15 +44,21 @@ extension Engine {
     if let interval = resolver.reliefInterval { deadline = min(deadline, now + interval) }
     for port in portsToWake { deadline = min(deadline, port.wakeDue ?? .max) }
     if let doze = reviewDriver() { return .dozing(until: min(deadline, now + doze)) }
-    return isHeardByNobody ? .dozing(until: deadline) : .watching(until: deadline)
+    if let doze = timeNobodyHears() { return .dozing(until: min(deadline, now + doze)) }
+    return .watching(until: deadline)
   }
 
-  /// The wake of every queue with requests in flight is put off: what came meanwhile would be told to nobody.
-  private var isHeardByNobody: Bool {
-    guard !portsToWake.isEmpty, core.counters.connecting == 0 else { return false }
+  /// Where the wake of every queue with requests in flight is put off, what comes meanwhile is told to nobody: for so
+  /// long an answer that comes now may be left where it is. Nil: something is to be done or told at once.
+  private func timeNobodyHears() -> Int64? {
+    guard !portsToWake.isEmpty, core.counters.connecting == 0 else { return nil }
     var putOff = 0
-    for port in portsToWake where port.live > 0 { putOff += 1 }
-    return putOff == livePorts
+    var time = Int64.max
+    for port in portsToWake where port.live > 0 {
+      putOff += 1
+      time = min(time, port.queue.coalesce)
+    }
+    return putOff == livePorts && time > 0 ? time : nil
   }
 
   private func sleep(_ sleep: Sleep, _ events: UnsafeMutablePointer<epoll_event>) -> Int {

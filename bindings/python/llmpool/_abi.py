@@ -245,6 +245,8 @@ class QueueOptions(ctypes.Structure):
         ("size", c_size_t),
         ("coalesce_us", c_uint32),
         ("flags", c_uint32),
+        ("stream_coalesce_us", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 

@@ -53,8 +53,11 @@ from ._sse import Event
 from ._stream import LINGER, BaseStream, Bytes, Converter, Events, Item, Lines, Raw, Text
 from ._urls import ParamTypes
 
-# At most one wake of the loop in this time: an epoll wake costs as much as ten events.
-_COALESCE_US = 1000
+# At most one wake of the loop in this time, while several requests are in flight: an epoll wake
+# costs as much as ten events. Where only tokens have come it may be later: 5,000 of them a second
+# take a third less CPU than with 1 ms for everything.
+_COALESCE_US = 2000
+_STREAM_COALESCE_US = 5000
 _RECORDS = 256
 _BYTES = 512 << 10
 # How often one wake reads before the loop's other work has its turn.
@@ -94,6 +97,7 @@ class Hub:
         options = _abi.QueueOptions()
         options.size = ctypes.sizeof(options)
         options.coalesce_us = _COALESCE_US
+        options.stream_coalesce_us = _STREAM_COALESCE_US
         options.flags = _abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
