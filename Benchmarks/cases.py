@@ -318,8 +318,9 @@ CASES = {
         "Name, TCP, TLS and a POST to a server 25 ms away each way (nginx behind a delay proxy)",
         servers.far_nginx,
         python(
-            ["llmpool", "llmpool+warm", "pyreqwest", "aiohttp", "httpx2", "curl_cffi"], "calls", "{url}", 20, 20, "{ca}"
-        ),
+            ["llmpool", "llmpool+warm", "llmpool+resumed", "pyreqwest", "aiohttp", "httpx2", "curl_cffi"],
+            "calls", "{url}", 20, 20, "{ca}",
+        ),  # fmt: skip
         rounds=3,
         figure="once_ms",
         unit="ms for the first 20 calls, made at once",

@@ -480,8 +480,28 @@ async def work_tokens(name, url, count, in_flight, ca_file):
     return result
 
 
+def async_llmpool_resumed(url, ca_file, parser):
+    """Each call on a connection of its own, whose TLS session is that of one before."""
+    import llmpool
+
+    pool = llmpool.Pool(ca_file=ca_file, http2=False)
+    client = llmpool.AsyncClient(headers={"authorization": f"Bearer {KEY}", "connection": "close"}, pool=pool)
+
+    async def post():
+        return (await client.post(url, json=BODY)).json()
+
+    async def close():
+        await client.aclose()
+        now = pool.stats()
+        assert now.tls_resumptions >= now.opened - 20, now  # the first 20 at once have nothing to resume
+
+    return post, None, close
+
+
 async def work_calls(name, url, count, in_flight, ca_file):
     name, _, warm = name.partition("+")
+    if warm == "resumed":
+        name, warm = "llmpool_resumed", ""
     clock = time.perf_counter
     fresh = []
     for _ in range(4):

@@ -48,6 +48,8 @@ public final class Pool: Sendable {
   /// Hands the request to the engine; `receiver` gets its events until DONE.
   func submit(_ request: Request, flags: RequestFlags, for receiver: Receiver) throws(CallError) {
     let engine = try handle.open()
+    // Otherwise it would race its own cancellation, and a call that nobody wants may cost money.
+    guard !Task.isCancelled else { throw CallError(.cancelled, "the task was cancelled before the request was sent") }
     try request.withInput { input throws(CallError) in
       var input = input
       input.flags = flags
