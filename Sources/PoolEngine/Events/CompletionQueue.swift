@@ -72,9 +72,10 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   /// Puts events in and wakes who waits. Returns when the wake is due if it was put off, nil if it was not. `quietly`:
-  /// it is for a thread that takes them next. `alone`: nothing else will come that it could be waked for together.
+  /// it is for a thread that takes them next. `mayWait`: others may come that the application can be waked for
+  /// together, and nothing waits for it.
   func publish(
-    _ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool, alone: Bool
+    _ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool, mayWait: Bool
   ) -> Int64? {
     let isStream = records.allSatisfy { $0.pointee.kind == .data || $0.pointee.kind == .sse }
     enum Step {
@@ -89,7 +90,7 @@ package final class CompletionQueue: @unchecked Sendable {
         state.events.append(record)
       }
       if onEvents != nil || (quietly && state.waiters == 0) { return .done }
-      if !alone {
+      if mayWait {
         let due = min(state.putOffUntil ?? .max, state.lastWake + (isStream ? streamCoalesce : coalesce))
         if due > now {
           state.putOffUntil = due

@@ -91,6 +91,7 @@ extension Engine {
     answer.uncredited += bytes
     guard !answer.isHeld, answer.uncredited > streamWindow / 2, !answer.isComplete else { return }
     answer.isHeld = true
+    request.port?.isPressed = true
     progressed(request, .heldByApplication)
   }
 

@@ -8,6 +8,8 @@ final class QueuePort {
   var staged: [UnsafeMutablePointer<EventRecord>] = []
   /// Requests in flight.
   var live = 0
+  /// An answer waits for the application to take what is here.
+  var isPressed = false
   /// When its wake is due, which was put off.
   var wakeDue: Int64?
   init(_ queue: CompletionQueue) { self.queue = queue }
@@ -273,7 +275,8 @@ extension Engine {
     }
     for port in touchedPorts {
       let due = port.queue.publish(
-        port.staged, now: now, quietly: port.queue === driving.taker, alone: port.live <= 1)
+        port.staged, now: now, quietly: port.queue === driving.taker, mayWait: port.live > 1 && !port.isPressed)
+      port.isPressed = false
       port.staged.removeAll(keepingCapacity: true)
       if port.wakeDue == nil, due != nil { portsToWake.append(port) }
       port.wakeDue = due
