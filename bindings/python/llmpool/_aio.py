@@ -154,14 +154,15 @@ class Hub:
         held = self._held
         try:
             while held:
-                call, flags, sink = held.popleft()
+                call, flags, sink = held[0]
                 if self._sinks.get(sink.key) is None:  # abandoned
                     self._sinks.pop(sink.key, None)
-                    continue
-                error = self._hand_over(call, flags, sink)
-                waiter = sink.waiter
-                if error is not None and waiter is not None and not waiter.done():
-                    waiter.set_exception(error)
+                elif not sink.cell.value:  # else Ctrl-C came right after it was submitted
+                    error = self._hand_over(call, flags, sink)
+                    waiter = sink.waiter
+                    if error is not None and waiter is not None and not waiter.done():
+                        waiter.set_exception(error)
+                held.popleft()
         finally:
             if held:  # Ctrl-C
                 self.loop.call_soon(self._hand_over_held)

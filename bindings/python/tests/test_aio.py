@@ -212,6 +212,41 @@ def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
         run(kind, main(server.url))
 
 
+def test_ctrl_c_among_requests_that_are_held_back(kind, nginx, open_pool):
+    """None is lost, none is sent twice."""
+
+    class Interrupted:
+        def __init__(self, struct, after):
+            self.struct = struct
+            self.after = after
+            self.left = 1
+
+        def submit(self, *arguments):
+            now, self.left = self.left == 1, self.left - 1
+            if now and not self.after:
+                raise KeyboardInterrupt
+            status = self.struct.submit(*arguments)
+            if now:
+                raise KeyboardInterrupt
+            return status
+
+    async def main():
+        for after in (False, True):
+            client = llmpool.AsyncClient(base_url=nginx.url, pool=open_pool())
+            hub = _aio._hub()
+            struct, hub._struct = hub._struct, Interrupted(hub._struct, after)
+            hub._hold_until = time.monotonic() + 60
+            tasks = [asyncio.ensure_future(client.get("/small")) for _ in range(3)]
+            await asyncio.sleep(0.01)
+            with pytest.raises(KeyboardInterrupt):
+                hub._release()
+            assert [answer.status_code for answer in await asyncio.gather(*tasks)] == [200] * 3
+            assert client.pool.stats().submitted == 3 and not hub._held and not hub._sinks
+            hub._struct = struct
+
+    run(kind, main())
+
+
 def test_requests_that_are_held_back(kind, nginx, open_pool):
     """What the tasks that one read wakes submit is handed over together."""
 
