@@ -14,6 +14,7 @@ def start(script, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": servers.python_path()},
+        stdin=subprocess.PIPE,  # what waits for its end waits for the test
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
