@@ -2,7 +2,7 @@
 import PackageDescription
 
 // Imports point downward only; scripts/tidy refuses any other:
-//   LLMPoolC -> LLMPool -> PoolEngine -> { PoolCore, HTTPWire, CSystem }
+//   { LLMPool, LLMPoolC } -> LLMPoolEngine -> { LLMPoolCore, LLMPoolWire, CLLMPoolSystem }
 let package = Package(
   name: "llmpool",
   products: [
@@ -11,24 +11,24 @@ let package = Package(
   ],
   targets: [
     // MUTANTS builds deliberate bugs in, asleep, which the simulation must find. Never part of a release.
-    .target(name: "PoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
-    .target(name: "HTTPWire"),
+    .target(name: "LLMPoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
+    .target(name: "LLMPoolWire"),
     .target(
-      name: "CSystem",
+      name: "CLLMPoolSystem",
       linkerSettings: [
         .linkedLibrary("curl"), .linkedLibrary("nghttp2"), .linkedLibrary("ssl"), .linkedLibrary("crypto"),
       ]),
-    .target(name: "PoolEngine", dependencies: ["PoolCore", "HTTPWire", "CSystem"]),
-    .target(name: "LLMPool", dependencies: ["PoolEngine"]),
+    .target(name: "LLMPoolEngine", dependencies: ["LLMPoolCore", "LLMPoolWire", "CLLMPoolSystem"]),
+    .target(name: "LLMPool", dependencies: ["LLMPoolEngine"]),
     .systemLibrary(name: "CLLMPool", path: "include"),
-    .target(name: "LLMPoolC", dependencies: ["LLMPool", "CLLMPool"]),
+    .target(name: "LLMPoolC", dependencies: ["LLMPoolEngine", "CLLMPool"]),
     .executableTarget(name: "example-swift", dependencies: ["LLMPool"], path: "examples/swift"),
-    .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"]),
-    .target(name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation"),
-    .executableTarget(name: "simulate", dependencies: ["PoolSimulation"], path: "Tests/PoolSimulationCommand"),
-    .testTarget(name: "PoolSimulationTests", dependencies: ["PoolSimulation", "PoolEngine"]),
-    .testTarget(name: "HTTPWireTests", dependencies: ["HTTPWire"]),
-    .testTarget(name: "PoolEngineTests", dependencies: ["PoolEngine"]),
+    .testTarget(name: "LLMPoolCoreTests", dependencies: ["LLMPoolCore"]),
+    .target(name: "LLMPoolSimulation", dependencies: ["LLMPoolCore"], path: "Tests/LLMPoolSimulation"),
+    .executableTarget(name: "simulate", dependencies: ["LLMPoolSimulation"], path: "Tests/LLMPoolSimulationCommand"),
+    .testTarget(name: "LLMPoolSimulationTests", dependencies: ["LLMPoolSimulation", "LLMPoolEngine"]),
+    .testTarget(name: "LLMPoolWireTests", dependencies: ["LLMPoolWire"]),
+    .testTarget(name: "LLMPoolEngineTests", dependencies: ["LLMPoolEngine"]),
     .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool"]),
   ]
 )
@@ -37,10 +37,10 @@ let package = Package(
 if Context.environment["LLMPOOL_FUZZ"] != nil {
   package.targets += [
     .executableTarget(
-      name: "fuzz-wire", dependencies: ["HTTPWire"], path: "Fuzz/wire", exclude: ["corpus"],
+      name: "fuzz-wire", dependencies: ["LLMPoolWire"], path: "Fuzz/wire", exclude: ["corpus"],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
     .executableTarget(
-      name: "fuzz-http2", dependencies: ["PoolEngine"], path: "Fuzz/http2", exclude: ["corpus"],
+      name: "fuzz-http2", dependencies: ["LLMPoolEngine"], path: "Fuzz/http2", exclude: ["corpus"],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
   ]
 }

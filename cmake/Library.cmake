@@ -47,7 +47,7 @@ if(LLMPOOL_SANITIZE STREQUAL "thread") # its runtime wraps libdispatch
 endif()
 
 # Derived from the sources, not from what lies in the scratch directory: that keeps the objects of deleted files.
-set(modules PoolCore HTTPWire CSystem PoolEngine LLMPool LLMPoolC)
+set(modules LLMPoolCore LLMPoolWire CLLMPoolSystem LLMPoolEngine LLMPool LLMPoolC)
 set(sources)
 set(objects)
 foreach(module IN LISTS modules)

@@ -1,5 +1,5 @@
 import Glibc
-import PoolEngine
+import LLMPoolEngine
 
 // A server that sends whatever the fuzzer makes up to a connection that speaks HTTP/2, in plain text with prior
 // knowledge. Whatever it is, each request ends, and the pool is whole afterwards.

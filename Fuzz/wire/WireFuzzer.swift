@@ -1,4 +1,4 @@
-import HTTPWire
+import LLMPoolWire
 
 // Bytes from servers and applications into the codecs. The first byte says into which; the second, how the rest is cut
 // into pieces, which must make no difference.

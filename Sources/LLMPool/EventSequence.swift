@@ -1,5 +1,5 @@
-import PoolCore
-import PoolEngine
+import LLMPoolCore
+import LLMPoolEngine
 
 /// A part of an answer that is read as it comes.
 public enum Event: Sendable {

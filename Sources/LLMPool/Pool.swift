@@ -1,5 +1,5 @@
-import PoolCore
-import PoolEngine
+import LLMPoolCore
+import LLMPoolEngine
 
 /// A pool of HTTP connections: to any number of servers, with limits, timeouts and a bounded queue. Made to live as
 /// long as the program and to be shared by all of it.

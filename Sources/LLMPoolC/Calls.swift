@@ -1,6 +1,7 @@
 import CLLMPool
 import Glibc
-import LLMPool
+import LLMPoolCore
+import LLMPoolEngine
 
 /// What was wrong with the thread's last failed call, as `llmpool_last_error` lends it out.
 enum LastError {

@@ -1,5 +1,6 @@
 import CLLMPool
-import LLMPool
+import LLMPoolCore
+import LLMPoolEngine
 
 @implementation @_cdecl("llmpool_options_init")
 public func llmpool_options_init(

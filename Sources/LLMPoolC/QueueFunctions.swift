@@ -1,6 +1,7 @@
 import CLLMPool
 import Glibc
-import LLMPool
+import LLMPoolCore
+import LLMPoolEngine
 
 @implementation @_cdecl("llmpool_queue_open")
 public func llmpool_queue_open(

@@ -1,5 +1,6 @@
 import CLLMPool
-import LLMPool
+import LLMPoolCore
+import LLMPoolEngine
 
 @implementation @_cdecl("llmpool_submit")
 public func llmpool_submit(

@@ -1,6 +1,7 @@
 import CLLMPool
 import Glibc
-import LLMPool
+import LLMPoolCore
+import LLMPoolEngine
 
 // Structs that begin with their size and grow only at the end (the rule is in the header's first comment).
 

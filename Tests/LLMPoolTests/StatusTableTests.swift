@@ -1,5 +1,5 @@
 import Glibc
-import PoolCore
+import LLMPoolCore
 import Testing
 
 @testable import LLMPool

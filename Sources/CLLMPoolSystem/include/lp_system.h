@@ -1,0 +1,11 @@
+/*
+ * lp_system.h - the C interfaces that Swift cannot import: variadic functions, macros, atomics on raw memory.
+ * Typed static-inline shims only; nothing here decides anything.
+ */
+#ifndef LLMPOOL_LP_H
+#define LLMPOOL_LP_H
+
+#include "lp_engine.h"
+#include "lp_transport.h"
+
+#endif

@@ -1,0 +1,195 @@
+import CLLMPoolSystem
+import LLMPoolCore
+
+/// One connection of the engine: dialled by libcurl, secured by `ByteStream`, spoken on by an `HTTPSession`.
+final class Connection {
+  enum Phase {
+    /// libcurl has it. Can transition to: handshaking, open, closed
+    case dialing
+    /// TLS, or before it the wait for the system's CA store. Can transition to: open, closed
+    case handshaking
+    /// Can transition to: closed
+    case open
+    case closed
+  }
+  /// As much is read of one connection before the next one's turn comes.
+  static let readBudget = 65_536
+
+  let id: ConnectionID
+  let origin: Origin
+  let route: Route
+  /// Outlives every connection: not counted, as it is used several times a request.
+  unowned(unsafe) let engine: Engine
+  let startedAt: Int64
+  var phase = Phase.dialing
+  var session: HTTPSession?
+  private var openStream: ByteStream?
+  /// TLS begins when its authorities have been read.
+  private var awaitedContext: TLSContext?
+  private(set) var version = WireVersion.http1
+  private(set) var address: AddressID?
+  private(set) var peer = ""
+  var resolvedAt: Int64 = 0
+  var connectedAt: Int64 = 0
+  var securedAt: Int64 = 0
+  /// It is on the engine's list of connections to read from, or to flush.
+  var isToRead = false
+  var isToFlush = false
+
+  init(_ id: ConnectionID, _ origin: Origin, _ engine: Engine) {
+    self.id = id
+    self.origin = origin
+    route = origin.route
+    self.engine = engine
+    startedAt = engine.now
+  }
+
+  var stream: ByteStream { openStream! }
+  var description: String { peer.isEmpty || peer == origin.name ? origin.name : "\(origin.name) at \(peer)" }
+  /// The message with where it happened, once: what the stream reports says it already.
+  func located(_ message: String) -> String {
+    let place = "(\(description))"
+    return message.hasSuffix(place) ? message : "\(message) \(place)"
+  }
+  /// The slot and the generation, as epoll gives them back.
+  var tag: UInt64 { UInt64(id.generation) << 32 | UInt64(UInt32(bitPattern: id.slot)) }
+  /// For the application: unique in the pool.
+  var number: UInt64 { Connection.number(id) }
+  static func number(_ id: ConnectionID) -> UInt64 {
+    UInt64(id.generation) << 32 | UInt64(UInt32(bitPattern: id.slot)) + 1
+  }
+
+  // MARK: Opening
+
+  /// libcurl has connected; from now on the descriptor is ours.
+  func connected(_ descriptor: Int32, _ peer: String, _ address: AddressID?) {
+    self.peer = peer
+    self.address = address
+    connectedAt = engine.now
+    let stream = ByteStream(descriptor: descriptor, host: origin.name)
+    openStream = stream
+    let events = LP_EPOLLIN | LP_EPOLLOUT | LP_EPOLLRDHUP | LP_EPOLLET
+    guard lp_epoll_control(engine.epoll, EPOLL_CTL_ADD, descriptor, events, tag) == 0 else {
+      return dialFailed(TransportFailure(.outOfMemory, "epoll_ctl failed for \(origin.name)"))
+    }
+    guard origin.isTLS else { return open(engine.settings.httpVersions == .http2 ? .http2 : .http1) }
+    phase = .handshaking
+    let context = engine.tls
+    engine.readAuthorities()
+    if context.hasAuthorities { secure(context) } else { awaitedContext = context }
+  }
+
+  func authoritiesRead(_ context: TLSContext) {
+    guard phase == .handshaking, awaitedContext === context else { return }
+    awaitedContext = nil
+    secure(context)
+  }
+
+  private func secure(_ context: TLSContext) {
+    stream.startTLS(context, serverName: origin.serverName, sessionKey: engine.sessionKey(origin))
+    handshake()
+  }
+
+  private func handshake() {
+    switch stream.handshake() {
+    case .again: return
+    case .failed(let failure): dialFailed(failure)
+    case .done(let alpn, let resumed):
+      securedAt = engine.now
+      count { $0.tlsHandshakes += 1 }
+      if resumed { count { $0.tlsResumptions += 1 } }
+      open(alpn == .h2 ? .http2 : .http1)
+    }
+  }
+
+  private func open(_ version: WireVersion) {
+    phase = .open
+    self.version = version
+    session = version == .http1 ? Http1Connection(self) : Http2Connection(self)
+    engine.tell(.dialed(id, version, address))
+    engine.needsReading(self)
+  }
+
+  func dialFailed(_ failure: TransportFailure) {
+    origin.lastDialFailure = failure.message
+    shut(goodbye: false)
+    engine.tell(.dialFailed(id, failure.failure))
+  }
+
+  // MARK: Readiness
+
+  func ready(_ events: UInt32) {
+    guard let openStream, phase != .closed else { return }
+    let hangup = events & (LP_EPOLLRDHUP | LP_EPOLLHUP | LP_EPOLLERR) != 0
+    if events & LP_EPOLLIN != 0 || hangup {
+      openStream.noteReadable(hangup: hangup)
+      engine.needsReading(self)
+    }
+    if events & LP_EPOLLOUT != 0 {
+      openStream.noteWritable()
+      if phase == .open { engine.needsFlush(self) } else { engine.needsReading(self) }
+    }
+  }
+
+  /// Reads what there is, up to a budget; stays on the list while more is known to be there.
+  func read() {
+    if phase == .handshaking, awaitedContext == nil { handshake() }
+    var budget = Connection.readBudget
+    while budget > 0, phase == .open, let session, session.wantsInput {
+      switch stream.read(into: engine.readBuffer) {
+      case .bytes(let count):
+        budget -= count
+        self.count { $0.bytesReceived += count }
+        session.receive(UnsafeRawBufferPointer(rebasing: engine.readBuffer[..<count]))
+      case .wouldBlock: return
+      case .endOfFile(let clean): return session.endOfInput(clean: clean, failure: nil)
+      case .failed(let failure): return session.endOfInput(clean: false, failure: failure)
+      }
+      guard phase == .open, stream.hasBufferedInput else { return }
+    }
+    if phase == .open, session?.wantsInput == true, stream.hasBufferedInput { engine.needsReading(self) }
+  }
+
+  func flush() {
+    guard phase == .open else { return }
+    let before = stream.bytesSent
+    session?.flush()
+    if phase == .open { count { $0.bytesSent += Int(stream.bytesSent - before) } }
+  }
+
+  /// Of the pool and of the origin alike.
+  private func count(_ change: (inout WireCounters) -> Void) {
+    change(&engine.counters)
+    change(&origin.counters)
+  }
+
+  // MARK: Closing
+
+  /// The connection ended by itself, with no request left on it.
+  func lost(_ reason: CloseReason) {
+    guard phase != .closed else { return }
+    shut(goodbye: false)
+    engine.tell(.connectionClosed(id, reason))
+  }
+
+  /// The core wants it closed.
+  func close() {
+    guard phase != .closed else { return }
+    if phase == .dialing { engine.dialer.cancel(tag) }
+    if phase == .open { session?.sayGoodbye() }
+    shut(goodbye: true)
+  }
+
+  private func shut(goodbye: Bool) {
+    guard phase != .closed else { return }
+    phase = .closed
+    if let openStream, openStream.descriptor >= 0 {
+      _ = lp_epoll_control(engine.epoll, EPOLL_CTL_DEL, openStream.descriptor, 0, 0)
+      openStream.close(goodbye: goodbye)
+    }
+    engine.removed(self)
+  }
+
+  /// In a forked child: the descriptor goes, the peer hears nothing.
+  func abandonAfterFork() { openStream?.abandonAfterFork() }
+}

@@ -1,0 +1,92 @@
+import LLMPoolCore
+
+/// A queue that wants to hear of a pool's doings.
+struct Watcher {
+  let queue: CompletionQueue
+  let mask: NoticeMask
+  let userData: UInt64
+}
+
+// What happens in the pool, told to those who watch it.
+extension Engine {
+  func watch(_ watcher: Watcher) {
+    watchers.removeAll { $0.queue === watcher.queue || $0.queue.isClosed }
+    if !watcher.mask.isEmpty { watchers.append(watcher) }
+    tellWatched()
+  }
+
+  func unwatch(_ queue: CompletionQueue) {
+    guard watchers.contains(where: { $0.queue === queue }) else { return }
+    watchers.removeAll { $0.queue === queue }
+    tellWatched()
+  }
+
+  private func tellWatched() { tell(.watching(watchers.reduce(into: []) { $0.formUnion($1.mask) })) }
+
+  func note(_ notice: Notice) {
+    let (kind, fields, message, connection) = describe(notice)
+    for watcher in watchers where watcher.mask.contains(kind) {
+      stageNotice(watcher, kind, fields, message, connection)
+    }
+  }
+
+  /// The notice as header lines, for programs, and as a sentence, for people.
+  private func describe(_ notice: Notice) -> (NoticeMask, String, String, ConnectionID?) {
+    switch notice {
+    case .utilizationHigh(let used, let limit, let waiting, let longestWait):
+      let percent = used * 100 / max(1, limit)
+      let tenths = longestWait / 100_000_000
+      return (
+        .utilizationHigh,
+        Engine.lines([
+          ("used", "\(used)"), ("limit", "\(limit)"), ("waiting", "\(waiting)"),
+          ("longest-wait-ms", "\(longestWait / 1_000_000)"),
+        ]),
+        "utilization \(used)/\(limit) (\(percent) %), \(waiting) waiting, longest \(tenths / 10).\(tenths % 10) s: "
+          + "raise max_connections or lower the load", nil
+      )
+    case .utilizationNormal(let used, let limit):
+      return (
+        .utilizationNormal, Engine.lines([("used", "\(used)"), ("limit", "\(limit)")]),
+        "utilization back to \(used)/\(limit)", nil
+      )
+    case .connectionOpened(let id, let origin):
+      let name = name(of: origin)
+      let peer = self.connection(id)?.peer ?? ""
+      let version = self.connection(id)?.version == .http2 ? "HTTP/2" : "HTTP/1.1"
+      return (
+        .connectionOpened, Engine.lines([("origin", name), ("peer", peer), ("version", version)]),
+        "connection to \(name) opened (\(peer), \(version))", id
+      )
+    case .connectionClosed(let id, let origin, let reason):
+      let name = name(of: origin)
+      return (
+        .connectionClosed, Engine.lines([("origin", name), ("reason", Engine.word(reason))]),
+        "connection to \(name) closed: \(Engine.word(reason))", id
+      )
+    case .retry(_, let origin, let failure, let status, let delay):
+      let name = name(of: origin)
+      let reason = failure.map { "\($0)" } ?? "status \(status)"
+      return (
+        .retry, Engine.lines([("origin", name), ("reason", reason), ("delay-ms", "\(delay / 1_000_000)")]),
+        "request to \(name) is tried again in \(delay / 1_000_000) ms: \(reason)", nil
+      )
+    }
+  }
+
+  private func name(of origin: OriginID) -> String { origins[Int(origin.slot)]?.name ?? "" }
+
+  private static func lines(_ fields: [(String, String)]) -> String {
+    fields.map { "\($0): \($1)\r\n" }.joined()
+  }
+
+  /// As the field writes it: "closed-by-peer".
+  private static func word(_ reason: CloseReason) -> String {
+    var word = ""
+    for character in "\(reason)" {
+      if character.isUppercase { word += "-" }
+      word += character.lowercased()
+    }
+    return word
+  }
+}

@@ -1,0 +1,268 @@
+import CLLMPoolSystem
+import Glibc
+import LLMPoolCore
+import LLMPoolWire
+import Synchronization
+
+/// Does what the core decides: one thread that owns every socket, and the inbox by which the others reach it.
+///
+/// A turn: wait for descriptors, the inbox or the next deadline; move bytes and tell the core what happened; take the
+/// inbox; let the core do what is due; run its actions; flush every touched connection once; hand out the events.
+package final class Engine: @unchecked Sendable {
+  // MARK: For any thread
+
+  let inbox = Inbox()
+  let published = PublishedStatistics()
+  /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
+  let turn = Lock()
+  /// Its waiters: the engine's thread, and the driver's through the descriptor of its queue.
+  let epoll: Int32
+  private var thread = pthread_t()
+
+  // MARK: For the engine's thread alone
+
+  var core: PoolStateMachine
+  let recording: EventRecording?
+  var settings: PoolSettings
+  var tls: TLSContext
+  var authorityReadings: [AuthorityReading] = []
+  var proxyRules: ProxyRules
+  var dialer: Dialer!
+  private let dialWatcher: DialWatcher
+  var resolver: Resolver!
+  var now: Int64
+  var actions: [Action] = []
+  var running: [Action] = []
+  var requests: [RequestState?] = []
+  var connections: [Connection?] = []
+  var origins: [Origin?] = []
+  var originByName: [String: Int] = [:]
+  /// Of the last request without a server name, and what its URL said.
+  var lastOrigin: Origin?
+  var lastOriginText: [UInt8] = []
+  var hosts: [Host?] = []
+  var hostByNames: [HostNames: Int] = [:]
+  var hostGeneration: UInt32 = 0
+  var addressIDs: [SocketAddress: AddressID] = [:]
+  /// Of the pool; each origin has its own beside.
+  var counters = WireCounters()
+  var http2Headers = Http2HeaderWriter()
+  /// Empty; where HTTP/2 connections gather their frames.
+  var http2Output = ByteBuffer()
+  let readBuffer: UnsafeMutableRawBufferPointer
+  var toRead: [Connection] = []
+  var toFlush: [Connection] = []
+  var working: [Connection] = []
+  var events = EventAllocator()
+  var joined = JoinedEvents()
+  var ports: [ObjectIdentifier: QueuePort] = [:]
+  /// The one used last, as a rule the next one too.
+  var lastPort: QueuePort?
+  var touchedPorts: [QueuePort] = []
+  /// Whose wake was put off.
+  var portsToWake: [QueuePort] = []
+  /// Queues with requests in flight.
+  var livePorts = 0
+  var watchers: [Watcher] = []
+  var driving = Driving()
+  var completed: [RequestID] = []
+  /// Origins that were forgotten since the statistics were published.
+  var forgotten: [String] = []
+  var lastPublishedWire = WireCounters()
+  var isStopped = false
+
+  var streamWindow: Int { Int(settings.streamWindow) }
+
+  /// Starts the thread. Files that the options name are read here.
+  package init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+    try settings.validate()
+    proxyRules = try ProxyRules(settings)
+    tls = try Engine.makeTLS(settings)
+    self.settings = settings
+    now = monotonicNow()
+    let seed = UInt64.random(in: .min ... .max)
+    core = PoolStateMachine(options: settings.poolOptions, seed: seed)
+    self.recording = recording
+    recording?.begin(seed: seed, options: settings.poolOptions)
+    epoll = lp_epoll_create()
+    // After all that may throw before every property is set: until then no deinit frees it.
+    readBuffer = .allocate(byteCount: Connection.readBudget, alignment: 16)
+    dialWatcher = DialWatcher(epoll: epoll)
+    do throws(CallError) {
+      try open()
+    } catch {
+      dialer?.shutdown()
+      Glibc.close(epoll)
+      Glibc.close(inbox.wakeDescriptor)
+      throw error
+    }
+    ProcessHooks.register(self)
+  }
+
+  private func open() throws(CallError) {
+    guard epoll >= 0, inbox.wakeDescriptor >= 0,
+      lp_epoll_control(epoll, EPOLL_CTL_ADD, inbox.wakeDescriptor, LP_EPOLLIN | LP_EPOLLET, Engine.wakeTag) == 0
+    else {
+      throw CallError(.outOfMemory, "no descriptors for the pool's event loop: \(String(cString: strerror(errno)))")
+    }
+    do { dialer = try Dialer(watcher: dialWatcher) } catch { throw CallError(error.failure, error.message) }
+    resolver = Resolver { [inbox] result in inbox.post(.lookedUp(result)) }
+    try start()
+  }
+
+  deinit {
+    readBuffer.deallocate()
+    driving.events?.deallocate()
+  }
+
+  static func makeTLS(_ settings: PoolSettings) throws(CallError) -> TLSContext {
+    do { return try TLSContext(settings.tlsOptions) } catch { throw CallError(error.failure, error.message) }
+  }
+
+  // MARK: Calls of the application
+
+  private static let serials = Atomic<UInt64>(0)
+
+  /// Takes the request. `identified` is called with its id before any event of it can be seen.
+  package func submit(
+    _ input: RequestInput, queue: CompletionQueue, identified: (UInt64) -> Void
+  ) throws(CallError) {
+    let request = try RequestState(input, queue: queue, now: monotonicNow())
+    request.inbox = inbox
+    guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
+    let serial = Engine.serials.add(1, ordering: .relaxed).newValue
+    enum Step { case taken, driven, closed, full }
+    let step: Step = inbox.withLock { shared in
+      guard !shared.isClosing else { return .closed }
+      let slot: Int
+      if let free = shared.freeSlots.popLast() {
+        slot = Int(free)
+      } else {
+        slot = shared.live.count
+        guard slot < RequestID.slotLimit else { return .full }
+        shared.live.append(nil)
+      }
+      request.id = RequestID(serial: serial, slot: slot)
+      shared.live[slot] = request
+      identified(request.id.value)
+      let isDriven = shared.noteSubmission(of: queue)
+      inbox.deliver(.submit(request), quietly: isDriven, &shared)
+      return isDriven ? .driven : .taken
+    }
+    switch step {
+    case .taken: return
+    case .driven: if !drive(queue, takes: false) { inbox.wake() }
+    case .closed: throw CallError(.closed, "pool: it is closed")
+    case .full:
+      throw CallError(.queueFull, "pool: \(RequestID.slotLimit) requests are in flight, the most there can be")
+    }
+  }
+
+  /// False: there is no such request, or it is over.
+  package func cancel(_ id: UInt64) -> Bool { postIfLive(id) { .cancel($0) } }
+  package func credit(_ id: UInt64, _ bytes: Int) -> Bool { postIfLive(id) { .credit($0, bytes) } }
+
+  private func postIfLive(_ id: UInt64, _ message: (RequestID) -> Message) -> Bool {
+    inbox.withLock { shared in
+      guard let request = Engine.live(id, shared) else { return false }
+      inbox.deliver(message(request.id), &shared)
+      return true
+    }
+  }
+
+  private static func live(_ id: UInt64, _ shared: borrowing Inbox.State) -> RequestState? {
+    let slot = RequestID(value: id).slot
+    guard slot < shared.live.count, let request = shared.live[slot], request.id.value == id else { return nil }
+    return request
+  }
+
+  /// Adds a piece to the body of an upload. False: nothing was taken, a WRITABLE event says when to go on.
+  package func write(_ id: UInt64, _ piece: UnsafeRawBufferPointer, last: Bool) throws(CallError) -> Bool {
+    guard let request = inbox.withLock({ Engine.live(id, $0) }) else {
+      throw CallError(.notFound, "request_id: no request \(id), or it is over")
+    }
+    guard let upload = request.upload else {
+      throw CallError(.invalidArgument, "request_id: request \(id) was not submitted with LLMPOOL_REQUEST_UPLOAD")
+    }
+    switch upload.add(piece, last: last, announce: { post(.written(request.id)) }) {
+    case .taken: return true
+    case .full: return false
+    case .refused(let reason): throw CallError(.invalidArgument, reason)
+    }
+  }
+
+  /// Sends notices of these kinds to the queue; an empty mask ends it.
+  package func watch(_ queue: CompletionQueue, _ notices: UInt32, userData: UInt64) throws(CallError) {
+    let mask = NoticeMask(rawValue: notices)
+    guard mask.isSubset(of: .all) else { throw CallError(.unsupported, "notices: unknown bits in \(notices)") }
+    guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
+    post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
+  }
+
+  package var metrics: String { published.metrics }
+
+  /// Opens connections to the URL's origin ahead of need.
+  package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(CallError) {
+    var input = RequestInput()
+    input.url = url
+    let request = try RequestState(input, queue: CompletionQueue(), now: monotonicNow())
+    post(.warm(request, connections: connections))
+  }
+
+  package func configure(_ settings: PoolSettings) throws(CallError) {
+    try settings.validate()
+    let rules = try ProxyRules(settings)
+    let context = try Engine.makeTLS(settings)
+    post(.configure(settings, context, rules))
+  }
+
+  package var statistics: Statistics { published.pool }
+  package func statistics(ofOrigin name: String) throws(CallError) -> Statistics {
+    if let statistics = published.origin(name) { return statistics }
+    guard name.hasPrefix("http://") || name.hasPrefix("https://") else {
+      throw CallError(.invalidArgument, "origin: expected \"scheme://host:port\", as llmpool_origins() lists them")
+    }
+    throw CallError(.notFound, "origin: the pool knows no \(name)")
+  }
+  package var originNames: [String] { published.originNames }
+
+  /// Takes no more requests; returns when every one is over and the thread has ended. False: closed before.
+  package func close(drain milliseconds: UInt32) -> Bool {
+    let wasOpen = inbox.withLock { shared in
+      guard !shared.isClosing else { return false }
+      shared.isClosing = true
+      inbox.deliver(.close(deadline: monotonicNow() + Int64(milliseconds) * 1_000_000), &shared)
+      return true
+    }
+    guard wasOpen else { return false }
+    pthread_join(thread, nil)
+    ProcessHooks.unregister(self)
+    return true
+  }
+
+  func post(_ message: Message) { inbox.post(message) }
+
+  // MARK: The thread
+
+  static let wakeTag = UInt64.max
+
+  private func start() throws(CallError) {
+    let result = startThread(&thread, "llmpool") { self.run() }
+    guard result == 0 else { throw CallError(.outOfMemory, "no thread for the pool: \(errnoText(result))") }
+  }
+}
+
+/// Puts libcurl's descriptors into the engine's epoll.
+private final class DialWatcher: DescriptorWatcher {
+  private let epoll: Int32
+  init(epoll: Int32) { self.epoll = epoll }
+
+  func watch(_ descriptor: Int32, read: Bool, write: Bool) {
+    let events = (read ? LP_EPOLLIN : 0) | (write ? LP_EPOLLOUT : 0)
+    let tag = Engine.dialTag | UInt64(UInt32(bitPattern: descriptor))
+    if lp_epoll_control(epoll, EPOLL_CTL_MOD, descriptor, events, tag) != 0 {
+      _ = lp_epoll_control(epoll, EPOLL_CTL_ADD, descriptor, events, tag)
+    }
+  }
+  func unwatch(_ descriptor: Int32) { _ = lp_epoll_control(epoll, EPOLL_CTL_DEL, descriptor, 0, 0) }
+}

@@ -1,0 +1,140 @@
+import Glibc
+import LLMPoolWire
+
+enum Memory {
+  /// To be given to `free`. What Swift's pointers allocate comes from posix_memalign, which passes by malloc's caches.
+  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
+    guard let memory = malloc(bytes) else { fatalError("llmpool: out of memory") }
+    return memory
+  }
+}
+
+/// Bytes in one malloc'ed run that can be handed to an event, which frees it.
+struct BodyBuffer: ~Copyable {
+  private var base: UnsafeMutableRawPointer?
+  private(set) var count = 0
+  private var capacity = 0
+  private var expected = 0
+
+  deinit { free(base) }
+
+  var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
+
+  /// Makes room with the first byte for all that is announced, within reason: a server's word costs no memory that it
+  /// does not fill.
+  mutating func expect(_ size: UInt64) { expected = size <= 1 << 20 ? Int(size) : 0 }
+
+  private mutating func reserve(_ more: Int) {
+    guard count + more + 1 > capacity else { return }
+    capacity = max(count + more + 1, capacity * 2, expected + 1, 512)
+    guard let grown = realloc(base, capacity) else { fatalError("llmpool: out of memory for an answer") }
+    base = grown
+  }
+
+  mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    guard let source = bytes.baseAddress, bytes.count > 0 else { return }
+    reserve(bytes.count)
+    (base! + count).copyMemory(from: source, byteCount: bytes.count)
+    count += bytes.count
+  }
+
+  /// Gives the memory away, ended by a NUL.
+  mutating func handOver() -> UnsafeMutableRawPointer? {
+    guard let memory = base else { return nil }
+    memory.storeBytes(of: 0, toByteOffset: count, as: UInt8.self)
+    base = nil
+    count = 0
+    capacity = 0
+    return memory
+  }
+
+  mutating func removeAll() {
+    count = 0
+    expected = 0
+  }
+}
+
+/// What has arrived of the answer to one attempt.
+final class Answer {
+  enum Delivery {
+    /// The core has not yet said whether the head goes out.
+    case held
+    /// Events go out as bytes come; or, collected, with DONE.
+    case delivering
+    /// A retry replaces it.
+    case discarded
+  }
+  var status: UInt16 = 0
+  var version: UInt32 = 0
+  var hasHead = false
+  var isComplete = false
+  var delivery = Delivery.held
+  /// The reason phrase, and behind it the header lines.
+  var head = ByteBuffer()
+  var reasonCount = 0
+  var body = BodyBuffer()
+  /// The body instead, where it came in one piece: in the memory that its event will point to.
+  var wholeBody: PlacedBytes?
+  /// Bytes that went out in events and were not credited.
+  var uncredited = 0
+  /// Credit for bytes that have not come yet; outlives an attempt whose answer was not delivered.
+  var creditAhead = 0
+  /// The application holds the window closed; the core was told.
+  var isHeld = false
+  var sse: SSEStream?
+
+  var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
+  var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
+
+  func reset() {
+    status = 0
+    version = 0
+    hasHead = false
+    isComplete = false
+    delivery = .held
+    head.removeAll(keepingCapacity: true)
+    reasonCount = 0
+    body.removeAll()
+    wholeBody = nil
+    uncredited = 0
+    isHeld = false
+    sse = nil
+  }
+}
+
+/// Bytes in an event's memory before there is an event.
+struct PlacedBytes {
+  let bytes: EventBytes
+  let chunk: EventChunk
+  var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes.base, count: bytes.count) }
+}
+
+/// The parser of an answer that is an event stream.
+final class SSEStream {
+  var parser = SSEParser()
+}
+
+/// Events of one stream that came together and go out as one.
+struct JoinedEvents: ~Copyable {
+  private(set) var count: UInt32 = 0
+  private(set) var credit = 0
+  private var dataBuffer = ByteBuffer()
+  private var idBuffer = ByteBuffer()
+
+  /// Separated by CR, which ends lines and so is in no event's data.
+  var data: UnsafeRawBufferPointer { dataBuffer.readable }
+  var id: UnsafeRawBufferPointer { idBuffer.readable }
+
+  mutating func add(_ event: SSEEvent) {
+    if count == 0 { idBuffer.append(event.id) } else { dataBuffer.append(0x0D) }
+    dataBuffer.append(event.data)
+    count += 1
+    credit += event.credit
+  }
+
+  mutating func removeAll() {
+    (count, credit) = (0, 0)
+    dataBuffer.removeAll(keepingCapacityUpTo: 262_144)
+    idBuffer.removeAll(keepingCapacity: true)
+  }
+}

@@ -1,0 +1,259 @@
+import CLLMPoolSystem
+import Glibc
+
+/// Where the events of requests arrive. The engine's thread puts them in, any number of threads take them out.
+package final class CompletionQueue: @unchecked Sendable {
+  /// At most one wake in this time; the first after a quiet spell comes at once. In nanoseconds.
+  let coalesce: Int64
+  /// The same where nothing but pieces of streams has come.
+  let streamCoalesce: Int64
+  /// Its threads may do the engine's work while they wait for a request that is alone: see Engine+Driving.
+  let drives: Bool
+  /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
+  private let onEvents: (@Sendable (CompletionQueue) -> Void)?
+
+  struct State {
+    var events: [UnsafeMutablePointer<EventRecord>] = []
+    var first = 0
+    var isClosed = false
+    var waiters = 0
+    /// What the application waits on; -1 until someone asks for it.
+    var descriptor: Int32 = -1
+    /// An eventfd: the descriptor itself, or within it where that is an epoll.
+    var eventDescriptor: Int32 = -1
+    /// Whose work its threads do at present.
+    var driven: Engine?
+    var isSignalled = false
+    var lastWake = Int64.min / 2
+    /// There are events, and nobody is to be waked for them before.
+    var putOffUntil: Int64?
+    /// Of the engines that put events in, the one that did so last first.
+    var inboxes: [Inbox] = []
+    var notices = 0
+    var count: Int { events.count - first }
+  }
+  let state = Guarded(State())
+  /// Counts publications; a waiting thread sleeps on it.
+  let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
+
+  package init(
+    coalesceMicroseconds: UInt32 = 0, streamCoalesceMicroseconds: UInt32 = 0, drives: Bool = false,
+    onEvents: (@Sendable (CompletionQueue) -> Void)? = nil
+  ) {
+    coalesce = Int64(coalesceMicroseconds) * 1_000
+    streamCoalesce = max(coalesce, Int64(streamCoalesceMicroseconds) * 1_000)
+    self.drives = drives
+    self.onEvents = onEvents
+    word.initialize(to: 0)
+  }
+
+  deinit {
+    let leftover = state.withLock { state in
+      CompletionQueue.closeDescriptors(&state)
+      return Array(state.events[state.first...])
+    }
+    for record in leftover { EventRecord.release(record, crediting: false) }
+    word.deallocate()
+  }
+
+  package var isClosed: Bool { state.withLock { $0.isClosed } }
+
+  // MARK: The engine's side
+
+  /// The engine will put events in: closing the queue must cancel what it still runs for it. False when closed.
+  func attach(_ inbox: Inbox) -> Bool {
+    state.withLock { state in
+      guard !state.isClosed else { return false }
+      if state.inboxes.first === inbox { return true }
+      state.inboxes.removeAll { $0 === inbox || $0.isOver }
+      state.inboxes.insert(inbox, at: 0)
+      return true
+    }
+  }
+
+  /// Puts events in and wakes who waits. Returns when the wake is due if it was put off, nil if it was not. `quietly`:
+  /// it is for a thread that takes them next. `mayWait`: others may come that the application can be waked for
+  /// together, and nothing waits for it.
+  func publish(
+    _ records: [UnsafeMutablePointer<EventRecord>], now: Int64, quietly: Bool, mayWait: Bool
+  ) -> Int64? {
+    let isStream = records.allSatisfy { $0.pointee.kind == .data || $0.pointee.kind == .sse }
+    enum Step {
+      case drop, done
+      case wake(Int32)
+      case putOff(Int64)
+    }
+    let step: Step = state.withLock { state in
+      guard !state.isClosed else { return .drop }
+      for record in records {
+        if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
+        state.events.append(record)
+      }
+      if onEvents != nil || (quietly && state.waiters == 0) { return .done }
+      if mayWait {
+        let due = min(state.putOffUntil ?? .max, state.lastWake + (isStream ? streamCoalesce : coalesce))
+        if due > now {
+          state.putOffUntil = due
+          return .putOff(due)
+        }
+      }
+      state.putOffUntil = nil
+      guard let waiters = signal(&state, now) else { return .done }
+      return .wake(waiters)
+    }
+    switch step {
+    case .drop: for record in records { EventRecord.release(record, crediting: false) }
+    case .done: onEvents?(self)
+    case .wake(let waiters): lp_futex_wake(word, waiters)
+    case .putOff(let due): return due
+    }
+    return nil
+  }
+
+  /// Notices may come for ever to a queue that nobody drains: beyond so many the oldest goes.
+  private static let noticeLimit = 1_024
+
+  private static func makeRoom(_ state: inout State) {
+    state.notices += 1
+    guard state.notices > noticeLimit else { return }
+    state.notices -= 1
+    let oldest = state.events[state.first...].firstIndex { $0.pointee.kind == .notice }
+    if let oldest { EventRecord.release(state.events.remove(at: oldest), crediting: false) }
+  }
+
+  /// The wake that `publish` put off.
+  func wakePutOff(now: Int64) {
+    let waiters: Int32? = state.withLock { state -> Int32? in
+      guard state.putOffUntil != nil else { return nil }
+      state.putOffUntil = nil
+      return state.count > 0 ? signal(&state, now) : nil
+    }
+    if let waiters { lp_futex_wake(word, waiters) }
+  }
+
+  /// Makes the descriptor readable; returns how many sleepers to wake, nil for none.
+  private func signal(_ state: inout State, _ now: Int64) -> Int32? {
+    state.lastWake = now
+    makeReadable(&state)
+    lp_atomic_increment(word)
+    return state.waiters > 0 ? Int32.max : nil
+  }
+
+  private func makeReadable(_ state: inout State) {
+    guard state.eventDescriptor >= 0, !state.isSignalled else { return }
+    state.isSignalled = true
+    lp_eventfd_signal(state.eventDescriptor)
+  }
+
+  // MARK: The application's side
+
+  /// A descriptor that is readable while the queue holds events for whose wake it is time, or, with `drives`, while
+  /// there is work of the engine for its threads. Nil: closed. -1: errno.
+  package func descriptor() -> Int32? {
+    state.withLock { state in
+      guard !state.isClosed else { return nil }
+      if state.descriptor < 0 { openDescriptors(&state) }
+      return state.descriptor
+    }
+  }
+
+  func openDescriptors(_ state: inout State) {
+    state.eventDescriptor = lp_eventfd()
+    guard state.eventDescriptor >= 0 else { return }
+    if drives {
+      state.descriptor = lp_epoll_create()
+      guard state.descriptor >= 0,
+        lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, state.eventDescriptor, LP_EPOLLIN, 0) == 0
+      else { return CompletionQueue.closeDescriptors(&state) }
+    } else {
+      state.descriptor = state.eventDescriptor
+    }
+    if state.count > 0 { makeReadable(&state) }
+  }
+
+  static func closeDescriptors(_ state: inout State) {
+    if state.descriptor >= 0, state.descriptor != state.eventDescriptor { Glibc.close(state.descriptor) }
+    if state.eventDescriptor >= 0 { Glibc.close(state.eventDescriptor) }
+    (state.descriptor, state.eventDescriptor) = (-1, -1)
+  }
+
+  package enum WaitResult { case ready, timedOut, interrupted, closed }
+
+  /// Waits until the queue holds an event. `timeout` in nanoseconds, negative: for ever.
+  package func wait(timeout: Int64) -> WaitResult {
+    let deadline = timeout < 0 ? Int64.max : monotonicNow() + timeout
+    while true {
+      let seen = lp_atomic_load(word)
+      let early: WaitResult? = state.withLock { state in
+        if state.isClosed { return .closed }
+        if state.count > 0, state.putOffUntil == nil { return .ready }
+        if state.driven != nil { return .ready }
+        state.waiters += 1
+        return nil
+      }
+      if let early { return early }
+      let left = deadline == .max ? -1 : max(0, deadline - monotonicNow())
+      let result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
+      state.withLock { $0.waiters -= 1 }
+      if result == EINTR { return .interrupted }
+      if result == ETIMEDOUT { return state.withLock { $0.isClosed ? .closed : ($0.count > 0 ? .ready : .timedOut) } }
+    }
+  }
+
+  /// Takes up to `capacity` events in their order as long as `accept` takes them. Nil: the queue is closed.
+  package func take(
+    _ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool
+  ) -> Int? {
+    state.withLock { state in
+      guard !state.isClosed else { return nil }
+      var taken = 0
+      while taken < capacity, state.first < state.events.count {
+        let isNotice = state.events[state.first].pointee.kind == .notice
+        guard accept(state.events[state.first]) else { break }
+        if isNotice { state.notices -= 1 }
+        state.first += 1
+        taken += 1
+      }
+      if state.first == state.events.count {
+        state.events.removeAll(keepingCapacity: state.events.capacity <= 65_536)
+        state.first = 0
+        if state.isSignalled {
+          state.isSignalled = false
+          lp_eventfd_clear(state.eventDescriptor)
+        }
+      } else if drives {
+        makeReadable(&state)  // what was put in quietly and is left is for others
+      } else if state.first > 4_096, state.first * 2 > state.events.count {
+        state.events.removeFirst(state.first)
+        state.first = 0
+      }
+      return taken
+    }
+  }
+
+  /// Cancels what still belongs to the queue and drops what was not taken. False: it was closed before.
+  package func close() -> Bool {
+    var dropped: [UnsafeMutablePointer<EventRecord>] = []
+    var inboxes: [Inbox] = []
+    let wasOpen = state.withLock { state in
+      guard !state.isClosed else { return false }
+      state.isClosed = true
+      dropped = Array(state.events[state.first...])
+      state.events = []
+      state.first = 0
+      swap(&inboxes, &state.inboxes)
+      // Who waits on it wakes before it is gone.
+      if drives { stayReadable(&state) }
+      if state.eventDescriptor >= 0 { lp_eventfd_signal(state.eventDescriptor) }
+      CompletionQueue.closeDescriptors(&state)
+      state.driven = nil
+      lp_atomic_increment(word)
+      return true
+    }
+    guard wasOpen else { return false }
+    lp_futex_wake(word, .max)
+    for record in dropped { EventRecord.release(record, crediting: false) }
+    for inbox in inboxes { inbox.post(.queueClosed(self)) }
+    return true
+  }
+}

@@ -1,0 +1,165 @@
+import Glibc
+import LLMPoolWire
+
+/// The kinds of `llmpool_event_t`, with its values.
+package enum EventKind: UInt32 {
+  case head = 1
+  case data = 2
+  case sse = 3
+  case done = 4
+  case notice = 5
+  case writable = 6
+}
+
+/// The flags of `llmpool_event_t`, with its values.
+package struct EventFlags: OptionSet, Sendable {
+  package var rawValue: UInt32
+  package init(rawValue: UInt32) { self.rawValue = rawValue }
+  package static let reused = EventFlags(rawValue: 1 << 0)
+  package static let unseen = EventFlags(rawValue: 1 << 1)
+}
+
+/// When each step of a request happened, in microseconds since its submission; 0: it did not. Laid out as
+/// `llmpool_timings_t`, whose size comes first.
+package struct TimingsRecord {
+  package var size = MemoryLayout<TimingsRecord>.size
+  package var admitted: UInt64 = 0
+  package var resolved: UInt64 = 0
+  package var connected: UInt64 = 0
+  package var secured: UInt64 = 0
+  package var sent: UInt64 = 0
+  package var firstByte: UInt64 = 0
+  package var firstData: UInt64 = 0
+  package var done: UInt64 = 0
+  package init() {}
+}
+
+/// A run of bytes that an event points to. `base` is never NULL and a NUL follows the last byte.
+package struct EventBytes {
+  package var base: UnsafePointer<CChar>
+  package var count: Int
+}
+
+/// One event, as it waits in a queue and until it is released. It lies in an `EventChunk`, which it keeps alive.
+package struct EventRecord {
+  package var requestID: UInt64 = 0
+  package var userData: UInt64 = 0
+  package var kind = EventKind.done
+  package var flags: EventFlags = []
+  package var status: Int32 = 0
+  package var httpStatus: UInt32 = 0
+  package var httpVersion: UInt32 = 0
+  package var attempts: UInt32 = 0
+  package var credit: UInt32 = 0
+  package var notice: UInt32 = 0
+  package var sseRetry = UInt32.max
+  package var sseCount: UInt32 = 0
+  package var connectionID: UInt64 = 0
+  package var data = EventRecord.empty
+  package var headers = EventRecord.empty
+  package var sseEvent = EventRecord.empty
+  package var sseID = EventRecord.empty
+  package var reason = EventRecord.empty
+  package var message = EventRecord.empty
+  package var peer = EventRecord.empty
+  package var timings = TimingsRecord()
+  /// For bindings that keep the last id themselves: it is as in the request's last event.
+  package var sseIDIsUnchanged = false
+  /// What keeps the bytes alive.
+  var chunk: Unmanaged<EventChunk>
+  /// What keeps a body alive that was there before the record.
+  var bodyChunk: Unmanaged<EventChunk>?
+  /// A body of its own, allocated with malloc.
+  var ownedBody: UnsafeMutableRawPointer?
+  /// Whom releasing this event gives credit to; nil where it stands for none.
+  var creditor: Unmanaged<RequestState>?
+
+  /// "" for everything that an event has not.
+  private nonisolated(unsafe) static let nul = UnsafePointer<CChar>(
+    UnsafeMutablePointer<CChar>.allocate(capacity: 1).initialized(to: 0))
+  package static var empty: EventBytes { EventBytes(base: nul, count: 0) }
+
+  /// Gives the event's memory back, and its credit where the request wants it from here.
+  package static func release(_ record: UnsafeMutablePointer<EventRecord>, crediting: Bool = true) {
+    if let body = record.pointee.ownedBody { free(body) }
+    if let creditor = record.pointee.creditor {
+      if crediting { creditor.takeUnretainedValue().releasedByEvent(Int(record.pointee.credit)) }
+      creditor.release()
+    }
+    record.pointee.bodyChunk?.release()
+    record.pointee.chunk.release()
+  }
+}
+
+extension UnsafeMutablePointer {
+  fileprivate func initialized(to value: Pointee) -> Self {
+    initialize(to: value)
+    return self
+  }
+}
+
+/// Memory for the events of about one turn: one allocation for many of them, freed when the last is released.
+final class EventChunk: @unchecked Sendable {
+  static let usualSize = 32_768
+  private let base: UnsafeMutableRawPointer
+  private let capacity: Int
+  private var used = 0
+
+  init(capacity: Int) {
+    self.capacity = capacity
+    base = Memory.allocate(capacity)
+  }
+  deinit { free(base) }
+
+  var room: Int { capacity - used }
+  static func rounded(_ size: Int) -> Int { (size + 15) & ~15 }
+
+  /// Memory for one record, with the chunk retained for it.
+  func makeRecord() -> UnsafeMutablePointer<EventRecord> {
+    let record = take(MemoryLayout<EventRecord>.size).bindMemory(to: EventRecord.self, capacity: 1)
+    record.initialize(to: EventRecord(chunk: Unmanaged.passRetained(self)))
+    return record
+  }
+
+  func copy(_ bytes: UnsafeRawBufferPointer) -> EventBytes {
+    guard let source = bytes.baseAddress, !bytes.isEmpty else { return EventRecord.empty }
+    let target = take(bytes.count + 1)
+    target.copyMemory(from: source, byteCount: bytes.count)
+    target.storeBytes(of: 0, toByteOffset: bytes.count, as: UInt8.self)
+    return EventBytes(base: UnsafePointer(target.assumingMemoryBound(to: CChar.self)), count: bytes.count)
+  }
+
+  private func take(_ size: Int) -> UnsafeMutableRawPointer {
+    assert(size <= room)
+    let start = base + used
+    used += EventChunk.rounded(size)
+    return start
+  }
+}
+
+/// Hands out memory for events, a new chunk when the present one is full. Belongs to the engine's thread.
+struct EventAllocator {
+  private var chunk = EventChunk(capacity: EventChunk.usualSize)
+
+  /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
+  mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
+    makeRoom(EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32)
+    return (chunk.makeRecord(), chunk)
+  }
+
+  mutating func place(_ bytes: UnsafeRawBufferPointer) -> PlacedBytes {
+    makeRoom(bytes.count + 32)
+    return PlacedBytes(bytes: chunk.copy(bytes), chunk: chunk)
+  }
+
+  private mutating func makeRoom(_ need: Int) {
+    if chunk.room < need { chunk = EventChunk(capacity: max(EventChunk.usualSize, need)) }
+  }
+}
+
+/// The value of the first header of that name in an event's block, names compared without regard to case.
+package func headerValue(
+  _ name: UnsafeRawBufferPointer, in block: UnsafeRawBufferPointer
+) -> UnsafeRawBufferPointer? {
+  HeaderBlock.value(of: name, in: block)
+}

@@ -1,0 +1,245 @@
+import CLLMPoolSystem
+import Glibc
+import LLMPoolCore
+import LLMPoolWire
+import Synchronization
+
+/// A call of the application that is refused at once: which status, and what was wrong with which field.
+package struct CallError: Error, Equatable, Sendable {
+  package let failure: Failure
+  package let message: String
+  package init(_ failure: Failure, _ message: String) {
+    self.failure = failure
+    self.message = message
+  }
+}
+
+/// The flags of `llmpool_request_t`, with its values.
+package struct RequestFlags: OptionSet, Sendable {
+  package var rawValue: UInt32
+  package init(rawValue: UInt32) { self.rawValue = rawValue }
+  package static let stream = RequestFlags(rawValue: 1 << 0)
+  package static let sse = RequestFlags(rawValue: 1 << 1)
+  package static let retryStatus = RequestFlags(rawValue: 1 << 2)
+  package static let retrySent = RequestFlags(rawValue: 1 << 3)
+  package static let noRetry = RequestFlags(rawValue: 1 << 4)
+  package static let upload = RequestFlags(rawValue: 1 << 5)
+  package static let manualCredit = RequestFlags(rawValue: 1 << 6)
+  package static let joinSSE = RequestFlags(rawValue: 1 << 7)
+  package static let known = RequestFlags(rawValue: (1 << 8) - 1)
+}
+
+/// A request as the application describes it; the memory is the caller's and copied at once.
+package struct RequestInput {
+  package var flags: RequestFlags = []
+  package var priority: Int32 = 0
+  package var userData: UInt64 = 0
+  /// Without an address: POST with a body, else GET.
+  package var method = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var url = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var headers = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var body = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// 0: 64 MiB.
+  package var maxResponseBytes = 0
+  /// In milliseconds; 0: as the pool has it; UInt32.max: none.
+  package var connectTimeout: UInt32 = 0
+  package var readTimeout: UInt32 = 0
+  package var writeTimeout: UInt32 = 0
+  package var poolTimeout: UInt32 = 0
+  package var firstByteTimeout: UInt32 = 0
+  package var totalTimeout: UInt32 = 0
+  package var serverName = UnsafeRawBufferPointer(start: nil, count: 0)
+  package init() {}
+}
+
+/// A request from its submission to its DONE. Made on the application's thread; after that everything but the credit
+/// belongs to the engine's thread.
+final class RequestState: @unchecked Sendable {
+  static let defaultMaxResponseBytes = 64 << 20
+
+  let flags: RequestFlags
+  let userData: UInt64
+  let queue: CompletionQueue
+  /// The engine's side of it.
+  var port: QueuePort?
+  let options: RequestOptions
+  let maxResponseBytes: Int
+  let methodKind: RequestMethod
+  let url: URLParts
+  let fields: [HeaderField]
+  let summary: HeaderSummary
+  /// Owns every byte of the request: method, URL, authority, headers, body, one after the other.
+  private let bytes: UnsafeMutableRawPointer
+  private let methodCount: Int
+  private let urlCount: Int
+  private let authorityCount: Int
+  private let headersCount: Int
+  let bodyCount: Int
+  let serverName: String?
+  /// The body where it comes in pieces.
+  let upload: Upload?
+
+  // Since submission.
+  var id = RequestID(value: 0)
+  var attempt: AttemptID?
+  /// The one that carried the last attempt; kept until the end, for what DONE says of it.
+  var connection: Connection?
+  var origin: Int32 = -1
+  var streamID: Int32 = 0
+  /// Bytes of the body that were handed to the connection.
+  var bodySent = 0
+  var isReused = false
+  /// A piece of an upload went to a connection.
+  var isBodyConsumed = false
+  /// All that the application brought of an upload is on its way: the core was told that its write clock stands.
+  var isUploadWaiting = false
+  var timings = TimingsRecord()
+  let answer = Answer()
+  /// What went wrong, for people; set before the core is told.
+  var failureMessage: String?
+
+  /// Of the engine that runs it, for the credit that releasing its events gives.
+  var inbox: Inbox?
+  /// Credit that releasing events has given, not yet told to the engine.
+  private let pendingCredit = Atomic<Int>(0)
+  var creditThreshold = 0
+
+  init(_ input: RequestInput, queue: CompletionQueue, now: Int64) throws(CallError) {
+    self.queue = queue
+    flags = input.flags
+    userData = input.userData
+    guard input.flags.isSubset(of: .known) else {
+      throw CallError(
+        .unsupported, "flags: unknown bits 0x\(String(input.flags.subtracting(.known).rawValue, radix: 16))")
+    }
+    guard !input.flags.contains(.upload) || input.body.isEmpty else {
+      throw CallError(.invalidArgument, "body: with LLMPOOL_REQUEST_UPLOAD it comes by llmpool_write()")
+    }
+    guard input.maxResponseBytes >= 0 else { throw CallError(.invalidArgument, "max_response_bytes: too large") }
+    maxResponseBytes = input.maxResponseBytes == 0 ? RequestState.defaultMaxResponseBytes : input.maxResponseBytes
+    options = RequestState.options(of: input, now: now)
+    let sendsBody = input.body.count > 0 || input.flags.contains(.upload)
+    let method = input.method.baseAddress == nil ? RequestState.defaultMethod(sendsBody) : input.method
+    (methodKind, url) = try RequestState.validate(method, input.url)
+    (fields, summary) = try RequestState.validate(headers: input)
+    serverName = try RequestState.validate(serverName: input.serverName)
+    upload = input.flags.contains(.upload) ? Upload(declaredLength: summary.contentLength) : nil
+    methodCount = method.count
+    urlCount = input.url.count
+    headersCount = input.headers.count
+    bodyCount = input.body.count
+    bytes = Memory.allocate(methodCount + urlCount + url.authorityRoom + headersCount + bodyCount)
+    var end = bytes
+    RequestState.append(method, &end)
+    RequestState.append(input.url, &end)
+    let room = UnsafeMutableRawBufferPointer(start: end, count: url.authorityRoom)
+    authorityCount = url.writeAuthority(of: input.url, to: room)
+    end += authorityCount
+    RequestState.append(input.headers, &end)
+    RequestState.append(input.body, &end)
+  }
+
+  private static func append(_ source: UnsafeRawBufferPointer, _ end: inout UnsafeMutableRawPointer) {
+    guard let base = source.baseAddress, source.count > 0 else { return }
+    end.copyMemory(from: base, byteCount: source.count)
+    end += source.count
+  }
+
+  deinit { free(bytes) }
+
+  private func part(_ start: Int, _ count: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: bytes + start, count: count)
+  }
+  var method: UnsafeRawBufferPointer { part(0, methodCount) }
+  var urlText: UnsafeRawBufferPointer { part(methodCount, urlCount) }
+  var authority: UnsafeRawBufferPointer { part(methodCount + urlCount, authorityCount) }
+  /// Scheme, host and port as the URL has them.
+  var originText: UnsafeRawBufferPointer { part(methodCount, url.targetRange.lowerBound) }
+  /// "https://host:443"
+  var originName: String {
+    String(unsafeUninitializedCapacity: url.originRoom) {
+      url.writeOrigin(of: urlText, to: UnsafeMutableRawBufferPointer($0))
+    }
+  }
+  private var headersStart: Int { methodCount + urlCount + authorityCount }
+  var headers: UnsafeRawBufferPointer { part(headersStart, headersCount) }
+  var body: UnsafeRawBufferPointer { part(headersStart + headersCount, bodyCount) }
+  var target: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: urlText[url.targetRange]) }
+  var isHEAD: Bool { methodKind.isHEAD }
+  var hasBody: Bool { bodyCount > 0 || upload != nil }
+  var isStreamed: Bool { !flags.isDisjoint(with: [.stream, .sse]) }
+  var host: String { String(decoding: urlText[url.hostRange], as: UTF8.self).lowercased() }
+
+  // MARK: Credit
+
+  /// An event was released on any thread. Told to the engine in large steps: each costs it a wake.
+  func releasedByEvent(_ bytes: Int) {
+    guard !flags.contains(.manualCredit) else { return }
+    let sum = pendingCredit.add(bytes, ordering: .relaxed).newValue
+    guard sum >= creditThreshold else { return }
+    let taken = pendingCredit.exchange(0, ordering: .relaxed)
+    if taken > 0 { inbox?.post(.credit(id, taken)) }
+  }
+
+  // MARK: Validation
+
+  private static func defaultMethod(_ sendsBody: Bool) -> UnsafeRawBufferPointer {
+    let name: StaticString = sendsBody ? "POST" : "GET"
+    return UnsafeRawBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)
+  }
+
+  private static func options(of input: RequestInput, now: Int64) -> RequestOptions {
+    func nanoseconds(_ milliseconds: UInt32) -> Nanoseconds {
+      milliseconds == .max ? .max : .milliseconds(milliseconds)
+    }
+    var options = RequestOptions(submittedAt: Instant(nanoseconds: now))
+    options.priority = input.priority
+    if !input.flags.isDisjoint(with: [.stream, .sse]) { options.flags.insert(.streamed) }
+    if input.flags.contains(.retryStatus) { options.flags.insert(.retryStatus) }
+    if input.flags.contains(.retrySent) { options.flags.insert(.retrySent) }
+    if input.flags.contains(.noRetry) { options.flags.insert(.noRetry) }
+    options.connectTimeout = nanoseconds(input.connectTimeout)
+    options.readTimeout = nanoseconds(input.readTimeout)
+    options.writeTimeout = nanoseconds(input.writeTimeout)
+    options.poolTimeout = nanoseconds(input.poolTimeout)
+    options.firstByteTimeout = nanoseconds(input.firstByteTimeout)
+    options.totalTimeout = nanoseconds(input.totalTimeout)
+    return options
+  }
+
+  private static func validate(
+    _ method: UnsafeRawBufferPointer, _ url: UnsafeRawBufferPointer
+  ) throws(CallError) -> (RequestMethod, URLParts) {
+    do {
+      let kind = try RequestWriter.validateMethod(method)
+      return (kind, try URLParts.parse(url))
+    } catch {
+      throw CallError(.invalidArgument, error.description)
+    }
+  }
+
+  private static func validate(headers input: RequestInput) throws(CallError) -> ([HeaderField], HeaderSummary) {
+    var fields: [HeaderField] = []
+    let summary: HeaderSummary
+    do { summary = try HeaderBlock.validate(input.headers, into: &fields) } catch {
+      throw CallError(.invalidArgument, error.description)
+    }
+    if let length = summary.contentLength, !input.flags.contains(.upload), length != UInt64(input.body.count) {
+      throw CallError(
+        .invalidArgument, "headers: content-length is \(length), but body_size is \(input.body.count); leave it out")
+    }
+    return (fields, summary)
+  }
+
+  private static func validate(serverName: UnsafeRawBufferPointer) throws(CallError) -> String? {
+    guard !serverName.isEmpty else { return nil }
+    let isName = serverName.allSatisfy { byte in
+      (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+        || byte == 0x2D || byte == 0x2E || byte == 0x5F
+    }
+    guard isName, serverName.count <= 253 else {
+      throw CallError(.invalidArgument, "server_name: expected a host name of letters, digits, '-' and '.'")
+    }
+    return String(decoding: serverName, as: UTF8.self)
+  }
+}

@@ -1,0 +1,539 @@
+import CLLMPoolSystem
+import LLMPoolCore
+import LLMPoolWire
+
+/// HTTP/2 on one connection (RFC 9113); nghttp2 frames, this class joins its streams to requests.
+///
+/// nghttp2 is never asked to send or to take bytes inside one of its callbacks; submitting frames there is allowed.
+final class Http2Connection: HTTPSession {
+  static let connectionWindow: Int32 = 16 << 20
+  static let maximumHeaderBytes = 65_536
+  static let maximumInterimAnswers = 8
+  /// As much is taken from nghttp2 before it is written.
+  static let outputLimit = 65_536
+
+  /// It and the engine outlive every call of this: not counted, as they are used several times a request.
+  private unowned(unsafe) let connection: Connection
+  unowned(unsafe) let engine: Engine
+  private var session: OpaquePointer?
+  /// Taken from nghttp2, and not yet by the socket.
+  private var unsent = ByteBuffer()
+  private var streams: [Int32: Http2Stream] = [:]
+  /// Their last byte was taken from nghttp2.
+  private var lastByteQueued: [Http2Stream] = []
+  /// Nothing more of their uploads was there to be taken.
+  private var drainedUploads: [Http2Stream] = []
+  private var isFailed = false
+  private var goAwayText: String?
+  /// The server broke the protocol: nghttp2 has ended the session with a GOAWAY of ours.
+  private var violationText: String?
+
+  init(_ connection: Connection) {
+    self.connection = connection
+    engine = connection.engine
+    var option: OpaquePointer?
+    nghttp2_option_new(&option)
+    nghttp2_option_set_no_auto_window_update(option, 1)
+    nghttp2_option_set_no_closed_streams(option, 1)
+    nghttp2_session_client_new2(
+      &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option)
+    nghttp2_option_del(option)
+    let settings = [
+      nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue), value: 0),
+      nghttp2_settings_entry(
+        settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: UInt32(engine.streamWindow)),
+      nghttp2_settings_entry(
+        settings_id: Int32(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE.rawValue), value: UInt32(Self.maximumHeaderBytes)),
+    ]
+    nghttp2_submit_settings(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), settings, settings.count)
+    nghttp2_session_set_local_window_size(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), 0, Self.connectionWindow)
+    engine.needsFlush(connection)
+  }
+
+  deinit { nghttp2_session_del(session) }
+
+  // MARK: Requests
+
+  func begin(_ request: RequestState) {
+    let stream = Http2Stream(request)
+    var provider = nghttp2_data_provider()
+    provider.source.ptr = Unmanaged.passUnretained(stream).toOpaque()
+    provider.read_callback = Http2Callbacks.readBody
+    let id = engine.http2Headers.withFields(of: request) { fields, count in
+      let user = Unmanaged.passUnretained(stream).toOpaque()
+      guard request.hasBody else { return nghttp2_submit_request(session, nil, fields, count, nil, user) }
+      return nghttp2_submit_request(session, nil, fields, count, &provider, user)
+    }
+    guard id > 0 else {
+      // Out of stream ids, or the session is ending: nothing was sent, and nothing more will be.
+      request.failureMessage = connection.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
+      engine.tell(.goAway(connection.id))
+      return engine.finished(request, Outcome(failure: .refused, unseen: true), reusable: true)
+    }
+    stream.id = id
+    request.streamID = id
+    streams[id] = stream
+    engine.needsFlush(connection)
+  }
+
+  func abort(_ request: RequestState) {
+    guard let stream = streams.removeValue(forKey: request.streamID), stream.request === request else { return }
+    stream.isAbandoned = true
+    nghttp2_session_set_stream_user_data(session, stream.id, nil)
+    if request.answer.hasHead {
+      reset(stream, NGHTTP2_CANCEL)
+    } else {
+      unansweredResets.append(stream)
+      sendUnansweredResets()
+    }
+    abandoned.append(stream)
+    engine.needsFlush(connection)
+  }
+
+  /// Given up, but nghttp2 may still ask for their bodies until the reset is out.
+  private var abandoned: [Http2Stream] = []
+
+  // MARK: Resets of streams that have no answer yet
+
+  /// A server may not have handed such a stream to its application; many that reset them fast look like an attack
+  /// (CVE-2023-44487), and servers on Rust's h2 crate end the connection at 20. So few go out a round trip.
+  private static let unansweredResetLimit = 10
+  /// The PING that tells when a round trip is over.
+  private static let resetMark: [UInt8] = Array("resets..".utf8)
+  private var unansweredResets: [Http2Stream] = []
+  private var unansweredResetsOut = 0
+
+  private func sendUnansweredResets() {
+    while unansweredResetsOut < Self.unansweredResetLimit, let stream = unansweredResets.popLast() {
+      reset(stream, NGHTTP2_CANCEL)
+      unansweredResetsOut += 1
+      if unansweredResetsOut == Self.unansweredResetLimit {
+        nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), Self.resetMark)
+      }
+    }
+  }
+
+  private func pinged(_ mark: UnsafeRawBufferPointer) {
+    guard mark.elementsEqual(Self.resetMark) else { return }
+    unansweredResetsOut = 0
+    sendUnansweredResets()
+  }
+
+  func credit(_ request: RequestState, _ bytes: Int) {
+    guard streams[request.streamID]?.request === request else { return }
+    nghttp2_session_consume_stream(session, request.streamID, bytes)
+    engine.needsFlush(connection)
+  }
+
+  func bodyArrived(_ request: RequestState) {
+    guard streams[request.streamID]?.request === request else { return }
+    nghttp2_session_resume_data(session, request.streamID)
+    engine.needsFlush(connection)
+  }
+
+  func ping() {
+    nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), nil)
+    engine.needsFlush(connection)
+  }
+
+  func sayGoodbye() {
+    guard !isFailed else { return }
+    nghttp2_session_terminate_session(session, UInt32(NGHTTP2_NO_ERROR.rawValue))
+    flush()
+  }
+
+  // MARK: Bytes
+
+  var wantsInput: Bool { true }
+
+  func receive(_ bytes: UnsafeRawBufferPointer) {
+    guard !isFailed else { return }
+    engine.tell(.received(connection.id))
+    let result = nghttp2_session_mem_recv(session, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
+    engine.needsFlush(connection)
+    guard result < 0 else { return }
+    fail(.protocolViolation, .protocolViolation, "HTTP/2: \(String(cString: nghttp2_strerror(Int32(result))))")
+  }
+
+  func endOfInput(clean: Bool, failure: TransportFailure?) {
+    let text = failure?.message ?? goAwayText ?? "the server closed the connection"
+    // A client certificate that TLS 1.3 refuses shows only now.
+    fail(.closedByPeer, failure?.failure == .tls ? .tls : .read, text)
+  }
+
+  /// Frames are gathered in one buffer for all connections, which stays in the processor's cache.
+  func flush() {
+    guard !isFailed else { return }
+    var output = unsent.isEmpty ? engine.http2Output.take() : unsent.take()
+    flush(&output)
+    if output.isEmpty { engine.http2Output = output } else { unsent = output }
+  }
+
+  private func flush(_ output: inout ByteBuffer) {
+    while true {
+      while output.count < Self.outputLimit {
+        var bytes: UnsafePointer<UInt8>?
+        let count = nghttp2_session_mem_send(session, &bytes)
+        if count < 0 {
+          return fail(.error, .protocolViolation, "HTTP/2: \(String(cString: nghttp2_strerror(Int32(count))))")
+        }
+        guard count > 0, let bytes else { break }
+        output.append(bytes, count: count)
+      }
+      guard !output.isEmpty else { break }
+      switch connection.stream.write(output.readable) {
+      case .bytes(let count): output.consume(count)
+      case .wouldBlock, .endOfFile: return endIfOver()
+      case .failed(let failure):
+        writeFailed(failure)
+        return
+      }
+    }
+    abandoned.removeAll(keepingCapacity: true)
+    abandoned += unansweredResets
+    tellSent()
+    endIfOver()
+  }
+
+  /// nghttp2 wants nothing more: after a GOAWAY of either side. A last word that the server does not take is no
+  /// reason to stay.
+  private func endIfOver() {
+    guard nghttp2_session_want_read(session) == 0, nghttp2_session_want_write(session) == 0 else { return }
+    if let violationText { return fail(.protocolViolation, .protocolViolation, violationText) }
+    fail(.goAway, .read, goAwayText ?? "the HTTP/2 session ended")
+  }
+
+  private func tellSent() {
+    for stream in lastByteQueued where !stream.isAbandoned {
+      stream.request.timings.sent = engine.microseconds(since: stream.request)
+      engine.progressed(stream.request, .sent)
+    }
+    lastByteQueued.removeAll(keepingCapacity: true)
+    for stream in drainedUploads where !stream.isAbandoned && stream.request.upload?.isDrained == true {
+      engine.uploadWaits(stream.request)
+    }
+    drainedUploads.removeAll(keepingCapacity: true)
+  }
+
+  fileprivate func uploadDrained(_ stream: Http2Stream) { drainedUploads.append(stream) }
+
+  /// What the server said before it closed (GOAWAY, answers) is read first; then the streams that are left fail.
+  private func writeFailed(_ failure: TransportFailure) {
+    while case .bytes(let count) = connection.stream.read(into: engine.readBuffer) {
+      receive(UnsafeRawBufferPointer(rebasing: engine.readBuffer[..<count]))
+      if isFailed { return }
+    }
+    fail(.error, .write, failure.message)
+  }
+
+  /// The connection is of no more use: nothing new may come to it, then each stream ends, then it is gone.
+  private func fail(_ reason: CloseReason, _ failure: Failure, _ message: String) {
+    guard !isFailed else { return }
+    isFailed = true
+    engine.tell(.goAway(connection.id))
+    let lost = streams.values.sorted { $0.id < $1.id }
+    streams.removeAll()
+    for stream in lost {
+      stream.isAbandoned = true
+      if stream.remoteEnded {
+        engine.finished(stream.request, .success, reusable: true)
+      } else {
+        let (failure, message) = stream.localFailure ?? (failure, message)
+        stream.request.failureMessage = connection.located(message)
+        engine.finished(stream.request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
+      }
+    }
+    connection.lost(reason)
+  }
+
+  // MARK: What nghttp2 tells
+
+  fileprivate func stream(_ id: Int32) -> Http2Stream? {
+    guard let pointer = nghttp2_session_get_stream_user_data(session, id) else { return nil }
+    return Unmanaged<Http2Stream>.fromOpaque(pointer).takeUnretainedValue()
+  }
+
+  fileprivate func header(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32 {
+    guard let pointer = nghttp2_session_get_stream_user_data(session, id) else { return 0 }
+    return Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { header($0, name, value) }
+  }
+
+  private func header(
+    _ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
+  ) -> Int32 {
+    let answer = stream.request.answer
+    // Trailers are read over: nobody asked for them.
+    guard !answer.hasHead else { return 0 }
+    if name.first == UInt8(ascii: ":") {
+      // nghttp2 has checked that it is :status with three digits, once and first (RFC 9113, section 8.3.2).
+      if value.count == 3 { stream.status = value.reduce(0) { $0 * 10 + UInt16($1 &- 0x30) } }
+      return 0
+    }
+    guard answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
+      stream.localFailure = (.tooLarge, "more than \(Self.maximumHeaderBytes) bytes of headers")
+      return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+    }
+    // At once what most answers need: each growth is an allocation.
+    if answer.head.isEmpty { answer.head.reserve(512) }
+    HeaderBlock.appendLine(name: name, value: value, to: &answer.head)
+    return 0
+  }
+
+  fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {
+    let header = frame.pointee.hd
+    switch nghttp2_frame_type(UInt32(header.type)) {
+    case NGHTTP2_HEADERS:
+      guard let stream = stream(header.stream_id) else { return }
+      engine.received(stream.request)
+      if !stream.request.answer.hasHead { takeHead(stream) }
+      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
+    case NGHTTP2_DATA:
+      guard let stream = stream(header.stream_id) else { return }
+      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
+    case NGHTTP2_RST_STREAM:
+      stream(header.stream_id)?.isResetByPeer = true
+    case NGHTTP2_SETTINGS where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0:
+      let limit = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+      engine.tell(.settings(connection.id, maxStreams: Int(limit)))
+    case NGHTTP2_PING where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0:
+      withUnsafeBytes(of: frame.pointee.ping.opaque_data) { pinged($0) }
+    case NGHTTP2_GOAWAY:
+      goAwayText = "the server sent GOAWAY (\(Self.name(ofCode: frame.pointee.goaway.error_code)))"
+      engine.tell(.goAway(connection.id))
+    default: break
+    }
+  }
+
+  private func takeHead(_ stream: Http2Stream) {
+    let answer = stream.request.answer
+    if (100..<200).contains(stream.status) {
+      stream.interimAnswers += 1
+      answer.head.removeAll(keepingCapacity: true)
+      if stream.interimAnswers > Self.maximumInterimAnswers {
+        stream.localFailure = (.tooLarge, "more than \(Self.maximumInterimAnswers) interim answers")
+        reset(stream, NGHTTP2_PROTOCOL_ERROR)
+      }
+      return
+    }
+    if stream.status >= 300, !stream.isSent {
+      // RFC 9113, section 8.1: an error may come before the body was read. The rest stays here.
+      stream.dropsBody = true
+      engine.progressed(stream.request, .sent)
+    }
+    engine.answerHead(
+      stream.request, status: stream.status, version: .http2, reason: UnsafeRawBufferPointer(start: nil, count: 0),
+      headers: nil)
+  }
+
+  private func remoteEnded(_ stream: Http2Stream) {
+    stream.remoteEnded = true
+    // The answer is complete while the request is not: the rest is of no use to anybody (RFC 9113, section 8.1).
+    if !stream.isSent { reset(stream, NGHTTP2_NO_ERROR) }
+  }
+
+  private func reset(_ stream: Http2Stream, _ code: nghttp2_error_code) {
+    nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, UInt32(code.rawValue))
+  }
+
+  fileprivate func dataReceived(_ id: Int32, _ bytes: UnsafeRawBufferPointer, isLast: Bool) {
+    // The connection's window is for everybody: credited on receipt. The stream's is its reader's.
+    nghttp2_session_consume_connection(session, bytes.count)
+    guard let stream = stream(id) else {
+      nghttp2_session_consume_stream(session, id, bytes.count)
+      return
+    }
+    engine.received(stream.request)
+    let credit = engine.answerBody(stream.request, bytes, isWhole: isLast)
+    if credit > 0 { nghttp2_session_consume_stream(session, id, credit) }
+  }
+
+  fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
+    guard let stream = streams.removeValue(forKey: id) else {
+      // Given up, and ended by the server before its reset went out.
+      return unansweredResets.removeAll { $0.id == id }
+    }
+    nghttp2_session_set_stream_user_data(session, id, nil)
+    stream.isAbandoned = true
+    let request = stream.request
+    if stream.remoteEnded { return engine.finished(request, .success, reusable: true) }
+    let failure: Failure
+    let text: String
+    if let local = stream.localFailure {
+      (failure, text) = local
+    } else if code == UInt32(NGHTTP2_REFUSED_STREAM.rawValue) {
+      (failure, text) = (.refused, goAwayText ?? "the server refused the stream")
+    } else if stream.isResetByPeer {
+      (failure, text) = (
+        .read, "the server reset the stream (\(Self.name(ofCode: code))) before its answer was complete"
+      )
+    } else {
+      (failure, text) = (.protocolViolation, "the answer broke the rules of HTTP/2 (\(Self.name(ofCode: code)))")
+    }
+    request.failureMessage = connection.located(text)
+    let unseen = failure == .refused || !stream.isOnWire
+    engine.finished(request, Outcome(failure: failure, unseen: unseen), reusable: true)
+  }
+
+  fileprivate func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
+    let header = frame.pointee.hd
+    let type = nghttp2_frame_type(UInt32(header.type))
+    if type == NGHTTP2_GOAWAY { return noteViolation(frame.pointee.goaway) }
+    guard type == NGHTTP2_HEADERS || type == NGHTTP2_DATA, let stream = stream(header.stream_id) else { return }
+    stream.isOnWire = true
+    if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 {
+      stream.isSent = true
+      lastByteQueued.append(stream)
+    } else {
+      engine.progressed(stream.request, .wrote)
+      // nghttp2 does not ask for more where the server's window is used up.
+      if stream.request.upload?.isDrained == true { uploadDrained(stream) }
+    }
+  }
+
+  private func noteViolation(_ goAway: nghttp2_goaway) {
+    guard goAway.error_code != UInt32(NGHTTP2_NO_ERROR.rawValue) else { return }
+    let detail = String(
+      decoding: UnsafeBufferPointer(start: goAway.opaque_data, count: goAway.opaque_data_len), as: UTF8.self)
+    violationText = "the server broke the rules of HTTP/2 (\(Self.name(ofCode: goAway.error_code)))"
+    if !detail.isEmpty { violationText! += ": \(detail)" }
+  }
+
+  private static func name(ofCode code: UInt32) -> String { String(cString: nghttp2_http2_strerror(code)) }
+}
+
+/// One request on one HTTP/2 connection.
+final class Http2Stream {
+  let request: RequestState
+  var id: Int32 = 0
+  var status: UInt16 = 0
+  var interimAnswers = 0
+  var isOnWire = false
+  var isSent = false
+  var dropsBody = false
+  var remoteEnded = false
+  var isResetByPeer = false
+  /// The request has ended for the engine.
+  var isAbandoned = false
+  /// Why we reset it ourselves.
+  var localFailure: (Failure, String)?
+
+  init(_ request: RequestState) { self.request = request }
+}
+
+/// nghttp2's callbacks: C functions that find the connection and call it.
+private enum Http2Callbacks {
+  nonisolated(unsafe) static let table: OpaquePointer? = {
+    var callbacks: OpaquePointer?
+    nghttp2_session_callbacks_new(&callbacks)
+    nghttp2_session_callbacks_set_on_header_callback(callbacks) {
+      _, frame, name, nameCount, value, valueCount, _, user in
+      with(user) { connection in
+        connection.header(
+          frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
+          UnsafeRawBufferPointer(start: value, count: valueCount))
+      }
+    }
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks) { _, frame, user in
+      with(user) { $0.frameReceived(frame!) }
+      return 0
+    }
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks) { _, flags, id, bytes, count, user in
+      let isLast = flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0
+      with(user) { $0.dataReceived(id, UnsafeRawBufferPointer(start: bytes, count: count), isLast: isLast) }
+      return 0
+    }
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks) { _, id, code, user in
+      with(user) { $0.streamClosed(id, code) }
+      return 0
+    }
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks) { _, frame, user in
+      with(user) { $0.frameSent(frame!) }
+      return 0
+    }
+    return callbacks
+  }()
+
+  /// Not counted: whoever called nghttp2 holds the connection.
+  private static func with<Result>(_ user: UnsafeMutableRawPointer?, _ body: (Http2Connection) -> Result) -> Result {
+    Unmanaged<Http2Connection>.fromOpaque(user!)._withUnsafeGuaranteedRef(body)
+  }
+
+  static let readBody: nghttp2_data_source_read_callback = { _, _, buffer, capacity, flags, source, user in
+    let stream = Unmanaged<Http2Stream>.fromOpaque(source!.pointee.ptr).takeUnretainedValue()
+    if stream.isAbandoned || stream.dropsBody { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
+    let request = stream.request
+    if let upload = request.upload {
+      let taken = upload.take(capacity) { bytes in
+        buffer!.update(from: bytes.bindMemory(to: UInt8.self).baseAddress!, count: bytes.count)
+      }
+      with(user) { $0.engine.uploadTaken(request, taken) }
+      if taken.isLast { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+      guard taken.count == 0, !taken.isLast else { return taken.count }
+      with(user) { $0.uploadDrained(stream) }
+      return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+    }
+    let count = min(capacity, request.bodyCount - request.bodySent)
+    if count > 0 {
+      buffer!.update(from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.bodySent, count: count)
+    }
+    request.bodySent += count
+    if request.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+    return count
+  }
+}
+
+/// Turns a request into nghttp2's header fields; its memory is used again for each.
+struct Http2HeaderWriter {
+  private var path: [UInt8] = []
+  private var fields: [nghttp2_nv] = []
+  private var length: [UInt8] = []
+
+  /// Calls `body` with the fields; nghttp2 copies them, with names in lower case (RFC 9113, section 8.2.1).
+  mutating func withFields(
+    of request: RequestState, _ body: (UnsafePointer<nghttp2_nv>, Int) -> Int32
+  ) -> Int32 {
+    fields.removeAll(keepingCapacity: true)
+    length.removeAll(keepingCapacity: true)
+    length.append(contentsOf: String(request.summary.contentLength ?? UInt64(request.bodyCount)).utf8)
+    let summary = request.summary
+    let authority =
+      summary.hostIndex >= 0
+      ? UnsafeRawBufferPointer(rebasing: request.headers[request.fields[summary.hostIndex].valueRange])
+      : request.authority
+    add(":method", request.method)
+    add(":scheme", Self.bytes(request.url.isTLS ? "https" : "http"))
+    add(":authority", authority)
+    if request.url.targetNeedsSlash {
+      path.removeAll(keepingCapacity: true)
+      path.append(UInt8(ascii: "/"))
+      path.append(contentsOf: request.target)
+      path.withUnsafeBytes { add(":path", $0) }
+    } else {
+      add(":path", request.target)
+    }
+    let headers = request.headers
+    for field in request.fields {
+      if field.kind.isDropped || field.kind == .host || field.kind == .contentLength { continue }
+      add(
+        UnsafeRawBufferPointer(rebasing: headers[field.nameRange]),
+        UnsafeRawBufferPointer(rebasing: headers[field.valueRange]))
+    }
+    if request.upload == nil ? request.bodyCount > 0 || request.methodKind.expectsContent : summary.contentLength != nil
+    {
+      length.withUnsafeBytes { add("content-length", $0) }
+    }
+    return fields.withUnsafeBufferPointer { body($0.baseAddress!, $0.count) }
+  }
+
+  private static func bytes(_ text: StaticString) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
+  }
+  private mutating func add(_ name: StaticString, _ value: UnsafeRawBufferPointer) { add(Self.bytes(name), value) }
+  private mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+    fields.append(
+      nghttp2_nv(
+        name: UnsafeMutablePointer(mutating: name.bindMemory(to: UInt8.self).baseAddress),
+        value: UnsafeMutablePointer(mutating: value.bindMemory(to: UInt8.self).baseAddress),
+        namelen: name.count, valuelen: value.count, flags: UInt8(NGHTTP2_NV_FLAG_NONE.rawValue)))
+  }
+}

@@ -1,0 +1,63 @@
+// Calls that wait are calls that do not, and a wait.
+extension Engine {
+  /// Runs one request and blocks until it is done; returns its DONE.
+  package func perform(
+    _ input: RequestInput, identified: (UInt64) -> Void
+  ) throws(CallError) -> UnsafeMutablePointer<EventRecord> {
+    guard !input.flags.isSubset(of: .known) || input.flags.isDisjoint(with: [.stream, .sse, .upload]) else {
+      throw CallError(.invalidArgument, "flags: llmpool_perform() collects the answer; use llmpool_submit() to stream")
+    }
+    let queue = QueueCache.take()
+    try submit(input, queue: queue, identified: identified)
+    var done: UnsafeMutablePointer<EventRecord>?
+    while done == nil {
+      _ = queue.waitForWork(timeout: -1)
+      _ = queue.takeDriving(1) { record in
+        done = record
+        return true
+      }
+    }
+    QueueCache.give(queue)
+    return done!
+  }
+}
+
+extension CompletionQueue {
+  private static let isClosedError = CallError(.closed, "queue: it is closed")
+
+  /// Takes up to `capacity` events and waits for the first: 0 ms not at all, negative for ever.
+  package func drain(
+    _ capacity: Int, timeoutMilliseconds: Int32, _ body: (UnsafeMutablePointer<EventRecord>) -> Void
+  ) throws(CallError) -> Int {
+    let deadline = timeoutMilliseconds < 0 ? Int64.max : monotonicNow() + Int64(timeoutMilliseconds) * 1_000_000
+    while true {
+      let taken = takeDriving(capacity) { record in
+        body(record)
+        return true
+      }
+      guard let taken else { throw CompletionQueue.isClosedError }
+      guard taken == 0, timeoutMilliseconds != 0 else { return taken }
+      // Another thread may be quicker: then the wait goes on.
+      switch waitForWork(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
+      case .ready: continue
+      case .timedOut, .interrupted: return 0
+      case .closed: throw CompletionQueue.isClosedError
+      }
+    }
+  }
+
+  /// Takes events as long as `body` copies them, and releases them.
+  package func read(
+    _ capacity: Int, _ body: (UnsafeMutablePointer<EventRecord>) -> Bool
+  ) throws(CallError) -> Int {
+    var copied: [UnsafeMutablePointer<EventRecord>] = []
+    let taken = takeDriving(capacity) { record in
+      guard body(record) else { return false }
+      copied.append(record)
+      return true
+    }
+    guard let taken else { throw CompletionQueue.isClosedError }
+    for record in copied { EventRecord.release(record) }
+    return taken
+  }
+}

@@ -1,0 +1,53 @@
+import LLMPoolCore
+
+/// What the engine counts itself, of the pool or of one origin.
+package struct WireCounters: Sendable, Equatable {
+  package var tlsHandshakes = 0
+  package var tlsResumptions = 0
+  package var bytesSent = 0
+  package var bytesReceived = 0
+}
+
+/// One consistent snapshot: `llmpool_stats_t`.
+package struct Statistics: Sendable, Equatable {
+  package var counters = Counters()
+  package var wire = WireCounters()
+  /// (connecting + in use) / max_connections; 0 where there is no limit.
+  package var utilization = 0.0
+  package init() {}
+
+  init(_ counters: Counters, _ wire: WireCounters, maxConnections: UInt32) {
+    self.counters = counters
+    self.wire = wire
+    if maxConnections > 0 { utilization = Double(counters.connecting + counters.inUse) / Double(maxConnections) }
+  }
+}
+
+/// Of one origin; read and written under the lock of `PublishedStatistics`. The engine keeps it with the origin: so it
+/// looks up no name each turn.
+final class PublishedOrigin: @unchecked Sendable {
+  var statistics = Statistics()
+  var latencies = Latencies()
+}
+
+/// The statistics as of the engine's last turn, for any thread.
+final class PublishedStatistics: Sendable {
+  struct State {
+    var pool = Statistics()
+    var origins: [String: PublishedOrigin] = [:]
+  }
+  private let state = Guarded(State())
+
+  func update(_ body: (inout State) -> Void) { state.withLock(body) }
+
+  var pool: Statistics { state.withLock { $0.pool } }
+  func origin(_ name: String) -> Statistics? { state.withLock { $0.origins[name]?.statistics } }
+  var originNames: [String] { state.withLock { $0.origins.keys.sorted() } }
+
+  var metrics: String {
+    let (pool, origins) = state.withLock { state in
+      (state.pool, state.origins.map { ($0.key, $0.value.statistics, $0.value.latencies) })
+    }
+    return MetricsText(pool: pool, origins: origins.sorted { $0.0 < $1.0 }).text
+  }
+}

@@ -1,0 +1,195 @@
+import CLLMPoolSystem
+import Glibc
+import LLMPoolCore
+
+/// What shapes a TLS connection of one pool configuration.
+package struct TLSOptions: Equatable, Sendable {
+  package enum Offer: Sendable { case h2AndHTTP11, http11Only, h2Only }
+
+  /// PEM; nil: the system's store (and SSL_CERT_FILE, SSL_CERT_DIR, which OpenSSL minds by itself).
+  package var caFile: String?
+  package var clientCertFile: String?
+  /// Nil: the key is in `clientCertFile` too.
+  package var clientKeyFile: String?
+  /// Accepts any certificate for any name.
+  package var insecure: Bool
+  package var offer: Offer
+
+  package init(
+    caFile: String? = nil, clientCertFile: String? = nil, clientKeyFile: String? = nil, insecure: Bool = false,
+    offer: Offer = .h2AndHTTP11
+  ) {
+    self.caFile = caFile
+    self.clientCertFile = clientCertFile
+    self.clientKeyFile = clientKeyFile
+    self.insecure = insecure
+    self.offer = offer
+  }
+}
+
+/// The SSL_CTX of one pool configuration: certificates read once, and the sessions that its connections may resume.
+///
+/// May be made on any thread (so that `llmpool_configure` reports a bad file to its caller); from its first
+/// connection on it belongs to the engine thread. The system's store has no error to report, and costs 25 ms where it
+/// is one file: it is read by who needs it first, `AuthorityReading` as a rule.
+package final class TLSContext: @unchecked Sendable {
+  package let options: TLSOptions
+  let pointer: OpaquePointer
+  /// The file of the system's store, by the environment of the time when the context was made.
+  let systemFile = SystemAuthorities.path
+  /// Whom a server's certificate may come from is known, or does not matter.
+  private(set) var hasAuthorities: Bool
+  var sessions = TLSSessionCache()
+  private var isAbandoned = false
+
+  package init(_ options: TLSOptions) throws(TransportFailure) {
+    guard Libraries.initialized, let pointer = SSL_CTX_new(TLS_client_method()) else {
+      throw TransportFailure(.outOfMemory, "cannot create a TLS context: \(TLSReason.takeText())")
+    }
+    self.options = options
+    self.pointer = pointer
+    hasAuthorities = options.insecure || options.caFile != nil
+    // Every property is set, so the deinitialiser frees the context if this throws.
+    try Self.configure(pointer, options)
+  }
+
+  deinit {
+    sessions.removeAll(free: !isAbandoned)
+    if !isAbandoned { SSL_CTX_free(pointer) }
+  }
+
+  /// In a forked child: another thread of the parent may have held OpenSSL's locks, so nothing is freed.
+  package func abandonAfterFork() {
+    isAbandoned = true
+  }
+
+  private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) {
+    ERR_clear_error()
+    _ = lp_ctx_set_min_version(context, TLS1_2_VERSION)
+    // SSL_OP_IGNORE_UNEXPECTED_EOF stays off: an end without close_notify is how a truncated answer shows.
+    lp_ctx_no_renegotiation(context)
+    // Buffers of idle connections (2 x 17 KiB each) are given back to the allocator.
+    let mode = SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS
+    lp_ctx_set_mode(context, Int(mode))
+    // One recv() fills OpenSSL's buffer with as many small records as have arrived.
+    lp_ctx_read_ahead(context)
+    lp_ctx_set_client_sessions(context)
+    SSL_CTX_sess_set_new_cb(context, storeSession)
+    setALPN(context, options.offer)
+    if options.insecure {
+      SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
+    } else {
+      SSL_CTX_set_verify(context, SSL_VERIFY_PEER, noteVerifyFailure)
+      // An intermediate in ca_file may be the anchor, as with curl.
+      X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), UInt(X509_V_FLAG_PARTIAL_CHAIN))
+      if let file = options.caFile {
+        try loadAuthorities(context, file)
+      } else {
+        // Where the store is a directory, or what a provider has, OpenSSL looks when it verifies.
+        SSL_CTX_set_default_verify_dir(context)
+        SSL_CTX_set_default_verify_store(context)
+        ERR_clear_error()  // A system without one of the default places is no error.
+      }
+    }
+    try loadClientCertificate(context, options)
+  }
+
+  private static func setALPN(_ context: OpaquePointer, _ offer: TLSOptions.Offer) {
+    let h2: [UInt8] = [2] + Array("h2".utf8)
+    let http11: [UInt8] = [8] + Array("http/1.1".utf8)
+    let protocols =
+      switch offer {
+      case .h2AndHTTP11: h2 + http11
+      case .http11Only: http11
+      case .h2Only: h2
+      }
+    SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count))
+  }
+
+  /// `AuthorityReading` has read them.
+  func noteAuthorities() { hasAuthorities = true }
+
+  func readAuthoritiesHere() {
+    guard !hasAuthorities else { return }
+    var authorities = SystemAuthorities(path: systemFile)
+    while authorities.addNext(to: pointer) {}
+    hasAuthorities = true
+  }
+
+  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TransportFailure) {
+    try checkReadable(file, field: "ca_file")
+    guard SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
+      throw fileFailure("ca_file", file, otherwise: "no certificate in it")
+    }
+  }
+
+  private static func loadClientCertificate(
+    _ context: OpaquePointer, _ options: TLSOptions
+  ) throws(TransportFailure) {
+    guard let certificate = options.clientCertFile else {
+      if options.clientKeyFile == nil { return }
+      throw TransportFailure(.invalidArgument, "client_key_file: given without client_cert_file")
+    }
+    // Without it OpenSSL would ask for the passphrase on the terminal of the process.
+    SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in -1 }
+    try checkReadable(certificate, field: "client_cert_file")
+    guard SSL_CTX_use_certificate_chain_file(context, certificate) == 1 else {
+      throw fileFailure("client_cert_file", certificate, otherwise: "no certificate in it")
+    }
+    let keyField = options.clientKeyFile == nil ? "client_cert_file" : "client_key_file"
+    let key = options.clientKeyFile ?? certificate
+    try checkReadable(key, field: keyField)
+    guard SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1, SSL_CTX_check_private_key(context) == 1
+    else { throw fileFailure(keyField, key, otherwise: "no private key in it") }
+  }
+
+  private static func checkReadable(_ file: String, field: String) throws(TransportFailure) {
+    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw TransportFailure(.invalidArgument, "\(field): cannot read \(file): \(errnoText(errno))")
+    }
+    var information = stat()
+    let isDirectory = fstat(descriptor, &information) == 0 && information.st_mode & S_IFMT == S_IFDIR
+    Glibc.close(descriptor)
+    if isDirectory { throw TransportFailure(.invalidArgument, "\(field): \(file) is a directory") }
+  }
+
+  /// OpenSSL puts several errors into its queue; the first that says something about the file is the one to tell.
+  private static func fileFailure(_ field: String, _ file: String, otherwise: String) -> TransportFailure {
+    var reason = otherwise
+    while case let error = ERR_get_error(), error != 0 {
+      let (library, code) = (lp_err_library(error), lp_err_reason(error))
+      switch (library, code) {
+      case (Int32(ERR_LIB_X509), X509_R_KEY_VALUES_MISMATCH), (Int32(ERR_LIB_X509), X509_R_KEY_TYPE_MISMATCH):
+        reason = "the key does not match the certificate"
+      case (Int32(ERR_LIB_PEM), PEM_R_BAD_PASSWORD_READ), (Int32(ERR_LIB_PEM), PEM_R_PROBLEMS_GETTING_PASSWORD):
+        reason = "the key is encrypted; a key without a passphrase is needed"
+      case (Int32(ERR_LIB_SSL), SSL_R_EE_KEY_TOO_SMALL), (Int32(ERR_LIB_SSL), SSL_R_CA_MD_TOO_WEAK):
+        reason = TLSReason.text(error)
+      default:
+        continue
+      }
+      break
+    }
+    ERR_clear_error()
+    return TransportFailure(.invalidArgument, "\(field): \(file): \(reason)")
+  }
+}
+
+/// OpenSSL hands over each session that a server offers, with TLS 1.3 after the handshake, while the answer is read.
+/// Returning 1 keeps the reference.
+private let storeSession: @convention(c) (OpaquePointer?, OpaquePointer?) -> Int32 = { ssl, session in
+  guard let session, let stream = ByteStream.of(ssl: ssl), let key = stream.tlsSessionKey else { return 0 }
+  return stream.tlsContext?.sessions.store(session, for: key) == true ? 1 : 0
+}
+
+/// The certificate at fault is at hand only here; the handshake's error is told with what was noted.
+private let noteVerifyFailure: @convention(c) (Int32, OpaquePointer?) -> Int32 = { accepted, store in
+  if accepted == 0, let store,
+    let ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()),
+    let stream = ByteStream.of(ssl: OpaquePointer(ssl))
+  {
+    stream.verifyFailure = TLSReason.verifyText(store)
+  }
+  return accepted
+}

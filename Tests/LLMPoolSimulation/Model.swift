@@ -1,0 +1,654 @@
+import LLMPoolCore
+
+/// What a bystander who knows the rules, but not how the core follows them, sees: the events that go in and the
+/// actions that come out. Keeps its own books and stops at the first thing that must not be.
+package final class Model {
+  enum End {
+    case unsent
+    case failed(unseen: Bool, beforeSettings: Bool)
+    case silent, dropped
+  }
+  enum Clock { case none, write, firstByte, read }
+  enum State { case waiting, active, between }
+
+  struct Request {
+    var origin: OriginID
+    var options: RequestOptions
+    var order: Int
+    var state = State.waiting
+    /// Never on a connection, never retried: its place in the queue is known exactly.
+    var isFresh = true
+    var waitsSince: Instant
+    /// How long its origin had dialled for in all when it began to wait.
+    var dialTimeBefore: Nanoseconds = 0
+    var attempt: AttemptID?
+    var connection: ConnectionID?
+    var attempts: UInt32 = 0
+    var retries = 0
+    var freeResends = 0
+    var end: End?
+    var wasSeen = false
+    var isDelivered = false
+    var isConsumed = false
+    var isDropping = false
+    var backsOffUntil: Instant?
+    var clock = Clock.none
+    /// The clock that ran when the last attempt ended.
+    var lastClock = Clock.none
+    var clockSince: Instant
+    var isSent = false
+    var isHeld = false
+    var hasAnswer = false
+    var hasProgress = false
+    var beforeSettings = false
+  }
+
+  struct Connection {
+    var origin: OriginID
+    var isOpen = false
+    var version = WireVersion.http1
+    var isRetiring = false
+    var limit = 1
+    var settings: Int?
+    var active: Set<AttemptID> = []
+    var served = 0
+    var idleSince: Instant
+    var expiry = Nanoseconds.max
+    var pingedAt: Instant?
+    var lastPing: Instant?
+    var lastReceived: Instant
+    var openedAt: Instant
+  }
+
+  struct Origin {
+    var host: HostID?
+    var isTLS: Bool
+    var version: WireVersion?
+    var allowed: Int?
+    var dialing = 0
+    var dialingSince: Instant?
+    var dialTime: Nanoseconds = 0
+    var connections: Set<ConnectionID> = []
+    var fresh: [RequestID] = []
+  }
+
+  private(set) var options: PoolOptions
+  private(set) var now = Instant(nanoseconds: 0)
+  private(set) var violation: String?
+  private(set) var requests: [RequestID: Request] = [:]
+  private(set) var connections: [ConnectionID: Connection] = [:]
+  private(set) var origins: [OriginID: Origin] = [:]
+  private var attempts: [AttemptID: RequestID] = [:]
+  private var lookups: Set<HostID> = []
+  private var lookupFailedAt: [HostID: Instant] = [:]
+  private var closeDeadline: Instant?
+  private(set) var isStopped = false
+  private var nextOrder = 0
+  private var event: Event?
+  private var submitted = 0
+  private var done = 0
+  private var active = 0
+  private var inUse = 0
+  private var connectionsBefore = 0
+  private var mustEnd: RequestID?
+
+  /// A recorded core hears of time once a turn, later than its deadlines: what fell due since then may count either
+  /// way.
+  package var isRecorded = false
+  private var advancedTo = Instant(nanoseconds: .min)
+
+  package init(options: PoolOptions) { self.options = options }
+
+  func fail(_ what: @autoclosure () -> String) { if violation == nil { violation = what() } }
+
+  package func knows(_ origin: OriginID) -> Bool { origins[origin] != nil }
+  package func hasLive(slot: Int) -> Bool { slotsInUse.contains(slot) }
+  private var slotsInUse: Set<Int> = []
+
+  // MARK: What goes in
+
+  package func observe(_ event: Event?, at now: Instant, _ core: borrowing PoolStateMachine) {
+    if self.event == nil { advancedTo = self.now }
+    self.now = now
+    self.event = event
+    connectionsBefore = core.counters.connections
+    guard let event else { return }
+    switch event {
+    case .submitted(let id, let origin, let options): submit(id, origin, options)
+    case .bodyConsumed(let id): requests[id]?.isConsumed = true
+    case .reconfigured(let new, let identityChanged): reconfigure(new, identityChanged)
+    case .closing(let deadline): closeDeadline = min(closeDeadline ?? .never, deadline)
+    case .originAdded(let id, let host, let isTLS):
+      if origins[id] == nil { origins[id] = Origin(host: host, isTLS: isTLS) }
+      origins[id]!.host = host
+    case .resolved(let host, let list):
+      if lookups.remove(host) != nil, list.isEmpty { lookupFailedAt[host] = now }
+    case .resolveFailed(let host): if lookups.remove(host) != nil { lookupFailedAt[host] = now }
+    case .dialed(let id, let version, _): dialed(id, version)
+    case .dialFailed(let id, _): if connections[id]?.isOpen == false { gone(id) }
+    case .settings(let id, let streams): settings(id, streams)
+    case .goAway(let id): if connections[id]?.isOpen == true { connections[id]!.isRetiring = true }
+    case .received(let id):
+      connections[id]?.lastReceived = now
+      connections[id]?.pingedAt = nil
+    case .keepAlive(let id, let limit): connections[id]?.expiry = max(0, limit - .seconds(1))
+    case .connectionClosed(let id, _): connectionClosed(id)
+    case .progressed(let id, let phase): if let request = attempts[id] { progress(request, phase) }
+    case .answered(let id, _, _): if let request = attempts[id] { answered(request) }
+    case .finished(let id, let outcome, let reusable): finished(id, outcome, reusable)
+    case .cancelled, .warm, .watching: break
+    }
+  }
+
+  private func submit(_ id: RequestID, _ origin: OriginID, _ asked: RequestOptions) {
+    submitted += 1
+    slotsInUse.insert(id.slot)
+    var request = Request(
+      origin: origin, options: fill(asked), order: nextOrder, waitsSince: asked.submittedAt, clockSince: now)
+    request.dialTimeBefore = dialTime(origin)
+    nextOrder += 1
+    requests[id] = request
+    origins[origin]!.fresh.append(id)
+  }
+
+  private func fill(_ asked: RequestOptions) -> RequestOptions {
+    var result = asked
+    if result.connectTimeout == 0 { result.connectTimeout = options.connectTimeout }
+    if result.readTimeout == 0 { result.readTimeout = options.readTimeout }
+    if result.writeTimeout == 0 { result.writeTimeout = options.writeTimeout }
+    if result.poolTimeout == 0 { result.poolTimeout = options.poolTimeout }
+    if result.firstByteTimeout == 0 { result.firstByteTimeout = options.firstByteTimeout }
+    if result.totalTimeout == 0 { result.totalTimeout = options.totalTimeout }
+    return result
+  }
+
+  private func reconfigure(_ new: PoolOptions, _ identityChanged: Bool) {
+    let isOther = identityChanged || new.httpVersions != options.httpVersions
+    options = new
+    if isOther {
+      for id in connections.keys { connections[id]!.isRetiring = true }
+      for id in origins.keys { origins[id]!.version = nil }
+    }
+    for id in connections.keys where connections[id]!.isOpen { connections[id]!.limit = limit(of: id) }
+  }
+
+  private func limit(of id: ConnectionID) -> Int {
+    let connection = connections[id]!
+    guard connection.version == .http2 else { return 1 }
+    if let settings = connection.settings { return min(settings, options.maxStreamsPerConnection) }
+    return min(max(1, origins[connection.origin]?.allowed ?? .max), options.maxStreamsPerConnection)
+  }
+
+  private func dialed(_ id: ConnectionID, _ version: WireVersion) {
+    guard let connection = connections[id], !connection.isOpen else { return }
+    connections[id]!.isOpen = true
+    connections[id]!.version = version
+    connections[id]!.idleSince = now
+    connections[id]!.lastReceived = now
+    connections[id]!.openedAt = now
+    connections[id]!.limit = limit(of: id)
+    origins[connection.origin]!.version = version
+    dialEnded(connection.origin)
+  }
+
+  private func settings(_ id: ConnectionID, _ streams: Int) {
+    guard let connection = connections[id], connection.isOpen else { return }
+    connections[id]!.settings = streams
+    origins[connection.origin]!.allowed = streams
+    connections[id]!.limit = limit(of: id)
+  }
+
+  private func dialEnded(_ origin: OriginID) {
+    origins[origin]!.dialing -= 1
+    guard origins[origin]!.dialing == 0, let since = origins[origin]!.dialingSince else { return }
+    origins[origin]!.dialTime += now - since
+    origins[origin]!.dialingSince = nil
+  }
+
+  private func dialTime(_ id: OriginID) -> Nanoseconds {
+    guard let origin = origins[id] else { return 0 }
+    return origin.dialTime + (origin.dialingSince.map { now - $0 } ?? 0)
+  }
+
+  private func connectionClosed(_ id: ConnectionID) {
+    guard let connection = connections[id] else { return }
+    for attempt in connection.active {
+      let request = attempts[attempt]!
+      ended(request, requests[request]!.hasProgress ? .failed(unseen: false, beforeSettings: false) : .unsent)
+    }
+    gone(id)
+  }
+
+  private func gone(_ id: ConnectionID) {
+    guard let connection = connections.removeValue(forKey: id) else { return }
+    if !connection.active.isEmpty { fail("\(name(id)) is gone with \(connection.active.count) attempts on it") }
+    origins[connection.origin]?.connections.remove(id)
+    if !connection.isOpen { dialEnded(connection.origin) }
+  }
+
+  private func progress(_ id: RequestID, _ phase: Phase) {
+    func restart(_ clock: Clock) {
+      requests[id]!.clock = clock
+      requests[id]!.clockSince = now
+    }
+    func awaitAnswer() {
+      let request = requests[id]!
+      guard !request.isHeld else {
+        requests[id]!.clock = .none
+        return
+      }
+      restart(request.hasAnswer || request.options.firstByteTimeout == .max ? .read : .firstByte)
+    }
+    let isSent = requests[id]!.isSent
+    switch phase {
+    case .wrote:
+      requests[id]!.hasProgress = true
+      if !isSent { restart(.write) }
+    case .sent:
+      requests[id]!.hasProgress = true
+      requests[id]!.isSent = true
+      if !isSent { awaitAnswer() }
+    case .waitingForApplication: if !isSent { requests[id]!.clock = .none }
+    case .received:
+      requests[id]!.hasProgress = true
+      requests[id]!.hasAnswer = true
+      if isSent { awaitAnswer() }
+    case .heldByApplication:
+      requests[id]!.isHeld = true
+      if isSent { requests[id]!.clock = .none }
+    case .releasedByApplication:
+      requests[id]!.isHeld = false
+      if isSent { awaitAnswer() }
+    }
+  }
+
+  private func answered(_ id: RequestID) {
+    requests[id]!.wasSeen = true
+    requests[id]!.hasProgress = true
+  }
+
+  private func finished(_ attempt: AttemptID, _ outcome: Outcome, _ reusable: Bool) {
+    guard let id = attempts[attempt] else { return }
+    if outcome.failure == nil {
+      if !requests[id]!.isDropping { mustEnd = id }
+      ended(id, .dropped)
+    } else {
+      let isRefused = outcome.failure == .refused && requests[id]!.beforeSettings
+      ended(id, .failed(unseen: outcome.unseen, beforeSettings: isRefused))
+    }
+  }
+
+  /// The attempt is over; the request may be.
+  private func ended(_ id: RequestID, _ end: End) {
+    let request = requests[id]!
+    attempts[request.attempt!] = nil
+    let connection = request.connection!
+    connections[connection]!.active.remove(request.attempt!)
+    if connections[connection]!.active.isEmpty {
+      inUse -= 1
+      connections[connection]!.idleSince = now
+    }
+    active -= 1
+    if case .failed(let unseen, _) = end, !unseen { requests[id]!.wasSeen = true }
+    if case .silent = end { requests[id]!.wasSeen = true }
+    requests[id]!.end = request.isDropping ? .dropped : end
+    requests[id]!.state = .between
+    requests[id]!.attempt = nil
+    requests[id]!.connection = nil
+    requests[id]!.lastClock = request.clock
+    requests[id]!.clock = .none
+    requests[id]!.waitsSince = now
+    requests[id]!.dialTimeBefore = dialTime(request.origin)
+  }
+
+  // MARK: What comes out
+
+  package func observe(_ action: Action, _ core: borrowing PoolStateMachine) {
+    if isStopped, case .complete = action {} else if isStopped { fail("\(action) after the end") }
+    switch action {
+    case .resolve(let host):
+      if !lookups.insert(host).inserted { fail("a second lookup of host \(host.slot)") }
+    case .dial(let id, let origin, _): dial(id, origin)
+    case .send(let attempt, let request, let connection, let reused): send(attempt, request, connection, reused, core)
+    case .abort(let attempt, let connection):
+      guard let id = attempts[attempt] else { return fail("abort of an attempt that is over") }
+      if requests[id]!.connection != connection { fail("abort on another connection") }
+      ended(id, .silent)
+    case .deliver(let attempt):
+      guard let id = attempts[attempt] else { return fail("delivery of an attempt that is over") }
+      if requests[id]!.isDropping { fail("delivery of a dropped answer") }
+      if requests[id]!.options.flags.contains(.streamed) { requests[id]!.isDelivered = true }
+    case .discard(let attempt): discard(attempt)
+    case .ping(let id): ping(id)
+    case .close(let id, let reason): close(id, reason)
+    case .complete(let id, let completion): complete(id, completion)
+    case .forget(let origin): forget(origin)
+    case .notice(.retry(let id, _, _, _, let delay)): retried(id, delay)
+    case .notice: break
+    case .stopped:
+      if closeDeadline == nil { fail("stopped without a close") }
+      if !requests.isEmpty || !connections.isEmpty { fail("stopped with \(requests.count) requests") }
+      isStopped = true
+    }
+  }
+
+  private func dial(_ id: ConnectionID, _ origin: OriginID) {
+    guard let known = origins[origin] else { return fail("dial to an unknown origin") }
+    if connections[id] != nil { fail("\(name(id)) is dialled twice") }
+    // A dial that waited for its name has been counted since; the limits may have been lowered meanwhile.
+    var wasCounted = false
+    if case .resolved = event { wasCounted = true }
+    if !wasCounted, connections.count >= options.maxConnections {
+      fail("connection \(connections.count + 1) is dialled")
+    }
+    if !wasCounted, known.connections.count >= options.maxConnectionsPerOrigin {
+      fail("connection \(known.connections.count + 1) to origin \(origin.slot) is dialled")
+    }
+    if known.isTLS, known.version == nil, options.httpVersions == .automatic, known.dialing > 0 {
+      fail("a second dial to origin \(origin.slot), whose version is unknown")
+    }
+    connections[id] = Connection(origin: origin, idleSince: now, lastReceived: now, openedAt: now)
+    origins[origin]!.connections.insert(id)
+    origins[origin]!.dialing += 1
+    if origins[origin]!.dialingSince == nil { origins[origin]!.dialingSince = now }
+  }
+
+  private func send(
+    _ attempt: AttemptID, _ id: RequestID, _ on: ConnectionID, _ reused: Bool,
+    _ core: borrowing PoolStateMachine
+  ) {
+    guard let request = requests[id] else { return fail("a request that is over is sent") }
+    guard let connection = connections[on], connection.isOpen else { return fail("sent on no connection") }
+    if request.state == .active { fail("sent twice at once") }
+    if connection.origin != request.origin { fail("sent to another origin") }
+    if connection.isRetiring { fail("sent on a connection that takes nothing new") }
+    if connection.active.count >= connection.limit {
+      fail("stream \(connection.active.count + 1) of \(connection.limit)")
+    }
+    // Unused it was open already only where somebody had it opened ahead of need.
+    if reused ? connection.served == 0 && connection.openedAt >= now : connection.served > 0 {
+      fail("reused is \(reused) after \(connection.served)")
+    }
+    checkChoice(on, connection, core)
+    checkRetry(id, request)
+    checkOrder(id, request)
+    if connection.active.isEmpty { inUse += 1 }
+    active += 1
+    attempts[attempt] = id
+    connections[on]!.active.insert(attempt)
+    connections[on]!.served += 1
+    if request.isFresh { removeFresh(id) }
+    requests[id]!.isFresh = false
+    requests[id]!.backsOffUntil = nil
+    requests[id]!.state = .active
+    requests[id]!.isDropping = false
+    requests[id]!.attempt = attempt
+    requests[id]!.connection = on
+    requests[id]!.attempts += 1
+    requests[id]!.clock = .write
+    requests[id]!.clockSince = now
+    requests[id]!.isSent = false
+    requests[id]!.isHeld = false
+    requests[id]!.hasAnswer = false
+    requests[id]!.hasProgress = false
+    requests[id]!.beforeSettings = connection.version == .http2 && connection.settings == nil
+  }
+
+  private func removeFresh(_ id: RequestID) {
+    requests[id]!.isFresh = false
+    let origin = requests[id]!.origin
+    if let index = origins[origin]?.fresh.firstIndex(of: id) { origins[origin]!.fresh.remove(at: index) }
+  }
+
+  /// The fullest h2 connection with room, else the h1 connection used last.
+  private func checkChoice(_ id: ConnectionID, _ chosen: Connection, _ core: borrowing PoolStateMachine) {
+    for other in origins[chosen.origin]!.connections where other != id {
+      let connection = connections[other]!
+      guard connection.isOpen, !connection.isRetiring, connection.active.count < connection.limit else { continue }
+      // Retired for a reason that only the core knows.
+      if core.isRetiring(other) { continue }
+      if chosen.version == .http1 {
+        if connection.version == .http2 { fail("h1 is used although h2 has room") }
+        if connection.idleSince > chosen.idleSince { fail("another h1 connection was used later") }
+      } else if connection.version == .http2 {
+        let isFuller = connection.limit - connection.active.count < chosen.limit - chosen.active.count
+        if isFuller { fail("another h2 connection is fuller") }
+      }
+    }
+  }
+
+  private func checkRetry(_ id: RequestID, _ request: Request) {
+    guard let end = request.end else { return }
+    if request.isDelivered { fail("sent again after its answer was delivered") }
+    if request.isConsumed { fail("sent again after its upload was consumed") }
+    let flags = request.options.flags
+    switch end {
+    case .unsent: requests[id]!.freeResends += 1
+    case .dropped: if !flags.contains(.retryStatus) { fail("its answer was dropped without asking") }
+    case .silent: if !flags.contains(.retrySent) { fail("sent again after a timeout") }
+    case .failed(let unseen, let beforeSettings):
+      if !unseen, !flags.contains(.retrySent) { fail("sent again although it may have been seen") }
+      if beforeSettings { requests[id]!.freeResends += 1 }
+      if flags.contains(.noRetry) { fail("sent again although it must not be") }
+    }
+    if requests[id]!.freeResends + Int(requests[id]!.attempts) > 20 { fail("sent again and again") }
+    let free = min(requests[id]!.freeResends, 3)
+    if Int(request.attempts) > free + options.maxRetries { fail("sent \(request.attempts + 1) times") }
+  }
+
+  /// Within an origin and a priority first come first served; whoever waited for half of its time before everybody.
+  private func checkOrder(_ id: RequestID, _ request: Request) {
+    guard request.isFresh, let origin = origins[request.origin] else { return }
+    let mine = rank(request, agedNow: true)
+    for other in origin.fresh.prefix(200) where other != id {
+      if rank(requests[other]!, agedNow: false) < mine { return fail("\(id.value) is sent before \(other.value)") }
+    }
+  }
+
+  /// Whoever ages in this very moment may count either way.
+  private func rank(_ request: Request, agedNow: Bool) -> (Int64, Int) {
+    let patience = request.options.poolTimeout == .max ? .seconds(5) : request.options.poolTimeout / 2
+    let agesAt = request.waitsSince + patience
+    let isCertain = agesAt < now && (!isRecorded || agesAt <= advancedTo)
+    let isAged = isCertain || (agesAt <= now && agedNow)
+    return (isAged ? .min : -Int64(request.options.priority), request.order)
+  }
+
+  private func discard(_ attempt: AttemptID) {
+    guard let id = attempts[attempt] else { return fail("an answer is dropped that is over") }
+    let request = requests[id]!
+    if !request.options.flags.contains(.retryStatus) { fail("an answer is dropped without asking") }
+    if request.isDelivered || request.isConsumed { fail("an answer is dropped that cannot be had again") }
+    guard case .answered(_, let status, let advice) = event, status >= 400 else {
+      return fail("a good answer is dropped")
+    }
+    if advice.shouldRetry == false { fail("an answer is dropped against the server's word") }
+    if let wish = advice.retryAfter, wish > options.retryAfterMax { fail("a wait beyond the limit") }
+    requests[id]!.isDropping = true
+  }
+
+  private func retried(_ id: RequestID, _ delay: Nanoseconds) {
+    guard requests[id] != nil else { return fail("a retry of a request that is over") }
+    requests[id]!.retries += 1
+    if requests[id]!.retries > options.maxRetries { fail("retry \(requests[id]!.retries)") }
+    if closeDeadline != nil { fail("a retry while closing") }
+    if requests[id]!.isFresh { removeFresh(id) }
+    requests[id]!.backsOffUntil = now + delay
+    requests[id]!.state = requests[id]!.state == .active ? .active : .between
+  }
+
+  private func ping(_ id: ConnectionID) {
+    guard let connection = connections[id], connection.isOpen else { return fail("a ping on no connection") }
+    if connection.version != .http2 { fail("a ping on h1") }
+    if connection.pingedAt != nil { fail("a ping before the answer to the last") }
+    if now - max(connection.lastReceived, connection.lastPing ?? connection.openedAt) < options.pingInterval {
+      fail("a ping too soon")
+    }
+    connections[id]!.pingedAt = now
+    connections[id]!.lastPing = now
+  }
+
+  private func close(_ id: ConnectionID, _ reason: CloseReason) {
+    guard let connection = connections[id] else { return fail("close of \(name(id)), which is not open") }
+    let isBusy = !connection.active.isEmpty
+    if isBusy { fail("close of a connection in use, \(reason)") }
+    switch reason {
+    case .expired:
+      if now - connection.idleSince < min(options.keepaliveExpiry, connection.expiry) { fail("expired too early") }
+    case .evicted, .keepaliveLimit:
+      for other in connections.values where other.isOpen && other.active.isEmpty && !other.isRetiring {
+        if other.idleSince < connection.idleSince { fail("\(reason), but another was used earlier") }
+      }
+    case .pingTimeout: if connection.pingedAt == nil { fail("a ping timeout without a ping") }
+    case .connectTimeout:
+      if now - connection.openedAt > 1 << 60 || connection.isOpen { fail("a connect timeout of an open connection") }
+    case .aged:
+      if now - connection.openedAt < options.maxConnectionAge / 10 * 9 { fail("aged too early") }
+    default: break
+    }
+    gone(id)
+  }
+
+  private func complete(_ id: RequestID, _ completion: Completion) {
+    guard let request = requests[id] else { return fail("request \(id.value) completes twice") }
+    if request.state == .active { fail("request \(id.value) completes on a connection") }
+    if completion.attempts != request.attempts { fail("\(completion.attempts) attempts, seen \(request.attempts)") }
+    if completion.unseen, request.wasSeen { fail("unseen, but the server may have acted") }
+    if completion.unseen, completion.failure == nil { fail("unseen success") }
+    checkFailure(id, request, completion.failure)
+    if request.isFresh { removeFresh(id) }
+    requests[id] = nil
+    slotsInUse.remove(id.slot)
+    done += 1
+  }
+
+  private func checkFailure(_ id: RequestID, _ request: Request, _ failure: Failure?) {
+    let options = request.options
+    func isDue(_ clock: Clock, _ limit: Nanoseconds) {
+      guard case .silent? = request.end, request.waitsSince == now, request.lastClock == clock else {
+        return fail("\(failure!) of no attempt")
+      }
+      if now - request.clockSince < limit { fail("\(failure!) after \(now - request.clockSince) ns of \(limit)") }
+    }
+    switch failure {
+    case nil:
+      guard case .finished(_, let outcome, _) = event, outcome.failure == nil else { return fail("success of nothing") }
+    case .cancelled:
+      guard case .cancelled(let asked) = event, asked == id else { return fail("cancelled by nobody") }
+    case .queueFull:
+      guard case .submitted(let asked, _, _) = event, asked == id else {
+        return fail("the queue is full for an old one")
+      }
+      if requests.count - 1 - active < self.options.maxPendingRequests { fail("the queue was not full") }
+    case .closed: if closeDeadline == nil { fail("closed while open") }
+    case .poolTimeout: checkPoolTimeout(request)
+    case .totalTimeout: if now < options.submittedAt + options.totalTimeout { fail("total timeout too early") }
+    case .writeTimeout: isDue(.write, options.writeTimeout)
+    case .firstByteTimeout: isDue(.firstByte, options.firstByteTimeout)
+    case .readTimeout: isDue(.read, options.readTimeout)
+    case .resolve: checkResolve(request)
+    case .connectTimeout, .read, .write: break
+    default: checkReported(failure!)
+    }
+  }
+
+  private func checkPoolTimeout(_ request: Request) {
+    if now - request.waitsSince < request.options.poolTimeout { fail("pool timeout too early") }
+    guard request.isFresh, let origin = origins[request.origin] else { return }
+    if let since = origin.dialingSince, since <= request.waitsSince, origin.isTLS, origin.version == nil,
+      options.httpVersions == .automatic
+    {
+      fail("pool timeout of a request that a dial served all the time")
+    }
+  }
+
+  private func checkResolve(_ request: Request) {
+    guard let host = origins[request.origin]?.host else { return fail("a name fails that is not looked up") }
+    guard let at = lookupFailedAt[host], now - at <= .seconds(1) else { return fail("a name fails long after") }
+  }
+
+  private func checkReported(_ failure: Failure) {
+    switch event {
+    case .finished(_, let outcome, _): if outcome.failure != failure { fail("\(failure) was not reported") }
+    case .dialFailed(_, let reported): if reported != failure { fail("\(failure) was not reported") }
+    case .connectionClosed: if failure != .connect { fail("\(failure) was not reported") }
+    default: fail("\(failure) out of nothing")
+    }
+  }
+
+  private func forget(_ origin: OriginID) {
+    if origins[origin]?.connections.isEmpty != true { fail("an origin with connections is forgotten") }
+    origins[origin] = nil
+  }
+
+  // MARK: After each event
+
+  package func settle(_ core: borrowing PoolStateMachine) {
+    let counters = core.counters
+    if counters.active != active { fail("\(counters.active) active, seen \(active)") }
+    if counters.inUse != inUse { fail("\(counters.inUse) in use, seen \(inUse)") }
+    if counters.submitted != submitted { fail("\(counters.submitted) submitted, seen \(submitted)") }
+    if counters.succeeded + counters.failed + counters.cancelled != done { fail("\(done) seen done, \(counters)") }
+    if counters.connections > max(options.maxConnections, connectionsBefore) { fail("more connections than allowed") }
+    if counters.connections < connections.count {
+      fail("\(counters.connections) connections, \(connections.count) open")
+    }
+    if let id = mustEnd, requests[id] != nil { fail("request \(id.value) goes on after its success") }
+    mustEnd = nil
+    if let deadline = closeDeadline, deadline <= now, !isStopped, event == nil { fail("not stopped in time") }
+  }
+
+  /// Looks at everything that runs, for what should have ended by now. Called now and then.
+  package func scan(_ core: borrowing PoolStateMachine) {
+    var backingOff = (sure: 0, maybe: 0)
+    for (id, request) in requests {
+      let options = request.options
+      func late(_ due: Instant, _ what: String) { if due < now { fail("\(what) of \(id.value) is late") } }
+      late(options.submittedAt + options.totalTimeout, "total timeout")
+      switch request.clock {
+      case .none: break
+      case .write: late(request.clockSince + options.writeTimeout, "write timeout")
+      case .firstByte: late(request.clockSince + options.firstByteTimeout, "first byte timeout")
+      case .read: late(request.clockSince + options.readTimeout, "read timeout")
+      }
+      if request.state == .between, let until = request.backsOffUntil, until >= now {
+        backingOff.maybe += 1
+        if until > now { backingOff.sure += 1 }
+      }
+      if request.isFresh { checkPatience(id, request) }
+    }
+    if core.counters.backingOff < backingOff.sure || core.counters.backingOff > backingOff.maybe {
+      fail("\(core.counters.backingOff) back off, seen \(backingOff)")
+    }
+    for (id, connection) in connections where connection.isOpen { scan(id, connection) }
+  }
+
+  private func checkPatience(_ id: RequestID, _ request: Request) {
+    guard let origin = origins[request.origin], request.options.poolTimeout != .max else { return }
+    // A lookup hides a dial from this model: the time under way is not known.
+    guard origin.host == nil else { return }
+    let unserved = (now - request.waitsSince) - (dialTime(request.origin) - request.dialTimeBefore)
+    if unserved > request.options.poolTimeout { fail("pool timeout of \(id.value) is late") }
+  }
+  private func scan(_ id: ConnectionID, _ connection: Connection) {
+    let isIdle = connection.active.isEmpty
+    if isIdle, connection.idleSince + min(options.keepaliveExpiry, connection.expiry) < now {
+      fail("\(name(id)) is stale")
+    }
+    if isIdle, connection.isRetiring { fail("\(name(id)) is retired and empty, but open") }
+    if let at = connection.pingedAt, options.pingInterval != .max {
+      if at + min(options.pingInterval, .seconds(15)) < now { fail("\(name(id)) is dead, but open") }
+    }
+    if connection.version == .http2, connection.pingedAt == nil, options.pingInterval != .max {
+      let last = max(connection.lastReceived, connection.lastPing ?? connection.openedAt)
+      if last + options.pingInterval < now { fail("\(name(id)) is silent, and nobody asks") }
+    }
+    if !connection.isRetiring, options.maxConnectionAge != .max, isIdle,
+      connection.openedAt + (options.maxConnectionAge / 10 * 11 + 10) < now
+    {
+      fail("\(name(id)) is too old")
+    }
+  }
+
+  private func name(_ id: ConnectionID) -> String { "connection \(id.slot).\(id.generation)" }
+}
