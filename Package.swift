@@ -29,7 +29,7 @@ let package = Package(
     .testTarget(name: "LLMPoolSimulationTests", dependencies: ["LLMPoolSimulation", "LLMPoolEngine"]),
     .testTarget(name: "LLMPoolWireTests", dependencies: ["LLMPoolWire"]),
     .testTarget(name: "LLMPoolEngineTests", dependencies: ["LLMPoolEngine"]),
-    .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool"]),
+    .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool", "LLMPoolEngine"]),
   ]
 )
 

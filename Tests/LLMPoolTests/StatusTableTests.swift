@@ -1,8 +1,7 @@
 import Glibc
 import LLMPoolCore
+import LLMPoolEngine
 import Testing
-
-@testable import LLMPool
 
 /// The header is the source of truth: its table and ours must say the same.
 @Suite struct StatusTableTests {

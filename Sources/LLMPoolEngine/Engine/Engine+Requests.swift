@@ -2,26 +2,6 @@ import CLLMPoolSystem
 import LLMPoolCore
 import LLMPoolWire
 
-/// A completion queue as this engine sees it: what will be put in at the end of the turn.
-final class QueuePort {
-  let queue: CompletionQueue
-  var staged: [UnsafeMutablePointer<EventRecord>] = []
-  /// Requests in flight.
-  var live = 0
-  /// An answer waits for the application to take what is here.
-  var isPressed = false
-  /// When its wake is due, which was put off.
-  var wakeDue: Int64?
-  init(_ queue: CompletionQueue) { self.queue = queue }
-}
-
-/// The version of HTTP that an answer came by, with the values of `llmpool_event_t.http_version`.
-enum AnswerVersion: UInt32 {
-  case http11 = 1
-  case http2 = 2
-  case http10 = 3
-}
-
 extension Engine {
   // MARK: In
 
@@ -258,37 +238,5 @@ extension Engine {
       tell(.bodyConsumed(request.id))
     }
     if taken.isWritable { stageWritable(request) }
-  }
-
-  /// In the words of the design: statistics first, then the ids, then the events, so that whoever sees a DONE finds
-  /// everything else as of then.
-  func handOut() {
-    publishStatistics()
-    if !completed.isEmpty {
-      inbox.withLock { shared in
-        for id in completed {
-          shared.live[id.slot] = nil
-          shared.freeSlots.append(Int32(truncatingIfNeeded: id.slot))
-        }
-      }
-      completed.removeAll(keepingCapacity: true)
-    }
-    for port in touchedPorts {
-      let due = port.queue.publish(
-        port.staged, now: now, quietly: port.queue === driving.taker, mayWait: port.live > 1 && !port.isPressed)
-      port.isPressed = false
-      port.staged.removeAll(keepingCapacity: true)
-      if port.wakeDue == nil, due != nil { portsToWake.append(port) }
-      port.wakeDue = due
-    }
-    touchedPorts.removeAll(keepingCapacity: true)
-    guard !portsToWake.isEmpty else { return }
-    portsToWake.removeAll { port in
-      guard let due = port.wakeDue else { return true }
-      guard due <= now else { return false }
-      port.wakeDue = nil
-      port.queue.wakePutOff(now: now)
-      return true
-    }
   }
 }

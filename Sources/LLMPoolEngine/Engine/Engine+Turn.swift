@@ -268,6 +268,40 @@ extension Engine {
     tell(.reconfigured(settings.poolOptions, identityChanged: identityChanged))
   }
 
+  // MARK: The end of a turn
+
+  /// In the words of the design: statistics first, then the ids, then the events, so that whoever sees a DONE finds
+  /// everything else as of then.
+  func handOut() {
+    publishStatistics()
+    if !completed.isEmpty {
+      inbox.withLock { shared in
+        for id in completed {
+          shared.live[id.slot] = nil
+          shared.freeSlots.append(Int32(truncatingIfNeeded: id.slot))
+        }
+      }
+      completed.removeAll(keepingCapacity: true)
+    }
+    for port in touchedPorts {
+      let due = port.queue.publish(
+        port.staged, now: now, quietly: port.queue === driving.taker, mayWait: port.live > 1 && !port.isPressed)
+      port.isPressed = false
+      port.staged.removeAll(keepingCapacity: true)
+      if port.wakeDue == nil, due != nil { portsToWake.append(port) }
+      port.wakeDue = due
+    }
+    touchedPorts.removeAll(keepingCapacity: true)
+    guard !portsToWake.isEmpty else { return }
+    portsToWake.removeAll { port in
+      guard let due = port.wakeDue else { return true }
+      guard due <= now else { return false }
+      port.wakeDue = nil
+      port.queue.wakePutOff(now: now)
+      return true
+    }
+  }
+
   // MARK: The end
 
   /// Every request is over and every connection closed.

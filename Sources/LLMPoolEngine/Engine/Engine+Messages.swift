@@ -1,0 +1,49 @@
+import LLMPoolCore
+
+// What went wrong, for people.
+extension Engine {
+  /// What went wrong, with what helps to find out why. Never a header's value or a body.
+  func text(of failure: Failure, _ request: RequestState) -> String {
+    let origin = origins[Int(request.origin)]
+    let name = origin?.name ?? ""
+    let waited = Engine.seconds(now - request.options.submittedAt.nanoseconds)
+    switch failure {
+    case .poolTimeout, .queueFull:
+      return poolText(failure, name, waited, origin)
+    case .connectTimeout:
+      return "no connection to \(name) within its connect timeout, \(waited) after submission"
+    case .resolve:
+      return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
+    case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
+      return request.failureMessage ?? origin?.lastDialFailure ?? "cannot connect to \(name)"
+    case .writeTimeout: return "\(name) took nothing of the request for its write timeout, \(waited) after submission"
+    case .firstByteTimeout: return "\(name) did not begin to answer in time, \(waited) after submission"
+    case .readTimeout: return "\(name) fell silent for the read timeout, \(waited) after submission"
+    case .totalTimeout: return "the request to \(name) took longer than its total timeout, \(waited)"
+    case .cancelled: return "cancelled by the application after \(waited)"
+    case .closed: return "the pool was closed before \(name) had answered"
+    // Without a session's word it was the core that gave the connection up.
+    case .read: return request.failureMessage ?? "\(name) did not answer an HTTP/2 PING: the connection was given up"
+    case .write: return request.failureMessage ?? "\(name) closed each connection before the request could be sent"
+    default: return request.failureMessage ?? "\(failure) (\(name))"
+    }
+  }
+
+  private func poolText(_ failure: Failure, _ name: String, _ waited: String, _ origin: Origin?) -> String {
+    let counts = core.counters
+    let limit = settings.maxConnections == 0 ? "no limit" : "max_connections \(settings.maxConnections)"
+    let use =
+      "connections: \(counts.inUse) in use, \(counts.connecting) connecting, \(limit); "
+      + "\(counts.pending + 1) requests were waiting"
+    let dial = origin?.lastDialFailure.map { "; the last dial failed: \($0)" } ?? ""
+    if failure == .queueFull {
+      return "max_pending_requests \(settings.maxPendingRequests) reached for \(name): \(use)"
+    }
+    return "no connection to \(name) became free within \(waited): \(use)\(dial)"
+  }
+
+  private static func seconds(_ nanoseconds: Int64) -> String {
+    let tenths = max(0, nanoseconds) / 100_000_000
+    return "\(tenths / 10).\(tenths % 10) s"
+  }
+}
