@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes llmpool/_abi.py from include/llmpool.h.
+"""Writes llmpool/_native/abi.py from include/llmpool.h.
 
 The header is the contract; a second hand-written copy of it would drift. The header is regular
 enough for a few regular expressions, and whatever they do not recognise is an error here rather
 than a wrong call later.
 
-    python3 generate_abi.py            writes llmpool/_abi.py
+    python3 generate_abi.py            writes llmpool/_native/abi.py
     python3 generate_abi.py --check    exits with 1 if the file is not up to date
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 HEADER = HERE.parent.parent / "include" / "llmpool.h"
-OUTPUT = HERE / "llmpool" / "_abi.py"
+OUTPUT = HERE / "llmpool" / "_native" / "abi.py"
 
 SCALARS = {
     "size_t": ("c_size_t", "N"),

@@ -16,9 +16,10 @@ The interface follows httpx.
 
 from typing import TYPE_CHECKING, Any, List
 
-from ._client import Client, get, post, request, stream
-from ._config import Limits, Timeout
-from ._exceptions import (
+from ._client.client import Client, get, post, request, stream
+from ._client.stream import StreamResponse
+from ._http.config import Limits, Timeout
+from ._http.exceptions import (
     Cancelled,
     CertificateError,
     CloseError,
@@ -58,19 +59,18 @@ from ._exceptions import (
     WriteError,
     WriteTimeout,
 )
-from ._headers import Headers
-from ._json import use_json
-from ._models import Request, Response
-from ._monitor import debug
-from ._pool import Pool, configure, metrics, shared, stats, warm
-from ._sse import Event
-from ._stream import StreamResponse
-from ._urls import URL
+from ._http.headers import Headers
+from ._http.json import use_json
+from ._http.models import Request, Response
+from ._http.sse import Event
+from ._http.urls import URL
+from ._pool.monitor import debug
+from ._pool.pool import Pool, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._aio import AsyncClient, AsyncStreamResponse
-    from ._records import Stats, Timings
+    from ._client.async_client import AsyncClient, AsyncStreamResponse
+    from ._native.stats import Stats, Timings
 
 __all__ = [
     "URL",
@@ -146,10 +146,10 @@ del _name
 
 # Imported when they are asked for: asyncio alone takes longer than all of this package.
 _LATER = {
-    "AsyncClient": "_aio",
-    "AsyncStreamResponse": "_aio",
-    "Stats": "_records",
-    "Timings": "_records",
+    "AsyncClient": "_client.async_client",
+    "AsyncStreamResponse": "_client.async_client",
+    "Stats": "_native.stats",
+    "Timings": "_native.stats",
 }
 
 if not TYPE_CHECKING:  # a checker would believe that every name is there

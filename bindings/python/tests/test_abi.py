@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from llmpool import _abi
-from llmpool._library import lib
+from llmpool._native import abi
+from llmpool._native.library import lib
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = ROOT.parent.parent / "include" / "llmpool.h"
 STRUCTS = {
-    "options": _abi.Options,
-    "request": _abi.Request,
-    "timings": _abi.Timings,
-    "event": _abi.Event,
-    "queue_options": _abi.QueueOptions,
-    "record": _abi.Record,
-    "stats": _abi.Stats,
+    "options": abi.Options,
+    "request": abi.Request,
+    "timings": abi.Timings,
+    "event": abi.Event,
+    "queue_options": abi.QueueOptions,
+    "record": abi.Record,
+    "stats": abi.Stats,
 }
 
 
@@ -74,19 +74,19 @@ def test_layout_is_the_compilers(tmp_path):
 def test_record_and_timings_formats():
     import struct
 
-    assert struct.calcsize(_abi.RECORD_FORMAT) == ctypes.sizeof(_abi.Record)
-    size = struct.calcsize(_abi.TIMINGS_FORMAT)
-    assert size == ctypes.sizeof(_abi.Timings) - _abi.Timings.admitted.offset
+    assert struct.calcsize(abi.RECORD_FORMAT) == ctypes.sizeof(abi.Record)
+    size = struct.calcsize(abi.TIMINGS_FORMAT)
+    assert size == ctypes.sizeof(abi.Timings) - abi.Timings.admitted.offset
 
 
 def test_the_librarys_table_of_statuses_is_ours():
-    for status, name in _abi.STATUS_NAMES.items():
+    for status, name in abi.STATUS_NAMES.items():
         assert lib.status_name(status).decode() == name
-        assert lib.status_message(status).decode() == _abi.STATUS_MESSAGES[status]
+        assert lib.status_message(status).decode() == abi.STATUS_MESSAGES[status]
 
 
 def test_version():
-    assert lib.version() >> 8 == _abi.VERSION_MAJOR << 8 | _abi.VERSION_MINOR
+    assert lib.version() >> 8 == abi.VERSION_MAJOR << 8 | abi.VERSION_MINOR
     assert os.path.exists(lib.path)
 
 

@@ -1,9 +1,10 @@
 import pytest
 
 import llmpool
-from llmpool import Limits, Timeout, _abi
+from llmpool import Limits, Timeout
+from llmpool._native import abi
 
-NONE = _abi.NO_TIMEOUT
+NONE = abi.NO_TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_client_limits_says_the_two_ways():
 def test_pool_options_reach_the_library(open_pool):
     import ctypes
 
-    from llmpool._library import lib
+    from llmpool._native.library import lib
 
     pool = open_pool(
         limits=Limits(max_connections=7, keepalive_expiry=None),
@@ -98,7 +99,7 @@ def test_pool_options_reach_the_library(open_pool):
     )
 
     def options():
-        now = _abi.Options()
+        now = abi.Options()
         assert lib.options_get(pool._handle, ctypes.byref(now), ctypes.sizeof(now)) == 0
         return now
 
@@ -107,20 +108,20 @@ def test_pool_options_reach_the_library(open_pool):
     assert now.keepalive_expiry_ms == 0
     assert now.connect_timeout_ms == now.read_timeout_ms == now.pool_timeout_ms == 3000
     assert now.total_timeout_ms == 60000
-    assert now.http_versions == _abi.HTTP_2
+    assert now.http_versions == abi.HTTP_2
     assert now.tls_insecure == 1
     assert (now.proxy, now.no_proxy) == (b"", b"localhost")
     assert now.max_retries == 0
     assert now.ping_interval_ms == 0
     assert now.tcp_keepalive_ms == 20000
 
-    before = {name: getattr(now, name) for name, _ in _abi.Options._fields_}
+    before = {name: getattr(now, name) for name, _ in abi.Options._fields_}
     pool.configure(limits=Limits(max_connections=9), http1=True)
-    after = {name: getattr(options(), name) for name, _ in _abi.Options._fields_}
+    after = {name: getattr(options(), name) for name, _ in abi.Options._fields_}
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"max_connections", "http_versions"}
     assert after["max_connections"] == 9
-    assert after["http_versions"] == _abi.HTTP_AUTO
+    assert after["http_versions"] == abi.HTTP_AUTO
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_stats_fields_are_the_headers():
     import dataclasses
 
     ours = [field.name for field in dataclasses.fields(llmpool.Stats)]
-    assert ours == [name for name, _ in _abi.Stats._fields_][1:]
+    assert ours == [name for name, _ in abi.Stats._fields_][1:]
 
 
 def test_stats_of_an_unknown_origin():

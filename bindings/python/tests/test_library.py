@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llmpool import _library
-from llmpool._library import lib
+from llmpool._native import library
+from llmpool._native.library import lib
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 
@@ -26,7 +26,7 @@ def test_already_loaded_comes_before_the_environment(run_python, tmp_path):
     other = tmp_path / "libllmpool.so.0"
     shutil.copy(lib.path, other)
     done = run_python(
-        "import ctypes, sys; ctypes.CDLL(sys.argv[1]); import llmpool._library as l;"
+        "import ctypes, sys; ctypes.CDLL(sys.argv[1]); import llmpool._native.library as l;"
         "print(l.loaded_from())",
         other,
         LLMPOOL_LIBRARY=lib.path,
@@ -46,7 +46,7 @@ def test_import_is_quick(run_python):
     new, *lines = done.stdout.splitlines()
     slow = {"asyncio", "dataclasses", "datetime", "http", "inspect", "logging", "mimetypes"}
     assert not slow & set(new.split())
-    assert "llmpool._client" in new
+    assert "llmpool._client.client" in new
     assert lines == [
         "llmpool 0",
         "<class 'llmpool.AsyncStreamResponse'> <class 'llmpool.Timings'>",
@@ -102,9 +102,9 @@ def test_missing_system_library_names_the_debian_package(tmp_path, monkeypatch):
         tmp_path / "b", "libother.so", "extern int absent; int *p = &absent;",
         f"-L{tmp_path / 'a'}", "-labsent",
     )  # fmt: skip
-    monkeypatch.setitem(_library.DEBIAN_PACKAGES, "libabsent.so.9", "libabsent9")
+    monkeypatch.setitem(library.DEBIAN_PACKAGES, "libabsent.so.9", "libabsent9")
     with pytest.raises(ImportError) as caught:
-        _library._open(str(other))
+        library._open(str(other))
     assert "libabsent.so.9" in str(caught.value)
     assert "apt install libabsent9" in str(caught.value)
     assert str(other) in str(caught.value)
@@ -121,7 +121,7 @@ def test_missing_system_library_names_the_debian_package(tmp_path, monkeypatch):
 def test_packages_of_what_the_library_needs(name, package):
     error = OSError(f"{name}: cannot open shared object file: No such file or directory")
     with pytest.raises(ImportError, match=f"apt install {package} "):
-        _library._fail("/somewhere/libllmpool.so.0", error)
+        library._fail("/somewhere/libllmpool.so.0", error)
 
 
 @needs_compiler

@@ -6,10 +6,10 @@ import zlib
 import pytest
 
 import llmpool
-from llmpool._content import encode_body
-from llmpool._decode import decode_body
-from llmpool._exceptions import BY_STATUS, request_failed
-from llmpool._models import Request, Response
+from llmpool._http.content import encode_body
+from llmpool._http.decode import decode_body
+from llmpool._http.exceptions import BY_STATUS, request_failed
+from llmpool._http.models import Request, Response
 
 TEXT = b"the same words again and again " * 1000
 
@@ -143,10 +143,10 @@ def test_exceptions():
 
 
 def test_every_status_of_a_request_has_an_exception():
-    from llmpool import _abi
+    from llmpool._native import abi
 
     not_of_requests = {"OK", "E_INVALID_ARGUMENT", "E_NOT_FOUND", "E_AGAIN"}
-    for status, name in _abi.STATUS_NAMES.items():
+    for status, name in abi.STATUS_NAMES.items():
         if name[len("LLMPOOL_") :] not in not_of_requests:
             assert status in BY_STATUS, name
 
@@ -168,7 +168,7 @@ def test_every_status_of_a_request_has_an_exception():
     ],
 )
 def test_bodies(given, body, content_type):
-    from llmpool._content import Body, encode_body
+    from llmpool._http.content import Body, encode_body
 
     arguments = {"content": None, "data": None, "json": None, **given}
     assert encode_body(**arguments) == Body(body, None, content_type)

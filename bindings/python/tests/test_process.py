@@ -160,11 +160,11 @@ def test_pools_leave_nothing_behind(nginx, run_python):
     """No thread is left when close() returns; with requests in flight also no descriptor."""
     script = """
 import os, sys, threading, llmpool
-from llmpool import _lane
+from llmpool._native import lane
 from servers import wait_until
 def count():
     # Without the lanes that are kept, two descriptors each: threads that overlap make more of them.
-    descriptors = len(os.listdir("/proc/self/fd")) - 2 * len(_lane._free)
+    descriptors = len(os.listdir("/proc/self/fd")) - 2 * len(lane._free)
     return descriptors, len(os.listdir("/proc/self/task"))
 def quiet():
     with llmpool.Pool(verify=False) as pool:

@@ -7,7 +7,7 @@ import servers
 
 import llmpool
 from llmpool import Event
-from llmpool._sse import Parser
+from llmpool._http.sse import Parser
 
 # From web-platform-tests, eventsource/format-*.
 CASES = {

@@ -615,7 +615,7 @@ def test_priority(open_client):
 @pytest.mark.parametrize("kind", ["call", "stream", "upload"])
 def test_an_interrupt_between_submit_and_wait(kind, client, monkeypatch):
     """Nothing that was submitted goes on being paid for, as early as the interrupt may come."""
-    from llmpool._library import lib
+    from llmpool._native.library import lib
 
     submit, submitted = lib.submit, []
 

@@ -9,8 +9,8 @@ import pytest
 import servers
 
 import llmpool
-from llmpool import _abi
-from llmpool._library import lib
+from llmpool._native import abi
+from llmpool._native.library import lib
 
 
 def handle(connection, _):
@@ -112,7 +112,7 @@ def test_reconfigured_trust_holds_for_the_next_request(certificates, open_client
 
 def perform(client, url, server_name=None):
     """(status, HTTP status) of a GET by the C API, which can name another TLS server."""
-    request, event = _abi.Request(), _abi.Event()
+    request, event = abi.Request(), abi.Event()
     request.size = ctypes.sizeof(request)
     request.url, request.server_name = url.encode(), server_name
     size = ctypes.sizeof(event)
@@ -138,14 +138,14 @@ def test_server_name(certificates, open_client):
     context.sni_callback = lambda _, name, __: asked.append(name)
     with servers.RawServer(handle_many, context) as server:
         client = open_client(ca_file=certificates.ca_file)
-        refused = (_abi.E_TLS_VERIFY, 0)
+        refused = (abi.E_TLS_VERIFY, 0)
         assert perform(client, server.url) == refused
         for _ in range(2):
             assert perform(client, server.url, b"other.example") == (0, 200)
         assert perform(client, server.url, b"another.example") == refused
         assert perform(client, server.url) == refused
         assert asked == [None, "other.example", "another.example", None]
-        assert perform(client, server.url, b"bad name")[0] == _abi.E_INVALID_ARGUMENT
+        assert perform(client, server.url, b"bad name")[0] == abi.E_INVALID_ARGUMENT
 
 
 def test_reconfigured_ca_file_retires_what_was_verified_by_the_old(certificates, open_client):

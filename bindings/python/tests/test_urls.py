@@ -1,7 +1,7 @@
 import pytest
 
 from llmpool import URL, InvalidURL, UnsupportedProtocol
-from llmpool._urls import merge_params, params_list, parse_base, redirected, resolve
+from llmpool._http.urls import merge_params, params_list, parse_base, redirected, resolve
 
 BASES = ["https://h.example", "https://h.example/", "https://h.example/v1", "http://h:8080/a/b/"]
 PATHS = ["", "/", "x", "/x", "x/", "/x/y?q=1", "?q=1", "x%20y", "x y", "ü", "x?q=a b",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List
 
-from llmpool import _abi
-from llmpool._exceptions import check
-from llmpool._library import lib
+from llmpool._http.exceptions import check
+from llmpool._native import abi
+from llmpool._native.library import lib
 
 _counter = itertools.count(1)
-_EVENT_SIZE = ctypes.sizeof(_abi.Event)
+_EVENT_SIZE = ctypes.sizeof(abi.Event)
 
 
 def nonce():
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def _text(status):
-    return _abi.STATUS_NAMES[status].replace("LLMPOOL_", "")
+    return abi.STATUS_NAMES[status].replace("LLMPOOL_", "")
 
 
 class Caller:
@@ -64,7 +64,7 @@ class Caller:
         """Returns the key of the request. timeout: seconds by name, as in llmpool.Timeout."""
         key = next(_counter)
         outcome = Outcome(nonce())
-        request = _abi.Request()
+        request = abi.Request()
         request.size = ctypes.sizeof(request)
         request.flags = flags
         request.priority = priority
@@ -89,7 +89,7 @@ class Caller:
 
     def take(self, seconds, hold=False):
         """Takes the events that are there, waiting so long for the first."""
-        events = (_abi.Event * 64)()
+        events = (abi.Event * 64)()
         count = lib.queue_drain(self.queue, events, _EVENT_SIZE, 64, int(seconds * 1000))
         check(count)
         for event in events[:count]:
@@ -102,20 +102,20 @@ class Caller:
 
     def _take(self, event):
         outcome = self.outcomes[event.user_data]
-        assert outcome.events[-1:] != [_abi.EVENT_DONE], f"{outcome.nonce}: an event after DONE"
+        assert outcome.events[-1:] != [abi.EVENT_DONE], f"{outcome.nonce}: an event after DONE"
         outcome.events.append(event.kind)
         if event.data_size and self.keep:
             outcome.data += ctypes.string_at(event.data, event.data_size)
         if event.headers_size:
             outcome.headers = ctypes.string_at(event.headers, event.headers_size)
-        if event.kind in (_abi.EVENT_HEAD, _abi.EVENT_DONE) and event.http_status:
+        if event.kind in (abi.EVENT_HEAD, abi.EVENT_DONE) and event.http_status:
             outcome.http_status = event.http_status
-        if event.kind != _abi.EVENT_DONE:
+        if event.kind != abi.EVENT_DONE:
             return
         self.waiting.remove(event.user_data)
         outcome.status = _text(event.status)
         outcome.attempts = event.attempts
-        outcome.unseen = bool(event.flags & _abi.EVENT_UNSEEN)
+        outcome.unseen = bool(event.flags & abi.EVENT_UNSEEN)
         outcome.message = (event.message or b"").decode("utf-8", "replace")
         outcome.connection = event.connection_id
         outcome.took = event.timings.contents.done / 1e6

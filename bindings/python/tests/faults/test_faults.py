@@ -23,7 +23,7 @@ from caller import Caller, EngineClock, sockets_to
 from server import SCRIPTS, FaultServer
 
 import llmpool
-from llmpool import _abi
+from llmpool._native import abi
 
 # For slow machines and tools; nothing that a script expects depends on it.
 SLACK = 3.0
@@ -73,7 +73,7 @@ class Run:
                 self.server.url + "/v1/chat",
                 method=script.method,
                 body=script.body,
-                flags=_abi.REQUEST_STREAM if script.stream or script.hold else 0,
+                flags=abi.REQUEST_STREAM if script.stream or script.hold else 0,
                 timeout=script.timeout,
                 max_response_bytes=script.max_response_bytes,
             )
@@ -121,7 +121,7 @@ def describe(outcomes):
 def check_outcomes(script, outcomes):
     check_statuses(script.expect, outcomes)
     for outcome in outcomes:
-        assert outcome.events.count(_abi.EVENT_DONE) == 1
+        assert outcome.events.count(abi.EVENT_DONE) == 1
         if outcome.status != "OK":
             assert outcome.message
             assert outcome.http_status == 0 or script.stream or script.hold

@@ -21,7 +21,7 @@ from caller import Caller, sockets_to
 from server import FaultServer, Script
 
 import llmpool
-from llmpool import _abi
+from llmpool._native import abi
 
 LONG = bool(os.environ.get("LLMPOOL_LONG_TESTS"))
 THREADS = 8
@@ -61,7 +61,7 @@ def cancel_at_random(pool, urls, count, seed, results):
                 chance.choice(urls),
                 body=b"x" * chance.choice((0, 0, 100, 100_000)),
                 method="POST" if chance.random() < 0.2 else "GET",
-                flags=_abi.REQUEST_STREAM if chance.random() < 0.5 else 0,
+                flags=abi.REQUEST_STREAM if chance.random() < 0.5 else 0,
             )
             if chance.random() < 0.1:
                 caller.cancel(key)  # before anything else can happen to it
@@ -72,7 +72,7 @@ def cancel_at_random(pool, urls, count, seed, results):
                     caller.cancel(doomed.pop(chance.randrange(len(doomed))))
                 caller.take(0.001)
         results.extend((o.status, o.message) for o in caller.wait(60))
-        assert all(o.events.count(_abi.EVENT_DONE) == 1 for o in caller.outcomes.values())
+        assert all(o.events.count(abi.EVENT_DONE) == 1 for o in caller.outcomes.values())
 
 
 @pytest.mark.parametrize("name", ["nginx-h1", "nginx-h2", "nghttpd", "granian"])
@@ -135,11 +135,11 @@ def test_a_stalled_stream_holds_back_itself_alone(nghttpd, certificates):
     window = 65_536
     with open_pool(certificates, stream_window_bytes=window) as pool:
         with Caller(pool) as stalled, Caller(pool) as others:
-            key = stalled.submit(nghttpd.url + "/large", flags=_abi.REQUEST_STREAM)
+            key = stalled.submit(nghttpd.url + "/large", flags=abi.REQUEST_STREAM)
             while len(stalled.outcomes[key].data) < window // 2:
                 assert stalled.take(5, hold=True)
             for _ in range(99):
-                others.submit(nghttpd.url + "/large", flags=_abi.REQUEST_STREAM)
+                others.submit(nghttpd.url + "/large", flags=abi.REQUEST_STREAM)
             done = others.wait(20)
             assert {(o.status, len(o.data)) for o in done} == {("OK", 1 << 20)}
             assert {o.connection for o in done} == {done[0].connection}

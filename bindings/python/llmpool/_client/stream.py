@@ -14,22 +14,23 @@ from typing import (
     TypeVar,
 )
 
-from . import _abi, _monitor
-from ._call import Call, Sink, failure
-from ._decode import StreamDecoder
-from ._exceptions import (
+from .._http.decode import StreamDecoder
+from .._http.exceptions import (
     RequestError,
     ResponseNotRead,
     ResponseTooLarge,
     StreamClosed,
     StreamConsumed,
 )
-from ._library import lib
-from ._models import Response
-from ._sse import Event, Parser
+from .._http.models import Response
+from .._http.sse import Event, Parser
+from .._native import abi
+from .._native.call import Call, Sink, failure
+from .._native.library import lib
+from .._pool import monitor
 
 if TYPE_CHECKING:
-    from ._lane import Lane
+    from .._native.lane import Lane
 
 Item = TypeVar("Item")
 
@@ -223,7 +224,7 @@ class BaseStream(Response):
             head.http_status,
             http_version=head.http_version,
             attempts=head.attempts,
-            reused=bool(head.flags & _abi.EVENT_REUSED),
+            reused=bool(head.flags & abi.EVENT_REUSED),
             header_block=head.headers,
             reason=head.reason,
             peer=head.peer,
@@ -431,7 +432,7 @@ class StreamResponse(BaseStream):
     ) -> None:
         self.close()
 
-    def __del__(self, leaked: Any = _monitor.leaked) -> None:
+    def __del__(self, leaked: Any = monitor.leaked) -> None:
         lane = getattr(self, "_lane", None)
         if lane is None:
             return

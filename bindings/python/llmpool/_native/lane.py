@@ -14,8 +14,11 @@ import time
 from collections import deque
 from typing import Any, Deque, Optional, Tuple
 
-from . import _abi
-from ._call import (
+from .._http.content import pieces
+from .._http.exceptions import check, submit_refused
+from .._http.models import Request
+from . import abi
+from .call import (
     SSE_FLAGS,
     STREAM_FLAGS,
     Answer,
@@ -29,10 +32,7 @@ from ._call import (
     failure,
     write,
 )
-from ._content import pieces
-from ._exceptions import check, submit_refused
-from ._library import lib
-from ._models import Request
+from .library import lib
 
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.
 _KEPT = 64
@@ -50,9 +50,9 @@ class Lane:
 
     def __init__(self) -> None:
         self.queue: Optional[int] = None  # __del__ may see a lane that was not finished
-        options = _abi.QueueOptions()
+        options = abi.QueueOptions()
         options.size = ctypes.sizeof(options)
-        options.flags = _abi.QUEUE_DRIVE
+        options.flags = abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self.queue = queue.value
@@ -108,7 +108,7 @@ class Lane:
 
     def _refused(self, status: int, request: Request) -> None:
         error = submit_refused(status, request)
-        if status in (_abi.E_CLOSED, _abi.E_FORKED):  # it may be the queue that is meant
+        if status in (abi.E_CLOSED, abi.E_FORKED):  # it may be the queue that is meant
             raise error
         raise RequestEnded(error)
 

@@ -4,7 +4,7 @@ import re
 from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urljoin, urlsplit
 
-from ._exceptions import InvalidURL, UnsupportedProtocol
+from .exceptions import InvalidURL, UnsupportedProtocol
 
 Primitive = Union[str, int, float, bool, None]
 ParamTypes = Union[

@@ -28,9 +28,15 @@ from typing import (
     Type,
 )
 
-from . import _abi, _monitor
-from ._base import BaseClient, make_response
-from ._call import (
+from .._http.config import UNSET, TimeoutTypes
+from .._http.content import Content, FilesTypes, async_pieces
+from .._http.exceptions import RequestError, check, submit_refused
+from .._http.headers import HeaderTypes
+from .._http.models import Response
+from .._http.sse import Event
+from .._http.urls import ParamTypes
+from .._native import abi
+from .._native.call import (
     SSE_FLAGS,
     STREAM_FLAGS,
     Answer,
@@ -43,15 +49,10 @@ from ._call import (
     failure,
     write,
 )
-from ._config import UNSET, TimeoutTypes
-from ._content import Content, FilesTypes, async_pieces
-from ._exceptions import RequestError, check, submit_refused
-from ._headers import HeaderTypes
-from ._library import lib
-from ._models import Response
-from ._sse import Event
-from ._stream import LINGER, BaseStream, Bytes, Converter, Events, Item, Lines, Raw, Text
-from ._urls import ParamTypes
+from .._native.library import lib
+from .._pool import monitor
+from .base import BaseClient, make_response
+from .stream import LINGER, BaseStream, Bytes, Converter, Events, Item, Lines, Raw, Text
 
 # At most one wake of the loop in this time, while several requests are in flight: an epoll wake
 # costs as much as ten events. Where only tokens have come it may be later: 5,000 of them a second
@@ -94,11 +95,11 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._queue: Optional[int] = None
-        options = _abi.QueueOptions()
+        options = abi.QueueOptions()
         options.size = ctypes.sizeof(options)
         options.coalesce_us = _COALESCE_US
         options.stream_coalesce_us = _STREAM_COALESCE_US
-        options.flags = _abi.QUEUE_DRIVE
+        options.flags = abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self._queue = queue.value
@@ -204,7 +205,7 @@ class Hub:
         for sink in list(self._sinks.values()):
             if sink is not None:
                 sink.done = Answer(
-                    0, 0, 0, 0, b"", b"", b"", b"", 0, b"", _abi.E_CLOSED,
+                    0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CLOSED,
                     b"the event loop is being closed",
                 )  # fmt: skip
                 waiter, sink.waiter = sink.waiter, None
@@ -328,7 +329,7 @@ class AsyncStreamResponse(BaseStream):
     end. The body can be iterated once, in the event loop that made the request.
     """
 
-    __module__ = __package__  # as __init__.py has it for what it imports
+    __module__ = "llmpool"  # as __init__.py has it for what it imports
 
     __slots__ = ("_hub",)
 
@@ -449,7 +450,7 @@ class AsyncStreamResponse(BaseStream):
     ) -> None:
         await self.aclose()
 
-    def __del__(self, leaked: Any = _monitor.leaked) -> None:
+    def __del__(self, leaked: Any = monitor.leaked) -> None:
         hub = getattr(self, "_hub", None)
         if hub is None or self._sink.done is not None:
             return
@@ -477,7 +478,7 @@ class AsyncClient(BaseClient):
     Args, Raises: those of Client.
     """
 
-    __module__ = __package__
+    __module__ = "llmpool"
 
     async def request(
         self,
@@ -611,7 +612,7 @@ class AsyncStream:
         self._call = call
         self._sse = sse
         self._follow = follow
-        self._place = _monitor.place()
+        self._place = monitor.place()
         self._response: Optional[AsyncStreamResponse] = None
 
     async def __aenter__(self) -> AsyncStreamResponse:

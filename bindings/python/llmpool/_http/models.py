@@ -4,19 +4,19 @@ import codecs
 from struct import unpack
 from typing import TYPE_CHECKING, Any, List, Optional
 
-from . import _abi
-from ._decode import decode_body
-from ._exceptions import HTTPStatusError, RequestError
-from ._headers import Headers
-from ._json import decode
-from ._urls import URL
+from .._native import abi
+from .decode import decode_body
+from .exceptions import HTTPStatusError, RequestError
+from .headers import Headers
+from .json import decode
+from .urls import URL
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ._records import Timings
+    from .._native.stats import Timings
 
-_VERSIONS = {_abi.HTTP_1_1: "HTTP/1.1", _abi.HTTP_2: "HTTP/2", _abi.HTTP_1_0: "HTTP/1.0"}
+_VERSIONS = {abi.HTTP_1_1: "HTTP/1.1", abi.HTTP_2: "HTTP/2", abi.HTTP_1_0: "HTTP/1.0"}
 
 
 class Request:
@@ -81,7 +81,7 @@ class Response:
         self,
         request: Request,
         status_code: int,
-        http_version: int = _abi.HTTP_1_1,
+        http_version: int = abi.HTTP_1_1,
         attempts: int = 1,
         reused: bool = False,
         body: bytes = b"",
@@ -144,11 +144,11 @@ class Response:
 
     @property
     def timings(self) -> "Timings":
-        from ._records import Timings
+        from .._native.stats import Timings
 
         if not self._times:
             return Timings()
-        times = unpack(_abi.TIMINGS_FORMAT, self._times)
+        times = unpack(abi.TIMINGS_FORMAT, self._times)
         return Timings(*(time / 1e6 if time else None for time in times))
 
     @property

@@ -4,7 +4,7 @@ import ctypes
 import os
 from typing import List, NoReturn, Optional
 
-from . import _abi
+from . import abi
 
 SONAME = "libllmpool.so.0"
 RTLD_NOLOAD = 4  # Linux; the os module has it only where the C library declares it
@@ -83,7 +83,7 @@ def _find() -> ctypes.CDLL:
     chosen = os.environ.get("LLMPOOL_LIBRARY")
     if chosen:
         return _open(chosen)
-    inside = os.path.join(os.path.dirname(__file__), SONAME)
+    inside = os.path.join(os.path.dirname(os.path.dirname(__file__)), SONAME)
     if os.path.exists(inside):
         return _open(inside)
     try:
@@ -97,10 +97,10 @@ def _find() -> ctypes.CDLL:
         _fail(SONAME, error)
 
 
-def _check_version(functions: _abi.Functions, path: str) -> None:
+def _check_version(functions: abi.Functions, path: str) -> None:
     version = functions.version()
     found = (version >> 16, version >> 8 & 0xFF, version & 0xFF)
-    wanted = (_abi.VERSION_MAJOR, _abi.VERSION_MINOR)
+    wanted = (abi.VERSION_MAJOR, abi.VERSION_MINOR)
     # Before 1.0 a minor version may change the ABI; afterwards it only adds to it.
     fits = found[0] == wanted[0] and (
         found[1] == wanted[1] if wanted[0] == 0 else found[1] >= wanted[1]
@@ -132,13 +132,13 @@ def _check_openssl(library: ctypes.CDLL, path: str) -> None:
         return
 
 
-def load(library: Optional[ctypes.CDLL] = None) -> _abi.Functions:
+def load(library: Optional[ctypes.CDLL] = None) -> abi.Functions:
     """Finds, checks and binds the library. ImportError says what is wrong, and with which file."""
     library = library or _find()
     path = library._name
     try:
         path = _file_of(library["llmpool_version"]) or path
-        functions = _abi.Functions(library, ctypes.PyDLL(library._name, handle=library._handle))
+        functions = abi.Functions(library, ctypes.PyDLL(library._name, handle=library._handle))
     except AttributeError as error:
         raise ImportError(f"{path} is not a libllmpool that fits: {error}") from error
     _check_version(functions, path)
@@ -147,7 +147,7 @@ def load(library: Optional[ctypes.CDLL] = None) -> _abi.Functions:
     return functions
 
 
-lib: _abi.Functions = load()
+lib: abi.Functions = load()
 
 
 def last_error() -> str:

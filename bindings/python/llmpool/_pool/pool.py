@@ -6,13 +6,21 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
-from . import _abi
-from ._config import UNSET, Limits, MaybeSeconds, TimeoutTypes, Unset, as_timeout, milliseconds
-from ._exceptions import check
-from ._library import lib
+from .._http.config import (
+    UNSET,
+    Limits,
+    MaybeSeconds,
+    TimeoutTypes,
+    Unset,
+    as_timeout,
+    milliseconds,
+)
+from .._http.exceptions import check
+from .._native import abi
+from .._native.library import lib
 
 if TYPE_CHECKING:
-    from ._records import Stats
+    from .._native.stats import Stats
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -37,11 +45,11 @@ def _text(name: str, value: Optional[str]) -> Optional[bytes]:
 
 def _versions(http1: bool, http2: bool) -> int:
     if http1 and http2:
-        return _abi.HTTP_AUTO
+        return abi.HTTP_AUTO
     if http2:
-        return _abi.HTTP_2
+        return abi.HTTP_2
     if http1:
-        return _abi.HTTP_1_1
+        return abi.HTTP_1_1
     raise ValueError("one of http1 and http2 must be true")
 
 
@@ -77,7 +85,7 @@ def _seconds(name: str, value: Optional[float]) -> int:
 
 
 def _fill(
-    options: _abi.Options,
+    options: abi.Options,
     limits: Optional[Limits],
     timeout: TimeoutTypes,
     given: Dict[str, Any],
@@ -97,8 +105,8 @@ def _fill(
         values.update(as_timeout(timeout)._as_options())
     if "http1" in given or "http2" in given:
         now = options.http_versions
-        http1 = given.get("http1", now != _abi.HTTP_2)
-        http2 = given.get("http2", now != _abi.HTTP_1_1)
+        http1 = given.get("http1", now != abi.HTTP_2)
+        http2 = given.get("http2", now != abi.HTTP_1_1)
         values["http_versions"] = _versions(http1, http2)
     for name in _COUNTS:
         if name in given:
@@ -183,7 +191,7 @@ class Pool:
         given = {
             name: arguments[name] for name in OPTION_NAMES if not isinstance(arguments[name], Unset)
         }
-        options = _abi.Options()
+        options = abi.Options()
         check(lib.options_init(ctypes.byref(options), ctypes.sizeof(options)))
         _fill(options, limits, timeout, given)
         handle = ctypes.c_void_p()
@@ -214,7 +222,7 @@ class Pool:
             TypeError: there is no such option.
             PoolClosed: the pool is closed.
         """
-        now = _abi.Options()
+        now = abi.Options()
         with _configuring:
             check(lib.options_get(self._handle, ctypes.byref(now), ctypes.sizeof(now)))
             _fill(now, limits, timeout, options)
@@ -238,9 +246,9 @@ class Pool:
         Raises:
             KeyError: the pool does not know the origin.
         """
-        from ._records import Stats
+        from .._native.stats import Stats
 
-        raw = _abi.Stats()
+        raw = abi.Stats()
         raw.size = ctypes.sizeof(raw)
         name = None if origin is None else origin.encode()
         check(lib.stats(self._handle, name, ctypes.byref(raw)))

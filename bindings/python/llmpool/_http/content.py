@@ -18,8 +18,8 @@ from typing import (
 )
 from urllib.parse import urlencode
 
-from . import _json
-from ._urls import params_list, primitive
+from .json import encode
+from .urls import params_list, primitive
 
 Content = Union[str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], AsyncIterable[bytes]]
 FileContent = Union[str, bytes, IO[bytes]]
@@ -65,7 +65,7 @@ def encode_body(
     if (content is not None) + (data is not None or files is not None) + (json is not None) > 1:
         raise TypeError("only one of content, data (with or without files) and json can be given")
     if json is not None:
-        return Body(_json.encode(json), None, "application/json")
+        return Body(encode(json), None, "application/json")
     if data is not None and not isinstance(data, Mapping):
         raise TypeError("data is a mapping of form fields; a finished body goes to content=")
     if files:

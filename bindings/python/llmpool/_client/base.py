@@ -2,17 +2,17 @@
 
 from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
 
-from . import _monitor
-from ._abi import EVENT_REUSED
-from ._call import Answer, Call, failure
-from ._config import UNSET, Timeout, TimeoutTypes, Unset, as_timeout, count
-from ._content import Body, Content, FilesTypes, encode_body
-from ._exceptions import StreamConsumed, TooManyRedirects
-from ._headers import Headers, HeaderTypes, merge
-from ._models import Request, Response
-from ._pool import OPTION_NAMES, Pool, shared
-from ._urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
-from ._version import __version__
+from .._http.config import UNSET, Timeout, TimeoutTypes, Unset, as_timeout, count
+from .._http.content import Body, Content, FilesTypes, encode_body
+from .._http.exceptions import StreamConsumed, TooManyRedirects
+from .._http.headers import Headers, HeaderTypes, merge
+from .._http.models import Request, Response
+from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
+from .._native.abi import EVENT_REUSED
+from .._native.call import Answer, Call, failure
+from .._pool import monitor
+from .._pool.pool import OPTION_NAMES, Pool, shared
+from .._version import __version__
 
 MAX_REDIRECTS = 20
 DEFAULT_MAX_RESPONSE_BYTES = 64 << 20
@@ -64,7 +64,7 @@ class BaseClient:
         if pool is not None and not isinstance(pool, Pool):
             raise TypeError(f"pool is a llmpool.Pool, not {type(pool).__name__}")
         self.pool = shared() if pool is None else pool
-        _monitor.watch(self.pool)
+        monitor.watch(self.pool)
         self.follow_redirects = follow_redirects
         self.max_response_bytes = count("max_response_bytes", max_response_bytes, 1 << 62)
         self._base = parse_base(base_url)
@@ -169,8 +169,8 @@ class BaseClient:
         """The request, checked and ready to submit."""
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self.pool._watched is not _monitor.watching:  # this process was forked
-            _monitor.watch(self.pool)
+        if self.pool._watched is not monitor.watching:  # this process was forked
+            monitor.watch(self.pool)
         if files:
             given = merge(self._headers, Headers(headers)).get("content-type", "")
             body = encode_body(content, data, json, files, given)

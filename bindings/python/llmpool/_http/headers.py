@@ -2,7 +2,7 @@
 
 from typing import Any, Iterable, Iterator, List, Mapping, MutableMapping, Optional, Tuple, Union
 
-from ._exceptions import LocalProtocolError
+from .exceptions import LocalProtocolError
 
 Text = Union[str, bytes]
 HeaderTypes = Union[

@@ -12,22 +12,22 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from . import _abi
-from ._call import Reader
-from ._exceptions import check
-from ._library import lib
+from .._http.exceptions import check
+from .._native import abi
+from .._native.call import Reader
+from .._native.library import lib
 
 if TYPE_CHECKING:
-    from ._pool import Pool
+    from .pool import Pool
 
 # The levels of logging, which is imported when there is something to log.
 _DEBUG, _INFO, _WARNING = 10, 20, 30
 _LEVELS = {
-    _abi.NOTICE_UTILIZATION_HIGH: _WARNING,
-    _abi.NOTICE_UTILIZATION_NORMAL: _INFO,
-    _abi.NOTICE_CONNECTION_OPENED: _INFO,
-    _abi.NOTICE_CONNECTION_CLOSED: _INFO,
-    _abi.NOTICE_RETRY: _DEBUG,
+    abi.NOTICE_UTILIZATION_HIGH: _WARNING,
+    abi.NOTICE_UTILIZATION_NORMAL: _INFO,
+    abi.NOTICE_CONNECTION_OPENED: _INFO,
+    abi.NOTICE_CONNECTION_CLOSED: _INFO,
+    abi.NOTICE_RETRY: _DEBUG,
 }
 _ALL = sum(_LEVELS)
 
@@ -141,7 +141,7 @@ def place() -> str:
         return ""
     import traceback
 
-    here = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     stack = traceback.extract_stack(limit=12)
     frames = [frame for frame in stack if not frame.filename.startswith(here)]
     return "".join(traceback.format_list(frames[-4:]))

@@ -6,8 +6,8 @@ sent with gzip, or one asked for with sse=False.
 
 from typing import Any, List, NamedTuple, Optional
 
-from ._exceptions import ResponseTooLarge
-from ._json import decode_text
+from .exceptions import ResponseTooLarge
+from .json import decode_text
 
 MAX_EVENT_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"

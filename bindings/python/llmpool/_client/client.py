@@ -3,15 +3,16 @@
 from types import TracebackType
 from typing import Any, List, Mapping, Optional, Type
 
-from . import _lane, _monitor
-from ._base import BaseClient, make_response
-from ._call import Call
-from ._config import UNSET, TimeoutTypes
-from ._content import Content, FilesTypes
-from ._headers import HeaderTypes
-from ._models import Response
-from ._stream import StreamResponse
-from ._urls import ParamTypes
+from .._http.config import UNSET, TimeoutTypes
+from .._http.content import Content, FilesTypes
+from .._http.headers import HeaderTypes
+from .._http.models import Response
+from .._http.urls import ParamTypes
+from .._native import lane
+from .._native.call import Call
+from .._pool import monitor
+from .base import BaseClient, make_response
+from .stream import StreamResponse
 
 
 class Client(BaseClient):
@@ -89,13 +90,13 @@ class Client(BaseClient):
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, priority
         )
-        response = make_response(call, _lane.run(call))
+        response = make_response(call, lane.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
             history: List[Response] = []
             while response.has_redirect_location:
                 call = self._redirected(response, call, history)
-                response = make_response(call, _lane.run(call))
+                response = make_response(call, lane.run(call))
             response.history = history
         return response
 
@@ -139,7 +140,7 @@ class Client(BaseClient):
         return Stream(self, call, sse, follow)
 
     def _open(self, call: Call, sse: bool, follow: bool, place: str) -> StreamResponse:
-        response = StreamResponse(call, *_lane.start(call, sse), place=place)
+        response = StreamResponse(call, *lane.start(call, sse), place=place)
         history: List[Response] = []
         while follow and response.has_redirect_location:
             try:
@@ -147,7 +148,7 @@ class Client(BaseClient):
             finally:
                 response.close()
             call = self._redirected(response, call, history)
-            response = StreamResponse(call, *_lane.start(call, sse), place=place)
+            response = StreamResponse(call, *lane.start(call, sse), place=place)
         response.history = history
         return response
 
@@ -205,7 +206,7 @@ class Stream:
         self._call = call
         self._sse = sse
         self._follow = follow
-        self._place = _monitor.place()
+        self._place = monitor.place()
         self._response: Optional[StreamResponse] = None
 
     def __enter__(self) -> StreamResponse:

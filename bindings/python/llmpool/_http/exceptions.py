@@ -44,11 +44,11 @@
 
 from typing import TYPE_CHECKING, Dict, Optional, Type
 
-from . import _abi
-from ._library import last_error
+from .._native import abi
+from .._native.library import last_error
 
 if TYPE_CHECKING:
-    from ._models import Request, Response
+    from .models import Request, Response
 
 
 class HTTPError(Exception):
@@ -234,29 +234,29 @@ class InvalidURL(Exception):
 
 
 BY_STATUS: Dict[int, Type[HTTPError]] = {
-    _abi.E_UNSUPPORTED: UnsupportedProtocol,
-    _abi.E_OUT_OF_MEMORY: ConnectError,
-    _abi.E_CLOSED: PoolClosed,
-    _abi.E_FORKED: ForkedPool,
-    _abi.E_QUEUE_FULL: QueueFull,
-    _abi.E_POOL_TIMEOUT: PoolTimeout,
-    _abi.E_CANCELLED: Cancelled,
-    _abi.E_CONNECT_TIMEOUT: ConnectTimeout,
-    _abi.E_WRITE_TIMEOUT: WriteTimeout,
-    _abi.E_FIRST_BYTE_TIMEOUT: FirstByteTimeout,
-    _abi.E_READ_TIMEOUT: ReadTimeout,
-    _abi.E_TOTAL_TIMEOUT: TotalTimeout,
-    _abi.E_RESOLVE: ResolveError,
-    _abi.E_CONNECT: ConnectError,
-    _abi.E_PROXY: ProxyError,
-    _abi.E_TLS: TLSError,
-    _abi.E_TLS_VERIFY: CertificateError,
-    _abi.E_WRITE: WriteError,
-    _abi.E_READ: ReadError,
-    _abi.E_PROTOCOL: RemoteProtocolError,
-    _abi.E_TOO_LARGE: ResponseTooLarge,
-    _abi.E_REFUSED: RefusedStream,
-    _abi.E_INTERNAL: InternalError,
+    abi.E_UNSUPPORTED: UnsupportedProtocol,
+    abi.E_OUT_OF_MEMORY: ConnectError,
+    abi.E_CLOSED: PoolClosed,
+    abi.E_FORKED: ForkedPool,
+    abi.E_QUEUE_FULL: QueueFull,
+    abi.E_POOL_TIMEOUT: PoolTimeout,
+    abi.E_CANCELLED: Cancelled,
+    abi.E_CONNECT_TIMEOUT: ConnectTimeout,
+    abi.E_WRITE_TIMEOUT: WriteTimeout,
+    abi.E_FIRST_BYTE_TIMEOUT: FirstByteTimeout,
+    abi.E_READ_TIMEOUT: ReadTimeout,
+    abi.E_TOTAL_TIMEOUT: TotalTimeout,
+    abi.E_RESOLVE: ResolveError,
+    abi.E_CONNECT: ConnectError,
+    abi.E_PROXY: ProxyError,
+    abi.E_TLS: TLSError,
+    abi.E_TLS_VERIFY: CertificateError,
+    abi.E_WRITE: WriteError,
+    abi.E_READ: ReadError,
+    abi.E_PROTOCOL: RemoteProtocolError,
+    abi.E_TOO_LARGE: ResponseTooLarge,
+    abi.E_REFUSED: RefusedStream,
+    abi.E_INTERNAL: InternalError,
 }
 
 
@@ -265,19 +265,19 @@ def request_failed(
 ) -> HTTPError:
     """The exception for a request that ended with this status."""
     kind = BY_STATUS.get(status, TransportError)
-    text = message or _abi.STATUS_MESSAGES.get(status, f"status {status}")
-    name = _abi.STATUS_NAMES.get(status, str(status))
+    text = message or abi.STATUS_MESSAGES.get(status, f"status {status}")
+    name = abi.STATUS_NAMES.get(status, str(status))
     return kind(text, request=request, status=name, unseen=unseen)
 
 
 def submit_refused(status: int, request: "Request") -> Exception:
     """The exception for a request that the library did not take: nothing was sent."""
     message = last_error()
-    if status == _abi.E_INVALID_ARGUMENT:
+    if status == abi.E_INVALID_ARGUMENT:
         if "url" in message.lower():
             return InvalidURL(message)
         return LocalProtocolError(
-            message, request=request, status=_abi.STATUS_NAMES[status], unseen=True
+            message, request=request, status=abi.STATUS_NAMES[status], unseen=True
         )
     return request_failed(status, message, request, unseen=True)
 
@@ -286,13 +286,13 @@ def check(status: int) -> None:
     """Raises what fits a failed call that was not a request."""
     if status >= 0:
         return
-    message = last_error() or _abi.STATUS_MESSAGES.get(status, f"status {status}")
-    if status == _abi.E_INVALID_ARGUMENT:
+    message = last_error() or abi.STATUS_MESSAGES.get(status, f"status {status}")
+    if status == abi.E_INVALID_ARGUMENT:
         raise ValueError(message)
-    if status == _abi.E_UNSUPPORTED:
+    if status == abi.E_UNSUPPORTED:
         raise NotImplementedError(message)
-    if status == _abi.E_OUT_OF_MEMORY:
+    if status == abi.E_OUT_OF_MEMORY:
         raise MemoryError(message)
-    if status == _abi.E_NOT_FOUND:
+    if status == abi.E_NOT_FOUND:
         raise KeyError(message)
     raise request_failed(status, message, None, unseen=False)

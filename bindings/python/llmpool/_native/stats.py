@@ -21,7 +21,7 @@ class Stats:
         utilization: (connecting + in_use) / max_connections, from 0 to 1; 0 without a limit.
     """
 
-    __module__ = __package__  # as __init__.py has it for what it imports
+    __module__ = "llmpool"  # as __init__.py has it for what it imports
 
     submitted: int
     succeeded: int
@@ -60,7 +60,7 @@ class Timings:
         done: it was complete.
     """
 
-    __module__ = __package__
+    __module__ = "llmpool"
 
     admitted: Optional[float] = None
     resolved: Optional[float] = None

@@ -6,24 +6,24 @@ from ctypes import c_uint64, string_at
 from sys import intern
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from . import _abi
-from ._exceptions import HTTPError, check, request_failed, submit_refused
-from ._library import lib
-from ._models import Request
-from ._sse import Event
+from .._http.exceptions import HTTPError, check, request_failed, submit_refused
+from .._http.models import Request
+from .._http.sse import Event
+from . import abi
+from .library import lib
 
 RecordFields = Tuple[int, ...]
 
-_RECORD = struct.Struct(_abi.RECORD_FORMAT)
+_RECORD = struct.Struct(abi.RECORD_FORMAT)
 _END = struct.Struct("@I")
-_END_OFFSET = _abi.Record.timings_end.offset
-_EVENT_SIZE = ctypes.sizeof(_abi.Event)
+_END_OFFSET = abi.Record.timings_end.offset
+_EVENT_SIZE = ctypes.sizeof(abi.Event)
 _NO_RETRY = 0xFFFFFFFF
-_TIMES_OFFSET = _abi.Timings.admitted.offset
-TIMES_SIZE = struct.calcsize(_abi.TIMINGS_FORMAT)
+_TIMES_OFFSET = abi.Timings.admitted.offset
+TIMES_SIZE = struct.calcsize(abi.TIMINGS_FORMAT)
 
-STREAM_FLAGS = _abi.REQUEST_STREAM | _abi.REQUEST_MANUAL_CREDIT
-SSE_FLAGS = _abi.REQUEST_SSE | _abi.REQUEST_SSE_JOIN | _abi.REQUEST_MANUAL_CREDIT
+STREAM_FLAGS = abi.REQUEST_STREAM | abi.REQUEST_MANUAL_CREDIT
+SSE_FLAGS = abi.REQUEST_SSE | abi.REQUEST_SSE_JOIN | abi.REQUEST_MANUAL_CREDIT
 
 
 class Call:
@@ -60,7 +60,7 @@ class Call:
         self.body = body
         self.upload = upload
         self.timeout = timeout
-        self.flags = 0 if upload is None else _abi.REQUEST_UPLOAD
+        self.flags = 0 if upload is None else abi.REQUEST_UPLOAD
         self.priority = priority
         self.limit = limit
         self.request = request
@@ -86,7 +86,7 @@ class Answer(NamedTuple):
 def failure(answer: Answer, request: Request) -> HTTPError:
     """The exception for a DONE whose status is not OK."""
     message = answer.message.decode("utf-8", "replace")
-    unseen = bool(answer.flags & _abi.EVENT_UNSEEN)
+    unseen = bool(answer.flags & abi.EVENT_UNSEEN)
     return request_failed(answer.status, message, request, unseen)
 
 
@@ -101,8 +101,8 @@ class Struct:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._struct = _abi.Request()
-        self._struct.size = ctypes.sizeof(_abi.Request)
+        self._struct = abi.Request()
+        self._struct.size = ctypes.sizeof(abi.Request)
         self._ref = ctypes.byref(self._struct)
         self._method: Optional[bytes] = None
         self._url: Optional[bytes] = None
@@ -189,7 +189,7 @@ class Reader:
     def __init__(self, queue: Optional[int], capacity: int, size: int) -> None:
         self.queue = queue
         self._capacity = capacity
-        self._records = (_abi.Record * capacity)()
+        self._records = (abi.Record * capacity)()
         self._record_view = memoryview(self._records).cast("B")
         self._size = size
         buffer = bytearray(size)  # pages that are never used are never touched
@@ -204,7 +204,7 @@ class Reader:
         if count <= 0:
             if count == 0:
                 return (), b"", False
-            if count == _abi.E_TOO_LARGE:
+            if count == abi.E_TOO_LARGE:
                 return (*self._read_large(), True)
             check(count)
         raw = bytes(self._record_view[: count * _RECORD.size])
@@ -216,7 +216,7 @@ class Reader:
 
     def _read_large(self) -> Tuple[List[RecordFields], bytes]:
         """One event that is larger than the buffer, as a record too."""
-        event = _abi.Event()
+        event = abi.Event()
         ref = ctypes.byref(event)
         if lib.queue_drain_fast(self.queue, ref, _EVENT_SIZE, 1, 0) != 1:
             return [], b""
@@ -234,14 +234,14 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
     text = b""
     if event.message:
         text = event.message + b"\0"
-    elif event.kind in (_abi.EVENT_HEAD, _abi.EVENT_DONE):
+    elif event.kind in (abi.EVENT_HEAD, abi.EVENT_DONE):
         text = (event.reason or b"") + b"\0" + (event.peer or b"") + b"\0"
     times = b""
     if event.timings:
         times = string_at(ctypes.addressof(event.timings.contents) + _TIMES_OFFSET, TIMES_SIZE)
     flags = event.flags
-    if event.kind == _abi.EVENT_SSE and not event.sse_id_size:
-        flags |= _abi.EVENT_ID_RESET
+    if event.kind == abi.EVENT_SSE and not event.sse_id_size:
+        flags |= abi.EVENT_ID_RESET
     parts = [
         part(event.data, event.data_size),
         part(event.headers, event.headers_size),
@@ -342,10 +342,10 @@ def answer_of(record: RecordFields, blob: bytes) -> Answer:
 def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, request: Request) -> int:
     """Hands a piece of an upload over: 1 taken, 0 not now, -1 nobody wants it any more."""
     status = lib.write(sink.pool, sink.cell.value, bytes(piece), len(piece), last)
-    if status == _abi.OK:
+    if status == abi.OK:
         return 1
-    if status == _abi.E_AGAIN:
+    if status == abi.E_AGAIN:
         return 0
-    if status in (_abi.E_NOT_FOUND, _abi.E_CLOSED):
+    if status in (abi.E_NOT_FOUND, abi.E_CLOSED):
         return -1  # its DONE says why
     raise submit_refused(status, request)

@@ -3,7 +3,7 @@
 import zlib
 from typing import Iterator, List
 
-from ._exceptions import DecodingError, ResponseTooLarge
+from .exceptions import DecodingError, ResponseTooLarge
 
 CODINGS = ("gzip", "x-gzip", "deflate")
 

@@ -1,0 +1,1 @@
+"""What a caller holds: the clients, and the answers that they stream."""

@@ -1,0 +1,1 @@
+"""Requests, answers and their parts in plain Python: nothing here needs the library."""

@@ -1,0 +1,1 @@
+"""How libllmpool is reached: everything that knows of the library, and nothing above it."""

@@ -1,0 +1,1 @@
+"""The pools of this process, and what they tell."""
