@@ -70,7 +70,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._client.async_client import AsyncClient, AsyncStreamResponse
-    from ._native.stats import Stats, Timings
+    from ._http.timings import Timings
+    from ._native.stats import Stats
 
 __all__ = [
     "URL",
@@ -149,7 +150,7 @@ _LATER = {
     "AsyncClient": "_client.async_client",
     "AsyncStreamResponse": "_client.async_client",
     "Stats": "_native.stats",
-    "Timings": "_native.stats",
+    "Timings": "_http.timings",
 }
 
 if not TYPE_CHECKING:  # a checker would believe that every name is there

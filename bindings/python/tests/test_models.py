@@ -8,8 +8,8 @@ import pytest
 import llmpool
 from llmpool._http.content import encode_body
 from llmpool._http.decode import decode_body
-from llmpool._http.exceptions import BY_STATUS, request_failed
 from llmpool._http.models import Request, Response
+from llmpool._native.failures import BY_STATUS, request_failed
 
 TEXT = b"the same words again and again " * 1000
 

@@ -30,7 +30,7 @@ from typing import (
 
 from .._http.config import UNSET, TimeoutTypes
 from .._http.content import Content, FilesTypes, async_pieces
-from .._http.exceptions import RequestError, check, submit_refused
+from .._http.exceptions import RequestError
 from .._http.headers import HeaderTypes
 from .._http.models import Response
 from .._http.sse import Event
@@ -49,6 +49,7 @@ from .._native.call import (
     failure,
     write,
 )
+from .._native.failures import check, submit_refused
 from .._native.library import lib
 from .._pool import monitor
 from .base import BaseClient, make_response

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Dict, Optional, Tuple, Union
 
-from .._native import abi
+from .constants import NO_TIMEOUT
 
 
 class Unset:
@@ -20,7 +20,7 @@ MaybeSeconds = Union[float, None, Unset]
 TimeoutTypes = Union[float, None, Unset, "Timeout", Tuple[Optional[float], ...]]
 
 # A uint32_t of milliseconds, less the value that means "no timeout": 49 days.
-LONGEST_MS = abi.NO_TIMEOUT - 1
+LONGEST_MS = NO_TIMEOUT - 1
 
 
 def milliseconds(name: str, seconds: float) -> int:
@@ -170,7 +170,7 @@ class Timeout:
         self._fields = tuple(
             0
             if isinstance(value, Unset)
-            else abi.NO_TIMEOUT
+            else NO_TIMEOUT
             if value is None
             else milliseconds(name, value)
             for name, value in zip(self.NAMES, values)
@@ -179,7 +179,7 @@ class Timeout:
     def _as_options(self) -> Dict[str, int]:
         """The fields of llmpool_options_t that were given; there 0 means no timeout."""
         return {
-            f"{name}_timeout_ms": 0 if value == abi.NO_TIMEOUT else value
+            f"{name}_timeout_ms": 0 if value == NO_TIMEOUT else value
             for name, value in zip(self.NAMES, self._fields)
             if value
         }

@@ -4,7 +4,7 @@ import codecs
 from struct import unpack
 from typing import TYPE_CHECKING, Any, List, Optional
 
-from .._native import abi
+from .constants import HTTP_1_0, HTTP_1_1, HTTP_2, TIMINGS_FORMAT
 from .decode import decode_body
 from .exceptions import HTTPStatusError, RequestError
 from .headers import Headers
@@ -14,9 +14,9 @@ from .urls import URL
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from .._native.stats import Timings
+    from .timings import Timings
 
-_VERSIONS = {abi.HTTP_1_1: "HTTP/1.1", abi.HTTP_2: "HTTP/2", abi.HTTP_1_0: "HTTP/1.0"}
+_VERSIONS = {HTTP_1_1: "HTTP/1.1", HTTP_2: "HTTP/2", HTTP_1_0: "HTTP/1.0"}
 
 
 class Request:
@@ -81,7 +81,7 @@ class Response:
         self,
         request: Request,
         status_code: int,
-        http_version: int = abi.HTTP_1_1,
+        http_version: int = HTTP_1_1,
         attempts: int = 1,
         reused: bool = False,
         body: bytes = b"",
@@ -144,11 +144,11 @@ class Response:
 
     @property
     def timings(self) -> "Timings":
-        from .._native.stats import Timings
+        from .timings import Timings
 
         if not self._times:
             return Timings()
-        times = unpack(abi.TIMINGS_FORMAT, self._times)
+        times = unpack(TIMINGS_FORMAT, self._times)
         return Timings(*(time / 1e6 if time else None for time in times))
 
     @property

@@ -15,124 +15,7 @@ from ctypes import (
 )
 from typing import Any, Callable, Optional
 
-VERSION_MAJOR = 0
-VERSION_MINOR = 1
-VERSION_PATCH = 0
-NO_TIMEOUT = 0xFFFFFFFF
-HTTP_AUTO = 0
-HTTP_1_1 = 1
-HTTP_2 = 2
-HTTP_1_0 = 3
-REQUEST_STREAM = 1
-REQUEST_SSE = 2
-REQUEST_RETRY_STATUS = 4
-REQUEST_RETRY_SENT = 8
-REQUEST_NO_RETRY = 16
-REQUEST_UPLOAD = 32
-REQUEST_MANUAL_CREDIT = 64
-REQUEST_SSE_JOIN = 128
-EVENT_HEAD = 1
-EVENT_DATA = 2
-EVENT_SSE = 3
-EVENT_DONE = 4
-EVENT_NOTICE = 5
-EVENT_WRITABLE = 6
-EVENT_REUSED = 1
-EVENT_UNSEEN = 2
-EVENT_ID_RESET = 4
-NOTICE_UTILIZATION_HIGH = 1
-NOTICE_UTILIZATION_NORMAL = 2
-NOTICE_CONNECTION_OPENED = 4
-NOTICE_CONNECTION_CLOSED = 8
-NOTICE_RETRY = 16
-QUEUE_DRIVE = 1
-
-OK = 0
-E_INVALID_ARGUMENT = -1
-E_UNSUPPORTED = -2
-E_OUT_OF_MEMORY = -3
-E_CLOSED = -4
-E_FORKED = -5
-E_NOT_FOUND = -6
-E_AGAIN = -7
-E_QUEUE_FULL = -20
-E_POOL_TIMEOUT = -21
-E_CANCELLED = -22
-E_CONNECT_TIMEOUT = -30
-E_WRITE_TIMEOUT = -31
-E_FIRST_BYTE_TIMEOUT = -32
-E_READ_TIMEOUT = -33
-E_TOTAL_TIMEOUT = -34
-E_RESOLVE = -40
-E_CONNECT = -41
-E_PROXY = -42
-E_TLS = -43
-E_TLS_VERIFY = -44
-E_WRITE = -45
-E_READ = -46
-E_PROTOCOL = -47
-E_TOO_LARGE = -48
-E_REFUSED = -49
-E_INTERNAL = -90
-
-STATUS_NAMES = {
-    OK: "LLMPOOL_OK",
-    E_INVALID_ARGUMENT: "LLMPOOL_E_INVALID_ARGUMENT",
-    E_UNSUPPORTED: "LLMPOOL_E_UNSUPPORTED",
-    E_OUT_OF_MEMORY: "LLMPOOL_E_OUT_OF_MEMORY",
-    E_CLOSED: "LLMPOOL_E_CLOSED",
-    E_FORKED: "LLMPOOL_E_FORKED",
-    E_NOT_FOUND: "LLMPOOL_E_NOT_FOUND",
-    E_AGAIN: "LLMPOOL_E_AGAIN",
-    E_QUEUE_FULL: "LLMPOOL_E_QUEUE_FULL",
-    E_POOL_TIMEOUT: "LLMPOOL_E_POOL_TIMEOUT",
-    E_CANCELLED: "LLMPOOL_E_CANCELLED",
-    E_CONNECT_TIMEOUT: "LLMPOOL_E_CONNECT_TIMEOUT",
-    E_WRITE_TIMEOUT: "LLMPOOL_E_WRITE_TIMEOUT",
-    E_FIRST_BYTE_TIMEOUT: "LLMPOOL_E_FIRST_BYTE_TIMEOUT",
-    E_READ_TIMEOUT: "LLMPOOL_E_READ_TIMEOUT",
-    E_TOTAL_TIMEOUT: "LLMPOOL_E_TOTAL_TIMEOUT",
-    E_RESOLVE: "LLMPOOL_E_RESOLVE",
-    E_CONNECT: "LLMPOOL_E_CONNECT",
-    E_PROXY: "LLMPOOL_E_PROXY",
-    E_TLS: "LLMPOOL_E_TLS",
-    E_TLS_VERIFY: "LLMPOOL_E_TLS_VERIFY",
-    E_WRITE: "LLMPOOL_E_WRITE",
-    E_READ: "LLMPOOL_E_READ",
-    E_PROTOCOL: "LLMPOOL_E_PROTOCOL",
-    E_TOO_LARGE: "LLMPOOL_E_TOO_LARGE",
-    E_REFUSED: "LLMPOOL_E_REFUSED",
-    E_INTERNAL: "LLMPOOL_E_INTERNAL",
-}
-STATUS_MESSAGES = {
-    OK: "success",
-    E_INVALID_ARGUMENT: "invalid argument",
-    E_UNSUPPORTED: "not supported by this version of the library",
-    E_OUT_OF_MEMORY: "out of memory or file descriptors",
-    E_CLOSED: "the pool or queue is closed",
-    E_FORKED: "the handle belongs to the parent process",
-    E_NOT_FOUND: "no such request, or it has already finished",
-    E_AGAIN: "not now; an event says when",
-    E_QUEUE_FULL: "too many requests are waiting for a connection",
-    E_POOL_TIMEOUT: "no connection became free in time",
-    E_CANCELLED: "cancelled by the application",
-    E_CONNECT_TIMEOUT: "connecting took too long",
-    E_WRITE_TIMEOUT: "the server stopped taking the request",
-    E_FIRST_BYTE_TIMEOUT: "the server did not begin to answer in time",
-    E_READ_TIMEOUT: "the server fell silent",
-    E_TOTAL_TIMEOUT: "the request took longer than its total time",
-    E_RESOLVE: "the host name could not be resolved",
-    E_CONNECT: "connection refused or unreachable",
-    E_PROXY: "the proxy refused or failed",
-    E_TLS: "TLS handshake failed",
-    E_TLS_VERIFY: "the server's certificate was not accepted",
-    E_WRITE: "connection lost while sending",
-    E_READ: "connection lost before the answer was complete",
-    E_PROTOCOL: "the server broke the HTTP protocol",
-    E_TOO_LARGE: "the answer is larger than the limit",
-    E_REFUSED: "the server refused the stream before reading it",
-    E_INTERNAL: "a bug in llmpool",
-}
+from .._http.constants import *  # so that one module has all of the header
 
 
 class Options(ctypes.Structure):
@@ -305,8 +188,6 @@ class Stats(ctypes.Structure):
 
 # A record in native layout, for the struct module.
 RECORD_FORMAT = "@QIIiIIIIIIIIIIIIIQI4x"
-# The eight times of a DONE record.
-TIMINGS_FORMAT = "@QQQQQQQQ"
 
 
 class Functions:

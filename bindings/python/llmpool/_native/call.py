@@ -6,10 +6,11 @@ from ctypes import c_uint64, string_at
 from sys import intern
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from .._http.exceptions import HTTPError, check, request_failed, submit_refused
+from .._http.exceptions import HTTPError
 from .._http.models import Request
 from .._http.sse import Event
 from . import abi
+from .failures import check, request_failed, submit_refused
 from .library import lib
 
 RecordFields = Tuple[int, ...]

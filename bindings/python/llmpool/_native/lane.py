@@ -15,7 +15,6 @@ from collections import deque
 from typing import Any, Deque, Optional, Tuple
 
 from .._http.content import pieces
-from .._http.exceptions import check, submit_refused
 from .._http.models import Request
 from . import abi
 from .call import (
@@ -32,6 +31,7 @@ from .call import (
     failure,
     write,
 )
+from .failures import check, submit_refused
 from .library import lib
 
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.

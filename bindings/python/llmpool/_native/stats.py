@@ -1,9 +1,8 @@
-"""What a pool and an answer say of themselves, imported by whoever asks: dataclasses cost a
-millisecond each time a process starts.
+"""What a pool says of itself, imported by whoever asks: dataclasses cost a millisecond each time a
+process starts.
 """
 
 from dataclasses import dataclass
-from typing import Optional
 
 
 @dataclass(frozen=True)
@@ -45,33 +44,3 @@ class Stats:
     bytes_sent: int
     bytes_received: int
     utilization: float
-
-
-@dataclass(frozen=True)
-class Timings:
-    """When each step of a request was done, in seconds since its submission; None: it was not.
-
-    Attributes:
-        admitted: a connection, or a stream on one, was given.
-        resolved, connected, secured: name, TCP and TLS of a new connection that it waited for.
-        sent: the last byte of the request was sent.
-        first_byte: the first byte of the answer came.
-        first_data: the first byte of its body came.
-        done: it was complete.
-    """
-
-    __module__ = "llmpool"
-
-    admitted: Optional[float] = None
-    resolved: Optional[float] = None
-    connected: Optional[float] = None
-    secured: Optional[float] = None
-    sent: Optional[float] = None
-    first_byte: Optional[float] = None
-    first_data: Optional[float] = None
-    done: Optional[float] = None
-
-    @property
-    def time_to_first_token(self) -> Optional[float]:
-        """first_data: for a streamed answer the time to its first event."""
-        return self.first_data

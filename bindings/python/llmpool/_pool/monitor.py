@@ -12,9 +12,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from .._http.exceptions import check
 from .._native import abi
 from .._native.call import Reader
+from .._native.failures import check
 from .._native.library import lib
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from .._http.config import (
     as_timeout,
     milliseconds,
 )
-from .._http.exceptions import check
 from .._native import abi
+from .._native.failures import check
 from .._native.library import lib
 
 if TYPE_CHECKING:

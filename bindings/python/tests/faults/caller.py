@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List
 
-from llmpool._http.exceptions import check
 from llmpool._native import abi
+from llmpool._native.failures import check
 from llmpool._native.library import lib
 
 _counter = itertools.count(1)
