@@ -36,21 +36,10 @@ from .._http.models import Response
 from .._http.sse import Event
 from .._http.urls import ParamTypes
 from .._native import abi
-from .._native.call import (
-    SSE_FLAGS,
-    STREAM_FLAGS,
-    Answer,
-    Call,
-    Reader,
-    Sink,
-    Sinks,
-    Struct,
-    dispatch,
-    failure,
-    write,
-)
+from .._native.call import SSE_FLAGS, STREAM_FLAGS, Call, RequestStruct, failure, write
 from .._native.failures import check, submit_refused
 from .._native.library import lib
+from .._native.record import Answer, Reader, Sink, Sinks, dispatch
 from .._pool import monitor
 from .base import BaseClient, make_response
 from .stream import LINGER, BaseStream, Bytes, Converter, Events, Item, Lines, Raw, Text
@@ -107,7 +96,7 @@ class Hub:
         self._fd: int = lib.queue_fd(self._queue)
         check(self._fd)
         self._reader = Reader(self._queue, _RECORDS, _BYTES)
-        self._struct = Struct()
+        self._struct = RequestStruct()
         self._sinks: Sinks = {}
         self._last_key = 0
         self._held: Deque[Tuple[Call, int, Sink]] = deque()

@@ -9,7 +9,8 @@ from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED
-from .._native.call import Answer, Call, failure
+from .._native.call import Call, failure
+from .._native.record import Answer
 from .._pool import monitor
 from .._pool.pool import OPTION_NAMES, Pool, shared
 from .._version import __version__

@@ -25,8 +25,9 @@ from .._http.exceptions import (
 from .._http.models import Response
 from .._http.sse import Event, Parser
 from .._native import abi
-from .._native.call import Call, Sink, failure
+from .._native.call import Call, failure
 from .._native.library import lib
+from .._native.record import Sink
 from .._pool import monitor
 
 if TYPE_CHECKING:

@@ -17,22 +17,10 @@ from typing import Any, Deque, Optional, Tuple
 from .._http.content import pieces
 from .._http.models import Request
 from . import abi
-from .call import (
-    SSE_FLAGS,
-    STREAM_FLAGS,
-    Answer,
-    Call,
-    Reader,
-    Sink,
-    Sinks,
-    Struct,
-    answer_of,
-    dispatch,
-    failure,
-    write,
-)
+from .call import SSE_FLAGS, STREAM_FLAGS, Call, RequestStruct, failure, write
 from .failures import check, submit_refused
 from .library import lib
+from .record import Answer, Reader, Sink, Sinks, answer_of, dispatch
 
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.
 _KEPT = 64
@@ -56,7 +44,7 @@ class Lane:
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self.queue = queue.value
-        self._struct = Struct()
+        self._struct = RequestStruct()
         # The library writes the id here before anything can be read: an exception that comes
         # between submit() and its assignment cannot lose it.
         self._cell = ctypes.c_uint64()

@@ -13,9 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from .._native import abi
-from .._native.call import Reader
 from .._native.failures import check
 from .._native.library import lib
+from .._native.record import Reader
 
 if TYPE_CHECKING:
     from .pool import Pool
