@@ -64,12 +64,13 @@ from ._http.json import use_json
 from ._http.models import Request, Response
 from ._http.sse import Event
 from ._http.urls import URL
-from ._pool.monitor import debug
+from ._pool.leaks import debug
 from ._pool.pool import Pool, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._client.async_client import AsyncClient, AsyncStreamResponse
+    from ._client.async_client import AsyncClient
+    from ._client.async_stream import AsyncStreamResponse
     from ._http.timings import Timings
     from ._native.stats import Stats
 
@@ -148,7 +149,7 @@ del _name
 # Imported when they are asked for: asyncio alone takes longer than all of this package.
 _LATER = {
     "AsyncClient": "_client.async_client",
-    "AsyncStreamResponse": "_client.async_client",
+    "AsyncStreamResponse": "_client.async_stream",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
 }

@@ -12,7 +12,7 @@ import pytest
 import servers
 
 import llmpool
-from llmpool._client import async_client
+from llmpool._native import hub as hubs
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -233,7 +233,7 @@ def test_ctrl_c_among_requests_that_are_held_back(kind, nginx, open_pool):
     async def main():
         for after in (False, True):
             client = llmpool.AsyncClient(base_url=nginx.url, pool=open_pool())
-            hub = async_client._hub()
+            hub = hubs.current()
             struct, hub._struct = hub._struct, Interrupted(hub._struct, after)
             hub._hold_until = time.monotonic() + 60
             tasks = [asyncio.ensure_future(client.get("/small")) for _ in range(3)]
@@ -252,7 +252,7 @@ def test_requests_that_are_held_back(kind, nginx, open_pool):
 
     async def main():
         client = llmpool.AsyncClient(base_url=nginx.url, pool=open_pool())
-        hub = async_client._hub()
+        hub = hubs.current()
         hub._hold_until = time.monotonic() + 60
         calls = [
             client.get("/small"),
@@ -408,7 +408,7 @@ def test_every_way_to_leave_ends_the_request(kind, version, tokens, tokens_plain
             await until(lambda: idle(client.pool), 0.5)
             assert client.pool.stats().cancelled == number, way
             await until(lambda: server.stats()["streams"] == 0, 0.5)
-        hub = async_client._hub()
+        hub = hubs.current()
         await until(lambda: not hub._sinks)
 
     run(kind, main())
@@ -493,7 +493,7 @@ def test_streams_cancelled_at_random(kind, tokens, make_client):
         tracemalloc.start()
         for _ in range(waves):
             await wave(200)
-            await until(lambda: not async_client._hub()._sinks)
+            await until(lambda: not hubs.current()._sinks)
             await asyncio.sleep(0.01)  # a task holds what it awaited last until it waits anew
             gc.collect()
             assert left_behind() == {}
@@ -643,7 +643,7 @@ for turn in range(2):
             del tasks, loop
         gc.collect()
     idle()
-    assert not [f for f in map(lambda r: r(), async_client._hubs.values()) if f and f.is_open]
+    assert not [f for f in map(lambda r: r(), hubs._hubs.values()) if f and f.is_open]
 print("done")
 """
 

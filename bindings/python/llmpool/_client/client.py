@@ -10,7 +10,7 @@ from .._http.models import Response
 from .._http.urls import ParamTypes
 from .._native import lane
 from .._native.call import Call
-from .._pool import monitor
+from .._pool import leaks
 from .base import BaseClient, make_response
 from .stream import StreamResponse
 
@@ -206,7 +206,7 @@ class Stream:
         self._call = call
         self._sse = sse
         self._follow = follow
-        self._place = monitor.place()
+        self._place = leaks.place()
         self._response: Optional[StreamResponse] = None
 
     def __enter__(self) -> StreamResponse:

@@ -1,0 +1,156 @@
+"""Responses of the asyncio client whose body is read as it comes."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, AsyncGenerator, AsyncIterator, List, Optional, Type
+
+from .._http.exceptions import RequestError
+from .._http.sse import Event
+from .._native.call import Call
+from .._native.hub import Hub
+from .._native.record import Sink
+from .._pool import leaks
+from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
+from .stream import LINGER, BaseStream
+
+
+class AsyncStreamResponse(BaseStream):
+    """An answer whose body is read as it comes: see AsyncClient.stream().
+
+    Status and headers are there at once; attempts, timings and the like are complete after the
+    end. The body can be iterated once, in the event loop that made the request.
+    """
+
+    __module__ = "llmpool"  # as __init__.py has it for what it imports
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, call: Call, hub: Hub, sink: Sink, *, place: str = "") -> None:
+        super().__init__(call, sink, place)
+        self._hub: Optional[Hub] = hub
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """The body as it was sent, before gzip and deflate are undone."""
+        return self._iterate(Raw())
+
+    def aiter_bytes(self, chunk_size: Optional[int] = None) -> AsyncIterator[bytes]:
+        """The body, gzip and deflate undone; as it comes, or in chunks of chunk_size bytes."""
+        return self._iterate(Bytes(self._coding(), chunk_size))
+
+    def aiter_text(self, chunk_size: Optional[int] = None) -> AsyncIterator[str]:
+        """The body as text; as it comes, or in chunks of chunk_size characters."""
+        return self._iterate(Text(self._coding(), self.encoding, chunk_size))
+
+    def aiter_lines(self) -> AsyncIterator[str]:
+        """The body line by line, without the line ends, which are LF, CRLF and CR."""
+        return self._iterate(Lines(self._coding(), self.encoding))
+
+    def aiter_sse(self, stop: Optional[str] = None) -> AsyncIterator[Event]:
+        """The server-sent events of the body.
+
+        Args:
+            stop: ends the iteration at the event with this data, as "[DONE]", which is not given.
+
+        Raises, as every iteration does: TransportError and its subclasses, where the answer ends
+            before it is complete.
+        """
+        return self._iterate(Events(self._coding(), stop))
+
+    async def aread(self) -> bytes:
+        """The whole body; afterwards content, text and json() have it.
+
+        Raises:
+            ResponseTooLarge: it is larger than max_response_bytes.
+        """
+        if self._content is None:
+            parts: List[bytes] = []
+            size = 0
+            async for part in self.aiter_bytes():
+                parts.append(part)
+                size += len(part)
+                self._collect(parts, size)
+            self._content = b"".join(parts)
+        return self._content
+
+    async def aclose(self) -> None:
+        """Gives the answer up where it is not at its end: the request is cancelled. Twice does
+        nothing."""
+        self._closed = True
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            sink = self._sink
+            waiter, sink.waiter = sink.waiter, None
+            if waiter is not None and not waiter.done() and not hub.loop.is_closed():
+                waiter.set_result(None)  # another task reads: it gets StreamClosed
+            if sink.done is None:
+                hub.abandon(sink)
+            elif not sink.done.status:
+                self._times = sink.done.timings
+
+    async def _iterate(self, converter: Converter[Item]) -> AsyncGenerator[Item, None]:
+        self._begin()
+        sink, create = self._sink, asyncio.get_running_loop().create_future
+        try:
+            while True:
+                batch = self._take()
+                if batch is None:
+                    break
+                if not batch:
+                    sink.waiter = waiter = create()
+                    await waiter
+                    continue
+                for item in converter.batch(batch):
+                    yield item
+                if converter.stopped:
+                    await self._linger()
+                    return
+            for item in converter.end():
+                yield item
+        except RequestError as error:
+            error.request = self.request
+            raise
+
+    async def _linger(self) -> None:
+        sink = self._sink
+        if sink.done is None and self._hub is not None:
+            loop = self._hub.loop
+            deadline = loop.time() + LINGER
+            while sink.done is None and loop.time() < deadline:
+                sink.items = []
+                sink.waiter = waiter = loop.create_future()
+                timer = loop.call_at(deadline, _resolve, waiter)
+                try:
+                    await waiter
+                finally:
+                    timer.cancel()
+        if sink.done is not None:
+            sink.items = []
+            self._times = sink.done.timings
+            self._hub = None
+
+    def _ended(self) -> None:
+        self._hub = None
+
+    async def __aenter__(self) -> "AsyncStreamResponse":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]] = None,
+        value: Optional[BaseException] = None,
+        traceback: Optional[TracebackType] = None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self, leaked: Any = leaks.leaked) -> None:
+        hub = getattr(self, "_hub", None)
+        if hub is None or self._sink.done is not None:
+            return
+        self._hub = None
+        hub.abandon(self._sink)
+        leaked(repr(self), self._place)
+
+
+def _resolve(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

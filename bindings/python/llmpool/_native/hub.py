@@ -1,0 +1,292 @@
+"""Hubs: what the requests of an event loop wait on.
+
+A hub per event loop has one queue, whose descriptor the loop watches, and takes many events in one
+call. Nothing of a hub is reachable from outside but through its loop: the loop's handle for the
+descriptor holds it, and whoever has a request in flight. So a loop that is closed takes its hub
+with it, and the requests in flight are cancelled in the library.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import threading
+import weakref
+from collections import deque
+from time import monotonic
+from typing import Any, AsyncGenerator, Deque, Dict, Optional, Tuple
+
+from .._http.content import async_pieces
+from . import abi
+from .call import SSE_FLAGS, STREAM_FLAGS, Call, RequestStruct, failure, write
+from .failures import check, submit_refused
+from .library import lib
+from .record import Answer, Reader, Sink, Sinks, dispatch
+
+# At most one wake of the loop in this time, while several requests are in flight: an epoll wake
+# costs as much as ten events. Where only tokens have come it may be later: 5,000 of them a second
+# take a third less CPU than with 1 ms for everything.
+_COALESCE_US = 2000
+_STREAM_COALESCE_US = 5000
+_RECORDS = 256
+_BYTES = 512 << 10
+# How often one wake reads before the loop's other work has its turn.
+_READS = 4
+# What the tasks that one read wakes submit is handed over together, but none waits longer, in
+# seconds: one by one each would wake the library's thread, which is as fast as they are.
+_HOLD = 0.001
+
+
+class _Watch:
+    """What the loop calls when the queue has something. Only the loop's handle holds it, so that
+    it goes when the loop is closed, and ends the hub."""
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+
+    def __call__(self) -> None:
+        self._hub.read()
+
+    def __del__(self) -> None:
+        self._hub.end()
+
+
+class Hub:
+    """The queue of an event loop and the requests that wait on it."""
+
+    __slots__ = (
+        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_held",
+        "_hold_until", "_sentinel", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._queue: Optional[int] = None
+        options = abi.QueueOptions()
+        options.size = ctypes.sizeof(options)
+        options.coalesce_us = _COALESCE_US
+        options.stream_coalesce_us = _STREAM_COALESCE_US
+        options.flags = abi.QUEUE_DRIVE
+        queue = ctypes.c_void_p()
+        check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
+        self._queue = queue.value
+        self._fd: int = lib.queue_fd(self._queue)
+        check(self._fd)
+        self._reader = Reader(self._queue, _RECORDS, _BYTES)
+        self._struct = RequestStruct()
+        self._sinks: Sinks = {}
+        self._last_key = 0
+        self._held: Deque[Tuple[Call, int, Sink]] = deque()
+        self._hold_until = 0.0  # 0: a request is handed over at once
+        loop.add_reader(self._fd, _Watch(self))
+        # asyncio.run() and shutdown_asyncgens() close it while the loop still runs.
+        self._sentinel = _sentinel(weakref.ref(self))
+        with contextlib.suppress(StopIteration):
+            self._sentinel.asend(None).send(None)
+
+    @property
+    def is_open(self) -> bool:
+        return self._queue is not None
+
+    def read(self) -> None:
+        for _ in range(_READS):
+            if self._queue is None:
+                return
+            records, blob, more = self._reader.read()
+            dispatch(records, blob, self._sinks)
+            if not more:
+                break
+        if not self._hold_until:
+            self._hold_until = monotonic() + _HOLD
+            self.loop.call_soon(self._release)  # after the tasks that were woken
+
+    def submit(self, call: Call, flags: int) -> Sink:
+        """Where it is held back, a refusal comes from arrival()."""
+        self._last_key = key = self._last_key + 1
+        sink = Sink(call.pool, key)
+        self._sinks[key] = sink
+        if self._hold_until and call.upload is None and monotonic() < self._hold_until:
+            self._held.append((call, flags, sink))
+            return sink
+        self._hand_over_held()
+        error = self._hand_over(call, flags, sink)
+        if error is not None:
+            raise error
+        return sink
+
+    def _release(self) -> None:
+        self._hold_until = 0.0
+        self._hand_over_held()
+
+    def _hand_over_held(self) -> None:
+        held = self._held
+        try:
+            while held:
+                call, flags, sink = held[0]
+                if self._sinks.get(sink.key) is None:  # abandoned
+                    self._sinks.pop(sink.key, None)
+                elif not sink.cell.value:  # else Ctrl-C came right after it was submitted
+                    error = self._hand_over(call, flags, sink)
+                    waiter = sink.waiter
+                    if error is not None and waiter is not None and not waiter.done():
+                        waiter.set_exception(error)
+                held.popleft()
+        finally:
+            if held:  # Ctrl-C
+                self.loop.call_soon(self._hand_over_held)
+
+    def _hand_over(self, call: Call, flags: int, sink: Sink) -> Optional[Exception]:
+        key = sink.key
+        status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
+        if status:
+            del self._sinks[key]
+            return submit_refused(status, call.request)
+        if self._sinks[key] is None:  # abandoned on another thread, which had no id yet
+            lib.cancel(sink.pool, sink.cell.value)
+        return None
+
+    def arrival(self, sink: Sink) -> "asyncio.Future[None]":
+        """Done when something arrives for the sink."""
+        sink.waiter = waiter = self.loop.create_future()
+        return waiter
+
+    def abandon(self, sink: Sink) -> None:
+        """Cancels a request whose end nobody awaits. May be called on any thread."""
+        sinks = self._sinks
+        if sinks.get(sink.key) is not sink:  # it is over, or was refused
+            return
+        sinks[sink.key] = None  # until its DONE comes
+        sink.items = []
+        if sink.done is not None:
+            sinks.pop(sink.key, None)
+        elif self._queue is not None:
+            lib.cancel(sink.pool, sink.cell.value)
+
+    def close(self) -> None:
+        """On the loop's thread, while the loop is open: whoever still waits is told."""
+        if self._queue is None:
+            return
+        self.loop.remove_reader(self._fd)
+        self.end()
+        self._held.clear()
+        for sink in list(self._sinks.values()):
+            if sink is not None:
+                sink.done = Answer(
+                    0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CLOSED,
+                    b"the event loop is being closed",
+                )  # fmt: skip
+                waiter, sink.waiter = sink.waiter, None
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+        self._sinks.clear()
+
+    def end(self, queue_close: Any = lib.queue_close) -> None:
+        """Closes the queue, which cancels what is in flight."""
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue_close(queue)
+
+
+async def _sentinel(hub: "weakref.ref[Hub]") -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        found = hub()
+        if found is not None:
+            found.close()
+
+
+_hubs: Dict[int, "weakref.ref[Hub]"] = {}
+_local = threading.local()
+
+
+def _forget_hubs() -> None:
+    # In a forked child the queues are the parent's.
+    global _local
+    _hubs.clear()
+    _local = threading.local()
+
+
+os.register_at_fork(after_in_child=_forget_hubs)
+
+
+def current() -> Hub:
+    """The hub of the running loop."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "no running event loop: AsyncClient works in asyncio's and uvloop's, not in trio's"
+        ) from None
+    last = getattr(_local, "hub", None)
+    if last is not None:
+        hub: Optional[Hub] = last()
+        if hub is not None and hub.loop is loop and hub._queue is not None:
+            return hub
+    hub = None
+    found = _hubs.get(id(loop))
+    if found is not None:
+        hub = found()
+    if hub is None or hub.loop is not loop or not hub.is_open:
+        hub = Hub(loop)
+        for key in [key for key, value in list(_hubs.items()) if value() is None]:
+            _hubs.pop(key, None)
+        _hubs[id(loop)] = weakref.ref(hub)
+    _local.hub = weakref.ref(hub)
+    return hub
+
+
+async def run(call: Call, flags: int = 0) -> Answer:
+    """The DONE of a request that is not streamed."""
+    hub = current()
+    sink = hub.submit(call, flags)
+    try:
+        if call.upload is not None:
+            await _upload(hub, call, sink)
+        while sink.done is None:
+            await hub.arrival(sink)
+    except BaseException:
+        hub.abandon(sink)
+        raise
+    return sink.done
+
+
+async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
+    source = async_pieces(call.upload)
+    try:
+        async for piece in source:
+            if not await _write(hub, call, sink, piece, False):
+                return
+    finally:
+        await source.aclose()  # type: ignore[attr-defined]
+    await _write(hub, call, sink, b"", True)
+
+
+async def _write(hub: Hub, call: Call, sink: Sink, piece: Any, last: bool) -> bool:
+    while sink.done is None:
+        sink.writable = False
+        taken = write(sink, piece, last, call.request)
+        if taken:
+            return taken > 0
+        while not sink.writable and sink.done is None:
+            await hub.arrival(sink)
+    return False
+
+
+async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
+    """Submits a streamed request and waits for its head."""
+    hub = current()
+    sink = hub.submit(call, SSE_FLAGS if sse else STREAM_FLAGS)
+    try:
+        if call.upload is not None:
+            await _upload(hub, call, sink)
+        while sink.head is None:
+            if sink.done is not None:
+                raise failure(sink.done, call.request)
+            await hub.arrival(sink)
+        return hub, sink
+    except BaseException:
+        hub.abandon(sink)
+        raise
