@@ -643,7 +643,8 @@ for turn in range(2):
             del tasks, loop
         gc.collect()
     idle()
-    assert not [f for f in map(lambda r: r(), hubs._hubs.values()) if f and f.is_open]
+    hubs = [hub() for hub in llmpool._native.hub._hubs.values()]
+    assert not [hub for hub in hubs if hub and hub.is_open]
 print("done")
 """
 
