@@ -276,6 +276,105 @@ static void test_a_stream_is_read_as_records(void) {
   CHECK_OK(llmpool_close(pool, 0));
 }
 
+/* ---- who is woken ---- */
+
+typedef struct {
+  llmpool_queue_t *queue;
+  _Atomic int *is_done;
+  _Atomic long *empty; /* wakes with nothing to take */
+} poller_t;
+
+static void *poll_and_drain(void *argument) {
+  poller_t *poller = argument;
+  struct pollfd readable = {.fd = llmpool_queue_fd(poller->queue), .events = POLLIN};
+  while (!*poller->is_done) {
+    llmpool_event_t event;
+    if (poll(&readable, 1, 20) != 1) continue;
+    int32_t count = llmpool_queue_drain(poller->queue, &event, sizeof event, 1, 0);
+    CHECK(count >= 0);
+    if (count == 0) ++*poller->empty;
+    if (count == 1 && event.kind == LLMPOOL_EVENT_DONE) *poller->is_done = 1;
+    if (count == 1) harness_release(&event);
+  }
+  return NULL;
+}
+
+/* Whoever finds another at it is not told of the same work again and again: once it was 70,000 wakes. */
+static void test_who_finds_the_turn_taken_sleeps_on(void) {
+  llmpool_t *pool = harness_pool(NULL);
+  llmpool_queue_t *queue = driving_queue();
+  settle(pool, queue);
+  llmpool_request_t request = harness_request(server_url(server, "/size/60000000"));
+  _Atomic int is_done = 0;
+  _Atomic long empty = 0;
+  poller_t poller = {queue, &is_done, &empty};
+  pthread_t threads[2];
+  harness_submit(pool, &request, queue);
+  for (int i = 0; i < 2; i++)
+    CHECK(pthread_create(&threads[i], NULL, poll_and_drain, &poller) == 0);
+  for (int i = 0; i < 2; i++)
+    pthread_join(threads[i], NULL);
+  CHECK(empty < 5000);
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
+static int by_value(const void *a, const void *b) {
+  int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
+  return (left > right) - (left < right);
+}
+
+/* Half of the attempts, as the machine may be late itself; once it was 20 ms as a rule. fuzz_turns looks closer. */
+static void test_a_timeout_is_not_slept_over(void) {
+  enum { ATTEMPTS = 7 };
+  llmpool_t *pool = harness_pool(NULL);
+  llmpool_queue_t *queue = driving_queue();
+  int64_t late[ATTEMPTS];
+  for (int i = 0; i < ATTEMPTS; i++) {
+    settle(pool, queue);
+    call_ok(pool, queue, "/delay/130", 4); /* the pool's thread looks seldom by now */
+    llmpool_request_t request = harness_request(server_url(server, "/never"));
+    request.total_timeout_ms = 5;
+    harness_submit(pool, &request, queue);
+    llmpool_event_t event = harness_next(queue);
+    CHECK_STATUS(event.status, LLMPOOL_E_TOTAL_TIMEOUT);
+    late[i] = (int64_t)event.timings->done - 5000;
+    harness_release(&event);
+  }
+  qsort(late, ATTEMPTS, sizeof *late, by_value);
+  CHECK(late[ATTEMPTS / 2] < 12000 * check_slower());
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
+/* While wakes are put off the sockets are looked at all the same where a request waits for a connection: 2 ms of
+ * coalescing for each of 100 answers would be 200 ms. */
+static void test_requests_that_wait_are_not_put_off(void) {
+  llmpool_options_t options = harness_options();
+  options.max_connections = 1;
+  llmpool_t *pool = harness_pool(&options);
+  llmpool_queue_options_t queue_options = {.size = sizeof queue_options, .coalesce_us = 2000};
+  llmpool_queue_t *queue = NULL;
+  CHECK_OK(llmpool_queue_open(&queue_options, &queue));
+  llmpool_request_t request = harness_request(server_url(server, "/size/10"));
+  uint64_t least = UINT64_MAX;
+  for (int attempt = 0; attempt < 5; attempt++) {
+    uint64_t last = 0;
+    for (int i = 0; i < 100; i++)
+      harness_submit(pool, &request, queue);
+    for (int i = 0; i < 100; i++) {
+      llmpool_event_t event = harness_next(queue);
+      CHECK_STATUS(event.status, LLMPOOL_OK);
+      if (event.timings->done > last) last = event.timings->done;
+      harness_release(&event);
+    }
+    if (last < least) least = last;
+  }
+  CHECK(least < 70000u * (unsigned)check_slower());
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
 /* ---- ends ---- */
 
 static void *wait_for_ever(void *queue) {
@@ -348,6 +447,9 @@ int main(void) {
   RUN(test_threads_that_are_alone_now_and_then);
   RUN(test_large_answers);
   RUN(test_a_stream_is_read_as_records);
+  RUN(test_who_finds_the_turn_taken_sleeps_on);
+  RUN(test_a_timeout_is_not_slept_over);
+  RUN(test_requests_that_wait_are_not_put_off);
   RUN(test_closing_wakes_who_waits);
   RUN(test_closing_the_pool_ends_the_call);
   server_stop(server);

@@ -24,6 +24,7 @@ extension Engine {
       connection.phase == .open, let session = connection.session
     else { return }
     request.attempt = attempt
+    noteSending(request, true)
     request.connection = connection
     request.bodySent = 0
     request.isUploadWaiting = false
@@ -40,6 +41,12 @@ extension Engine {
     }
     request.timings = timings
     session.begin(request)
+  }
+
+  private func noteSending(_ request: RequestState, _ isSending: Bool) {
+    guard request.isSending != isSending else { return }
+    request.isSending = isSending
+    sending += isSending ? 1 : -1
   }
 
   func abort(_ attempt: AttemptID) {
@@ -72,6 +79,7 @@ extension Engine {
   }
 
   func progressed(_ request: RequestState, _ phase: Phase) {
+    if phase == .sent { noteSending(request, false) }
     if let attempt = request.attempt { tell(.progressed(attempt, phase)) }
   }
 
@@ -196,6 +204,7 @@ extension Engine {
     guard let request = requests[id.slot], request.id == id else { return }
     requests[id.slot] = nil
     request.timings.done = microseconds(since: request)
+    noteSending(request, false)
     noteLatencies(request)
     stageDone(request, completion)
     request.attempt = nil

@@ -2,90 +2,121 @@ import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
 
-extension Engine {
+extension Engine: TurnHolder {
   /// Marks libcurl's descriptors among the tags of epoll; no connection reaches this generation.
   static let dialTag = UInt64(UInt32.max) << 32
-  static let eventCapacity = 256
+  static let readinessCapacity = 256
 
   func run() {
-    let events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Engine.eventCapacity)
-    defer { events.deallocate() }
     turn.lock()
     while !isStopped {
-      let sleep = nextSleep()
+      let rest = fallAsleep()
       turn.unlock()
-      let count = self.sleep(sleep, events)
+      if case .asleep(.queue, _) = rest { hearer?.unmute() }
+      let count = wait(rest)
       turn.lock()
-      takeTurn(events, count)
+      inbox.awoke()
+      // Where others may have taken turns meanwhile only what is harvested under the lock is certain to be true.
+      takeTurn(count ?? look(milliseconds: 0))
     }
     tearDown()
     turn.unlock()
   }
 
-  private enum Sleep {
-    case none
-    /// Until something happens, or the deadline.
-    case watching(until: Int64)
-    /// Until another thread has a message, or the deadline; the sockets are looked at afterwards.
-    case dozing(until: Int64)
+  /// When the first of everything that has a time is due.
+  private var nextDue: Int64 {
+    var due = core.nextDeadline?.nanoseconds ?? .max
+    if let dial = dialer.nextDeadline { due = min(due, dial) }
+    if let interval = resolver.reliefInterval { due = min(due, now + interval) }
+    for port in portsToWake { due = min(due, port.wakeDue ?? .max) }
+    return due
   }
+  private var hasWorkLeft: Bool { !toRead.isEmpty || !toFlush.isEmpty }
 
-  /// Whoever posts a message wakes us once this is not `none`.
-  private func nextSleep() -> Sleep {
-    guard toRead.isEmpty, toFlush.isEmpty else { return .none }
-    let mustNotSleep = inbox.withLock { shared in
-      guard shared.messages.isEmpty else { return true }
-      shared.isSleeping = true
-      return false
+  /// Decides who has the ear, says so in the inbox, and hangs the epoll there. From then on messages wake us.
+  private func fallAsleep() -> Rest {
+    guard !hasWorkLeft else { return .awake }
+    var situation = Situation(now: now, due: nextDue)
+    situation.isDialing = core.counters.connecting > 0
+    situation.isPressed = core.counters.pending > 0 || sending > 0
+    situation.putOff = timeOfPutOffWakes
+    let rest = inbox.rests { shared in
+      situation.live = shared.liveCount
+      situation.streak = shared.streak
+      return resting.decide(situation)
     }
-    guard !mustNotSleep else { return .none }
-    var deadline = core.nextDeadline?.nanoseconds ?? .max
-    if let dial = dialer.nextDeadline { deadline = min(deadline, dial) }
-    if let interval = resolver.reliefInterval { deadline = min(deadline, now + interval) }
-    for port in portsToWake { deadline = min(deadline, port.wakeDue ?? .max) }
-    if let doze = reviewDriver() { return .dozing(until: min(deadline, now + doze)) }
-    if let doze = timeNobodyHears() { return .dozing(until: min(deadline, now + doze)) }
-    return .watching(until: deadline)
+    guard case .asleep(let ear, _) = rest, !give(ear) else { return rest }
+    return inbox.rests { _ in .asleep(.thread, alarm: situation.due) }
   }
 
-  /// Where the wake of every queue with requests in flight is put off, what comes meanwhile is told to nobody: for so
-  /// long an answer that comes now may be left where it is. Nil: something is to be done or told at once.
-  private func timeNobodyHears() -> Int64? {
-    guard !portsToWake.isEmpty, core.counters.connecting == 0 else { return nil }
+  /// False: the queue cannot have it, as it is closed, another pool's, or the kernel refuses.
+  private func give(_ ear: Ear) -> Bool {
+    guard case .queue(let identity) = ear else {
+      takeEarBack()
+      return true
+    }
+    if hearer?.identity == identity { return true }
+    takeEarBack()
+    guard let queue = ports[identity]?.queue, queue.hang(self) else { return false }
+    hearer = queue
+    return true
+  }
+
+  private func takeEarBack() {
+    hearer?.unhang(self)
+    hearer = nil
+  }
+
+  /// Where the wake of every queue with requests in flight is put off: for how long.
+  private var timeOfPutOffWakes: Int64? {
+    guard !portsToWake.isEmpty else { return nil }
     var putOff = 0
     var time = Int64.max
     for port in portsToWake where port.live > 0 {
       putOff += 1
       time = min(time, port.queue.coalesce)
     }
-    return putOff == livePorts && time > 0 ? time : nil
+    return putOff == livePorts ? time : nil
   }
 
-  private func sleep(_ sleep: Sleep, _ events: UnsafeMutablePointer<epoll_event>) -> Int {
-    switch sleep {
-    case .none: return look(events, milliseconds: 0)
-    case .watching(.max): return look(events, milliseconds: -1)
-    case .watching(let deadline):
+  /// Returns how many descriptors are ready; nil where others may have looked meanwhile.
+  private func wait(_ rest: Rest) -> Int? {
+    switch rest {
+    case .awake: return look(milliseconds: 0)
+    case .asleep(.thread, .max): return look(milliseconds: -1)
+    case .asleep(.thread, let alarm):
       // Rounded up, so that what is due is due when epoll returns.
-      let left = max(0, deadline - monotonicNow() + 999_999) / 1_000_000
-      return look(events, milliseconds: Int32(min(left, 60_000)))
-    case .dozing(let deadline):
-      if lp_wait_readable(inbox.wakeDescriptor, max(0, deadline - monotonicNow())) == 0 {
-        lp_eventfd_clear(inbox.wakeDescriptor)
-      }
-      return look(events, milliseconds: 0)
+      let left = max(0, alarm - monotonicNow() + 999_999) / 1_000_000
+      return look(milliseconds: Int32(min(left, 60_000)))
+    case .asleep(_, let alarm):
+      _ = lp_wait_readable(inbox.wakeDescriptor, max(0, alarm - monotonicNow()))
+      return nil
     }
   }
 
-  func look(_ events: UnsafeMutablePointer<epoll_event>, milliseconds: Int32) -> Int {
-    Int(max(0, epoll_wait(epoll, events, Int32(Engine.eventCapacity), milliseconds)))
+  private func look(milliseconds: Int32) -> Int {
+    Int(max(0, epoll_wait(epoll, readiness, Int32(Engine.readinessCapacity), milliseconds)))
   }
 
-  func takeTurn(_ events: UnsafeMutablePointer<epoll_event>, _ count: Int, byDriver: Bool = false) {
+  func alarm(heardBy queue: CompletionQueue) -> Int64? {
+    if case .asleep(.queue(queue.identity), let alarm) = inbox.rest { alarm } else { nil }
+  }
+
+  func takeTurn(for queue: CompletionQueue, takes: Bool, before alarm: Int64) {
+    taker = takes ? queue : nil
+    takeTurn(look(milliseconds: 0))
+    taker = nil
+    // What takes longer, is for the thread alone, or is due before its alarm.
+    let isForThread = isStopped || hasWorkLeft || core.counters.connecting > 0 || nextDue < alarm
+    queue.leaveTurn(of: self)
+    if isForThread { inbox.wake() }
+  }
+
+  private func takeTurn(_ count: Int) {
     now = monotonicNow()
-    for index in 0..<count { descriptorReady(events + index, byDriver) }
+    for index in 0..<count { descriptorReady(readiness + index) }
     readConnections()
-    takeInbox(byDriver)
+    takeInbox()
     resolver.relieve()
     dialer.advance(now: now)
     takeDialResults()
@@ -96,13 +127,11 @@ extension Engine {
     handOut()
   }
 
-  private func descriptorReady(_ event: UnsafePointer<epoll_event>, _ byDriver: Bool) {
+  private func descriptorReady(_ event: UnsafePointer<epoll_event>) {
     let tag = lp_epoll_tag(event)
     let ready = lp_epoll_events(event)
-    if tag == Engine.wakeTag {
-      // It is the engine's thread that is to wake.
-      if !byDriver { lp_eventfd_clear(inbox.wakeDescriptor) }
-    } else if tag >= Engine.dialTag {
+    if tag == Engine.wakeTag { return }  // it has done what it is for; the thread clears it when it wakes
+    if tag >= Engine.dialTag {
       dialer.descriptorReady(
         Int32(truncatingIfNeeded: tag), readable: ready & LP_EPOLLIN != 0, writable: ready & LP_EPOLLOUT != 0,
         error: ready & (LP_EPOLLERR | LP_EPOLLHUP) != 0)
@@ -214,12 +243,9 @@ extension Engine {
 
   // MARK: The inbox
 
-  private func takeInbox(_ byDriver: Bool) {
+  private func takeInbox() {
     var batch: [Message] = []
-    inbox.withLock { shared in
-      if !byDriver { shared.isSleeping = false }
-      swap(&batch, &shared.messages)
-    }
+    inbox.withLock { swap(&batch, &$0.messages) }
     guard !batch.isEmpty else { return }
     for message in batch { take(message) }
     runActions()
@@ -251,8 +277,8 @@ extension Engine {
     ports[ObjectIdentifier(queue)] = nil
     lastPort = nil
     unwatch(queue)
-    if driving.queue === queue { endDriving() }
-    inbox.withLock { if $0.loneQueue === queue { $0.loneQueue = nil } }
+    if hearer === queue { takeEarBack() }
+    inbox.withLock { if $0.streak.queue == queue.identity { $0.streak.end() } }
     for case let request? in requests where request.queue === queue { tell(.cancelled(request.id)) }
   }
 
@@ -285,7 +311,7 @@ extension Engine {
     }
     for port in touchedPorts {
       let due = port.queue.publish(
-        port.staged, now: now, quietly: port.queue === driving.taker, mayWait: port.live > 1 && !port.isPressed)
+        port.staged, now: now, quietly: port.queue === taker, mayWait: port.live > 1 && !port.isPressed)
       port.isPressed = false
       port.staged.removeAll(keepingCapacity: true)
       if port.wakeDue == nil, due != nil { portsToWake.append(port) }
@@ -306,7 +332,7 @@ extension Engine {
 
   /// Every request is over and every connection closed.
   private func tearDown() {
-    endDriving()
+    takeEarBack()
     for case let connection? in connections { connection.close() }
     resolver.shutdown()
     for reading in authorityReadings { reading.giveUp() }

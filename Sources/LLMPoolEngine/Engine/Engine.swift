@@ -15,7 +15,7 @@ package final class Engine: @unchecked Sendable {
   let published = PublishedStatistics()
   /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
   let turn = Lock()
-  /// Its waiters: the engine's thread, and the driver's through the descriptor of its queue.
+  /// Its waiters: the engine's thread, or those of the queue that has the ear, through the queue's descriptor.
   let epoll: Int32
   private var thread = pthread_t()
 
@@ -63,8 +63,16 @@ package final class Engine: @unchecked Sendable {
   var portsToWake: [QueuePort] = []
   /// Queues with requests in flight.
   var livePorts = 0
+  /// Requests that were begun and not sent to their end.
+  var sending = 0
   var watchers: [Watcher] = []
-  var driving = Driving()
+  var resting = Resting()
+  /// The queue in whose descriptor the epoll hangs.
+  var hearer: CompletionQueue?
+  /// The queue whose thread takes its events right after the turn that it takes now.
+  var taker: CompletionQueue?
+  /// What epoll reports.
+  let readiness = UnsafeMutablePointer<epoll_event>.allocate(capacity: Engine.readinessCapacity)
   var completed: [RequestID] = []
   /// Origins that were forgotten since the statistics were published.
   var forgotten: [String] = []
@@ -112,7 +120,7 @@ package final class Engine: @unchecked Sendable {
 
   deinit {
     readBuffer.deallocate()
-    driving.events?.deallocate()
+    readiness.deallocate()
   }
 
   static func makeTLS(_ settings: PoolSettings) throws(CallError) -> TLSContext {
@@ -131,7 +139,7 @@ package final class Engine: @unchecked Sendable {
     request.inbox = inbox
     guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
     let serial = Engine.serials.add(1, ordering: .relaxed).newValue
-    enum Step { case taken, driven, closed, full }
+    enum Step { case taken, lone, closed, full }
     let step: Step = inbox.withLock { shared in
       guard !shared.isClosing else { return .closed }
       let slot: Int
@@ -145,13 +153,13 @@ package final class Engine: @unchecked Sendable {
       request.id = RequestID(serial: serial, slot: slot)
       shared.live[slot] = request
       identified(request.id.value)
-      let isDriven = shared.noteSubmission(of: queue)
-      inbox.deliver(.submit(request), quietly: isDriven, &shared)
-      return isDriven ? .driven : .taken
+      let isLone = shared.noteSubmission(of: queue, inbox.rest)
+      inbox.deliver(.submit(request), quietly: isLone, &shared)
+      return isLone ? .lone : .taken
     }
     switch step {
     case .taken: return
-    case .driven: if !drive(queue, takes: false) { inbox.wake() }
+    case .lone: if !queue.help(self) { inbox.wake() }
     case .closed: throw CallError(.closed, "pool: it is closed")
     case .full:
       throw CallError(.queueFull, "pool: \(RequestID.slotLimit) requests are in flight, the most there can be")

@@ -21,10 +21,11 @@ enum Message {
 
 /// How other threads reach an engine. Requests and queues hold it, not the engine: a weak reference to the engine would
 /// give it a side table, through which every retain and release of the engine then goes.
-final class Inbox: Sendable {
+final class Inbox: @unchecked Sendable {
   struct State {
     var messages: [Message] = []
-    var isSleeping = false
+    /// The sleeping thread has been woken.
+    var isCalled = false
     var isClosing = false
     /// The engine has stopped: nobody will read another message.
     var isOver = false
@@ -32,25 +33,18 @@ final class Inbox: Sendable {
     var live: [RequestState?] = []
     var freeSlots: [Int32] = []
     var liveCount: Int { live.count - freeSlots.count }
-    /// The queue whose last `loneCount` requests were each the only one of the pool; see Engine+Driving.
-    var loneQueue: CompletionQueue?
-    var loneCount = 0
-    /// Its threads do the engine's work: what they submit wakes nobody.
-    var drivenBy: ObjectIdentifier?
+    var streak = Streak()
 
-    /// Counts a request that has its slot by now. True: its thread is to do what follows.
-    mutating func noteSubmission(of queue: CompletionQueue) -> Bool {
-      guard queue.drives, liveCount == 1 else {
-        loneQueue = nil
-        loneCount = 0
-        return false
-      }
-      if loneQueue !== queue { (loneQueue, loneCount) = (queue, 0) }
-      loneCount += 1
-      return drivenBy == ObjectIdentifier(queue)
+    /// Counts a request that has its slot by now. True: its thread is to take the turn in which it is sent.
+    mutating func noteSubmission(of queue: CompletionQueue, _ rest: Rest) -> Bool {
+      let isLone = queue.drives && liveCount == 1
+      streak.note(queue.identity, isLone: isLone)
+      return isLone && rest.isHeard(by: queue.identity)
     }
   }
   private let state = Guarded(State())
+  /// Changed by the engine's thread alone, with the turn and the lock: to be read with either.
+  nonisolated(unsafe) private(set) var rest = Rest.awake
   /// An eventfd in the engine's epoll; the engine's to close.
   let wakeDescriptor = lp_eventfd()
 
@@ -66,22 +60,38 @@ final class Inbox: Sendable {
   }
 
   private func wake(_ state: inout State) {
-    guard state.isSleeping else { return }
-    state.isSleeping = false
+    guard case .asleep = rest, !state.isCalled else { return }
+    state.isCalled = true
     lp_eventfd_signal(wakeDescriptor)
   }
   func wake() { withLock { wake(&$0) } }
+
+  /// The engine's thread is about to rest: as `decide` says, unless a message has come.
+  func rests(_ decide: (borrowing State) -> Rest) -> Rest {
+    withLock { state in
+      if state.messages.isEmpty { rest = decide(state) }
+      return rest
+    }
+  }
+
+  /// The engine's thread has slept.
+  func awoke() {
+    withLock { state in
+      rest = .awake
+      if state.isCalled { lp_eventfd_clear(wakeDescriptor) }
+      state.isCalled = false
+    }
+  }
 
   /// The engine has stopped. What is left is released outside the lock.
   func end() {
     let left = withLock { state in
       state.isOver = true
-      state.isSleeping = false
       let left = (state.messages, state.live)
       state.messages = []
       state.live = []
       state.freeSlots = []
-      state.loneQueue = nil
+      state.streak.end()
       return left
     }
     _ = left

@@ -1,13 +1,25 @@
 import CLLMPoolSystem
 import Glibc
 
+/// An engine, as a queue sees it whose threads may take its turns: see Rest.
+protocol TurnHolder: AnyObject {
+  var turn: Lock { get }
+  /// Readable when there is work.
+  var epoll: Int32 { get }
+  /// Where the queue has the ear: when the engine's thread looks by itself. Called with the turn held.
+  func alarm(heardBy queue: CompletionQueue) -> Int64?
+  /// On a thread of the queue's application, which has entered the turn: takes it, and leaves it. `takes`: the thread
+  /// takes the queue's events next, and need not be told of them. `alarm`: when the engine's thread looks by itself.
+  func takeTurn(for queue: CompletionQueue, takes: Bool, before alarm: Int64)
+}
+
 /// Where the events of requests arrive. The engine's thread puts them in, any number of threads take them out.
 package final class CompletionQueue: @unchecked Sendable {
   /// At most one wake in this time; the first after a quiet spell comes at once. In nanoseconds.
   let coalesce: Int64
   /// The same where nothing but pieces of streams has come.
   let streamCoalesce: Int64
-  /// Its threads may do the engine's work while they wait for a request that is alone: see Engine+Driving.
+  /// Its threads may take the engine's turns while they wait for a request that is alone: see Rest.
   let drives: Bool
   /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
   private let onEvents: (@Sendable (CompletionQueue) -> Void)?
@@ -16,13 +28,18 @@ package final class CompletionQueue: @unchecked Sendable {
     var events: [UnsafeMutablePointer<EventRecord>] = []
     var first = 0
     var isClosed = false
+    /// Threads that sleep on `word`.
     var waiters = 0
+    /// Threads of the library that poll the descriptor.
+    var pollers = 0
     /// What the application waits on; -1 until someone asks for it.
     var descriptor: Int32 = -1
     /// An eventfd: the descriptor itself, or within it where that is an epoll.
     var eventDescriptor: Int32 = -1
-    /// Whose work its threads do at present.
-    var driven: Engine?
+    /// Whose epoll hangs in the descriptor.
+    var hung: (any TurnHolder)?
+    /// The hung epoll is not listened to: someone found the turn taken, and would only find it so again.
+    var isMuted = false
     var isSignalled = false
     var lastWake = Int64.min / 2
     /// There are events, and nobody is to be waked for them before.
@@ -56,6 +73,7 @@ package final class CompletionQueue: @unchecked Sendable {
     word.deallocate()
   }
 
+  var identity: ObjectIdentifier { ObjectIdentifier(self) }
   package var isClosed: Bool { state.withLock { $0.isClosed } }
 
   // MARK: The engine's side
@@ -89,7 +107,11 @@ package final class CompletionQueue: @unchecked Sendable {
         if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
         state.events.append(record)
       }
-      if onEvents != nil || (quietly && state.waiters == 0) { return .done }
+      if onEvents != nil { return .done }
+      if quietly, state.waiters == 0 {
+        state.putOffUntil = nil
+        return .done
+      }
       if mayWait {
         let due = min(state.putOffUntil ?? .max, state.lastWake + (isStream ? streamCoalesce : coalesce))
         if due > now {
@@ -147,8 +169,8 @@ package final class CompletionQueue: @unchecked Sendable {
 
   // MARK: The application's side
 
-  /// A descriptor that is readable while the queue holds events for whose wake it is time, or, with `drives`, while
-  /// there is work of the engine for its threads. Nil: closed. -1: errno.
+  /// A descriptor that is readable while the queue holds events for whose wake it is time, or, where it has an engine's
+  /// ear, while there is work for its threads. Nil: closed. -1: errno.
   package func descriptor() -> Int32? {
     state.withLock { state in
       guard !state.isClosed else { return nil }
@@ -171,7 +193,7 @@ package final class CompletionQueue: @unchecked Sendable {
     if state.count > 0 { makeReadable(&state) }
   }
 
-  static func closeDescriptors(_ state: inout State) {
+  private static func closeDescriptors(_ state: inout State) {
     if state.descriptor >= 0, state.descriptor != state.eventDescriptor { Glibc.close(state.descriptor) }
     if state.eventDescriptor >= 0 { Glibc.close(state.eventDescriptor) }
     (state.descriptor, state.eventDescriptor) = (-1, -1)
@@ -179,56 +201,102 @@ package final class CompletionQueue: @unchecked Sendable {
 
   package enum WaitResult { case ready, timedOut, interrupted, closed }
 
-  /// Waits until the queue holds an event. `timeout` in nanoseconds, negative: for ever.
+  /// Waits until the queue holds an event, or there is work for a thread of it. `timeout` in nanoseconds, negative: for
+  /// ever.
   package func wait(timeout: Int64) -> WaitResult {
     let deadline = timeout < 0 ? Int64.max : monotonicNow() + timeout
     while true {
       let seen = lp_atomic_load(word)
-      let early: WaitResult? = state.withLock { state in
-        if state.isClosed { return .closed }
-        if state.count > 0, state.putOffUntil == nil { return .ready }
-        if state.driven != nil { return .ready }
-        state.waiters += 1
-        return nil
+      enum Step {
+        case over(WaitResult)
+        case sleep
+        case poll(Int32)
       }
-      if let early { return early }
+      let step: Step = state.withLock { state in
+        if state.isClosed { return .over(.closed) }
+        if state.count > 0, state.putOffUntil == nil { return .over(.ready) }
+        if state.hung != nil {
+          state.pollers += 1
+          return .poll(state.descriptor)
+        }
+        state.waiters += 1
+        return .sleep
+      }
       let left = deadline == .max ? -1 : max(0, deadline - monotonicNow())
-      let result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
-      state.withLock { $0.waiters -= 1 }
+      let result: Int32
+      switch step {
+      case .over(let result): return result
+      case .poll(let descriptor):
+        result = lp_wait_readable(descriptor, left)
+        state.withLock { CompletionQueue.leavePolling(&$0) }
+        if result == 0 { return .ready }
+      case .sleep:
+        result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
+        state.withLock { $0.waiters -= 1 }
+      }
       if result == EINTR { return .interrupted }
       if result == ETIMEDOUT { return state.withLock { $0.isClosed ? .closed : ($0.count > 0 ? .ready : .timedOut) } }
     }
   }
 
+  /// The last to leave closes what `close` left to be polled: before, the number may be another's.
+  private static func leavePolling(_ state: inout State) {
+    state.pollers -= 1
+    if state.isClosed, state.pollers == 0 { closeDescriptors(&state) }
+  }
+
   /// Takes up to `capacity` events in their order as long as `accept` takes them. Nil: the queue is closed.
-  package func take(
-    _ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool
+  package func take(_ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool) -> Int? {
+    state.withLock { take(&$0, capacity, accept) }
+  }
+
+  private func take(
+    _ state: inout State, _ capacity: Int, _ accept: (UnsafeMutablePointer<EventRecord>) -> Bool
   ) -> Int? {
-    state.withLock { state in
-      guard !state.isClosed else { return nil }
-      var taken = 0
-      while taken < capacity, state.first < state.events.count {
-        let isNotice = state.events[state.first].pointee.kind == .notice
-        guard accept(state.events[state.first]) else { break }
-        if isNotice { state.notices -= 1 }
-        state.first += 1
-        taken += 1
-      }
-      if state.first == state.events.count {
-        state.events.removeAll(keepingCapacity: state.events.capacity <= 65_536)
-        state.first = 0
-        if state.isSignalled {
-          state.isSignalled = false
-          lp_eventfd_clear(state.eventDescriptor)
-        }
-      } else if drives {
-        makeReadable(&state)  // what was put in quietly and is left is for others
-      } else if state.first > 4_096, state.first * 2 > state.events.count {
-        state.events.removeFirst(state.first)
-        state.first = 0
+    guard !state.isClosed else { return nil }
+    var taken = 0
+    while taken < capacity, state.first < state.events.count {
+      let isNotice = state.events[state.first].pointee.kind == .notice
+      guard accept(state.events[state.first]) else { break }
+      if isNotice { state.notices -= 1 }
+      state.first += 1
+      taken += 1
+    }
+    if state.first == state.events.count {
+      state.events.removeAll(keepingCapacity: state.events.capacity <= 65_536)
+      state.first = 0
+      if state.isSignalled {
+        state.isSignalled = false
+        lp_eventfd_clear(state.eventDescriptor)
       }
       return taken
     }
+    if drives { makeReadable(&state) }  // what was put in quietly and is left is for others
+    if state.first > 4_096, state.first * 2 > state.events.count {
+      state.events.removeFirst(state.first)
+      state.first = 0
+    }
+    return taken
+  }
+
+  /// As `take`; where there is nothing, once more after the work that there is for a thread of the queue.
+  package func takeOrHelp(_ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool) -> Int? {
+    var entered: Entered?
+    let taken = state.withLock { state in
+      let taken = take(&state, capacity, accept)
+      if taken == 0 { entered = enterTurn(&state) }
+      return taken
+    }
+    guard let entered else { return taken }
+    entered.engine.takeTurn(for: self, takes: true, before: entered.alarm)
+    return take(capacity, accept: accept)
+  }
+
+  /// Takes a turn of the engine, if the queue has its ear. False: somebody else has to see to it.
+  func help(_ engine: any TurnHolder) -> Bool {
+    guard let entered = state.withLock({ $0.hung === engine ? enterTurn(&$0) : nil }) else { return false }
+    engine.takeTurn(for: self, takes: false, before: entered.alarm)
+    return true
   }
 
   /// Cancels what still belongs to the queue and drops what was not taken. False: it was closed before.
@@ -242,11 +310,11 @@ package final class CompletionQueue: @unchecked Sendable {
       state.events = []
       state.first = 0
       swap(&inboxes, &state.inboxes)
+      if let engine = state.hung { unhang(&state, engine) }
       // Who waits on it wakes before it is gone.
       if drives { stayReadable(&state) }
       if state.eventDescriptor >= 0 { lp_eventfd_signal(state.eventDescriptor) }
-      CompletionQueue.closeDescriptors(&state)
-      state.driven = nil
+      if state.pollers == 0 { CompletionQueue.closeDescriptors(&state) }
       lp_atomic_increment(word)
       return true
     }
@@ -255,5 +323,80 @@ package final class CompletionQueue: @unchecked Sendable {
     for record in dropped { EventRecord.release(record, crediting: false) }
     for inbox in inboxes { inbox.post(.queueClosed(self)) }
     return true
+  }
+
+  // MARK: The ear
+
+  // Whoever finds the turn taken mutes the descriptor, or he would be woken for nothing until it is given back; whoever
+  // gives it back unmutes it. Both under the queue's lock, so that no mute comes after the last unmute.
+
+  /// The engine's thread is about to sleep: from now on the descriptor is readable for the engine's work, too. False:
+  /// it cannot be, or is for another pool's already.
+  func hang(_ engine: any TurnHolder) -> Bool {
+    let waiters: Int32? = state.withLock { state in
+      if state.descriptor < 0, !state.isClosed { openDescriptors(&state) }
+      guard state.descriptor >= 0, state.hung == nil,
+        lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, engine.epoll, LP_EPOLLIN, 0) == 0
+      else { return nil }
+      state.hung = engine
+      state.isMuted = false
+      lp_atomic_increment(word)
+      return Int32(state.waiters)
+    }
+    guard let waiters else { return false }
+    if waiters > 0 { lp_futex_wake(word, .max) }  // to wait on the descriptor instead
+    return true
+  }
+
+  func unhang(_ engine: any TurnHolder) {
+    state.withLock { if $0.hung === engine { unhang(&$0, engine) } }
+  }
+
+  private func unhang(_ state: inout State, _ engine: any TurnHolder) {
+    state.hung = nil
+    _ = lp_epoll_control(state.descriptor, EPOLL_CTL_DEL, engine.epoll, 0, 0)
+  }
+
+  private struct Entered {
+    let engine: any TurnHolder
+    let alarm: Int64
+  }
+
+  private func enterTurn(_ state: inout State) -> Entered? {
+    guard let engine = state.hung else { return nil }
+    if engine.turn.tryLock() {
+      if let alarm = engine.alarm(heardBy: self) { return Entered(engine: engine, alarm: alarm) }
+      engine.turn.unlock()
+    }
+    setMuted(&state, true)
+    return nil
+  }
+
+  func leaveTurn(of engine: any TurnHolder) {
+    state.withLock { state in
+      engine.turn.unlock()
+      setMuted(&state, false)
+    }
+  }
+
+  func unmute() { state.withLock { setMuted(&$0, false) } }
+
+  private func setMuted(_ state: inout State, _ isMuted: Bool) {
+    guard let engine = state.hung, state.isMuted != isMuted else { return }
+    state.isMuted = isMuted
+    _ = lp_epoll_control(state.descriptor, EPOLL_CTL_MOD, engine.epoll, isMuted ? 0 : LP_EPOLLIN, 0)
+  }
+
+  /// Within an epoll a closed eventfd wakes nobody: this one is never closed.
+  private static let signal: Int32 = {
+    let descriptor = lp_eventfd()
+    if descriptor >= 0 { lp_eventfd_signal(descriptor) }
+    return descriptor
+  }()
+
+  /// The queue is being closed: whoever waits on its descriptor, an epoll, is to wake.
+  private func stayReadable(_ state: inout State) {
+    guard state.descriptor >= 0 else { return }
+    _ = lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, CompletionQueue.signal, LP_EPOLLIN, 0)
   }
 }

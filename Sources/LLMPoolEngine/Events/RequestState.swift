@@ -38,6 +38,8 @@ final class RequestState: @unchecked Sendable {
   var connection: Connection?
   var origin: Int32 = -1
   var streamID: Int32 = 0
+  /// The engine counts it among those that are being sent.
+  var isSending = false
   /// Bytes of the body that were handed to the connection.
   var bodySent = 0
   var isReused = false

@@ -11,8 +11,8 @@ extension Engine {
     try submit(input, queue: queue, identified: identified)
     var done: UnsafeMutablePointer<EventRecord>?
     while done == nil {
-      _ = queue.waitForWork(timeout: -1)
-      _ = queue.takeDriving(1) { record in
+      _ = queue.wait(timeout: -1)
+      _ = queue.takeOrHelp(1) { record in
         done = record
         return true
       }
@@ -31,14 +31,14 @@ extension CompletionQueue {
   ) throws(CallError) -> Int {
     let deadline = timeoutMilliseconds < 0 ? Int64.max : monotonicNow() + Int64(timeoutMilliseconds) * 1_000_000
     while true {
-      let taken = takeDriving(capacity) { record in
+      let taken = takeOrHelp(capacity) { record in
         body(record)
         return true
       }
       guard let taken else { throw CompletionQueue.isClosedError }
       guard taken == 0, timeoutMilliseconds != 0 else { return taken }
       // Another thread may be quicker: then the wait goes on.
-      switch waitForWork(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
+      switch wait(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
       case .ready: continue
       case .timedOut, .interrupted: return 0
       case .closed: throw CompletionQueue.isClosedError
@@ -51,7 +51,7 @@ extension CompletionQueue {
     _ capacity: Int, _ body: (UnsafeMutablePointer<EventRecord>) -> Bool
   ) throws(CallError) -> Int {
     var copied: [UnsafeMutablePointer<EventRecord>] = []
-    let taken = takeDriving(capacity) { record in
+    let taken = takeOrHelp(capacity) { record in
       guard body(record) else { return false }
       copied.append(record)
       return true

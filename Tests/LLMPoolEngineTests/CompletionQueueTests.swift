@@ -1,0 +1,43 @@
+import Testing
+
+@testable import LLMPoolEngine
+
+@Suite struct CompletionQueueTests {
+  private func records(_ count: Int) -> [UnsafeMutablePointer<EventRecord>] {
+    var allocator = EventAllocator()
+    return (0..<count).map { _ in
+      let (record, _) = allocator.makeRecord(bytes: 0, parts: 0)
+      record.pointee.kind = .done
+      return record
+    }
+  }
+
+  private func take(_ queue: CompletionQueue, _ capacity: Int) -> Int? {
+    queue.take(capacity) { record in
+      EventRecord.release(record)
+      return true
+    }
+  }
+
+  @Test(arguments: [false, true]) func takenEventsMakeRoomWhileSomeAreLeft(drives: Bool) {
+    let queue = CompletionQueue(drives: drives)
+    for _ in 0..<100 {
+      _ = queue.publish(records(1_000), now: 0, quietly: false, mayWait: false)
+      #expect(take(queue, 999) == 999)
+    }
+    #expect(queue.state.withLock { $0.events.count } < 20_000)
+    _ = queue.close()
+  }
+
+  @Test func whatIsPutInQuietlyEndsAPutOff() {
+    let queue = CompletionQueue(coalesceMicroseconds: 1_000, drives: true)
+    let start: Int64 = 1_000_000_000
+    #expect(queue.publish(records(1), now: start, quietly: false, mayWait: true) == nil)
+    #expect(take(queue, 1) == 1)
+    #expect(queue.publish(records(1), now: start + 1, quietly: false, mayWait: true) == start + 1_000_000)
+    #expect(queue.publish(records(1), now: start + 2, quietly: true, mayWait: false) == nil)
+    #expect(queue.wait(timeout: 0) == .ready)
+    #expect(take(queue, 2) == 2)
+    _ = queue.close()
+  }
+}
