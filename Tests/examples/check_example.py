@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """check_example.py PYTHON NAME PROGRAM - runs an example against the mock LLM and checks what it prints.
 
-PYTHON is the interpreter that has llmpool[mock]; LLMPOOL_TEST_PYTHON names another, which then must exist. Without one
-the test is skipped: exit status 77.
+PYTHON is the interpreter that has libllmpool[mock]; LLMPOOL_TEST_PYTHON names another, which then must exist. Without
+one the test is skipped: exit status 77.
 """
 
 import os
