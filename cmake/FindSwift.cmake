@@ -2,8 +2,22 @@
 # sanitizer must be one and the same in the library and in the program.
 find_program(LLMPOOL_SWIFT swift HINTS /opt/swift/usr/bin)
 find_program(LLMPOOL_SWIFTC swiftc HINTS /opt/swift/usr/bin)
-if(NOT LLMPOOL_SWIFT OR NOT LLMPOOL_SWIFTC)
-  message(FATAL_ERROR "llmpool needs Swift 6.3 or newer (https://www.swift.org/install): put it on PATH or in /opt/swift")
+foreach(tool LLMPOOL_SWIFT LLMPOOL_SWIFTC)
+  if(NOT ${tool})
+    message(FATAL_ERROR "llmpool needs Swift 6.3 or newer (https://www.swift.org/install): put it on PATH or in /opt/swift")
+  elseif(NOT EXISTS "${${tool}}")
+    message(FATAL_ERROR "${tool} is ${${tool}}, which does not exist; llmpool needs Swift 6.3 or newer")
+  endif()
+endforeach()
+if(NOT LLMPOOL_SWIFT_VERSION) # asked once: it takes a second
+  execute_process(COMMAND "${LLMPOOL_SWIFTC}" --version
+    OUTPUT_VARIABLE version ERROR_VARIABLE problem RESULT_VARIABLE status)
+  if(NOT status EQUAL 0 OR NOT version MATCHES "Swift version ([0-9.]+)")
+    message(FATAL_ERROR "${LLMPOOL_SWIFTC} --version does not work: ${version}${problem}")
+  elseif(CMAKE_MATCH_1 VERSION_LESS 6.3)
+    message(FATAL_ERROR "llmpool needs Swift 6.3 or newer; ${LLMPOOL_SWIFTC} is ${CMAKE_MATCH_1}")
+  endif()
+  set(LLMPOOL_SWIFT_VERSION "${CMAKE_MATCH_1}" CACHE INTERNAL "of LLMPOOL_SWIFTC")
 endif()
 
 if(NOT LLMPOOL_SANITIZE MATCHES "^(address|undefined|thread|)$")

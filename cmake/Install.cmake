@@ -16,6 +16,16 @@ set(LIBRARY_DIRECTORY "${CMAKE_INSTALL_LIBDIR}")
 configure_package_config_file(cmake/llmpoolConfig.cmake.in "${PROJECT_BINARY_DIR}/llmpoolConfig.cmake"
   INSTALL_DESTINATION "${package_directory}" PATH_VARS INCLUDE_DIRECTORY LIBRARY_DIRECTORY)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/llmpoolConfigVersion.cmake"
-  VERSION "${PROJECT_VERSION}" COMPATIBILITY SameMajorVersion)
+  VERSION "${PROJECT_VERSION}" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/llmpoolConfig.cmake" "${PROJECT_BINARY_DIR}/llmpoolConfigVersion.cmake"
         DESTINATION "${package_directory}")
+
+# A library in a directory that the loader knows only by its cache is not found before `ldconfig` ran.
+install(CODE "
+  set(directory \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}\")
+  if(CMAKE_INSTALL_PREFIX MATCHES \"^/usr(/local)?/?$\")
+    message(STATUS \"Now run ldconfig, as root: until then no program finds ${library_soname} in \${directory}\")
+  else()
+    message(STATUS \"The loader does not look in \${directory}: link with -Wl,-rpath,\${directory}, set LD_LIBRARY_PATH, or \"
+      \"name it in /etc/ld.so.conf.d and run ldconfig\")
+  endif()")

@@ -87,7 +87,8 @@ add_custom_command(
   COMMENT "Deriving the exported symbols from llmpool.h"
   VERBATIM)
 
-set(library_soname "libllmpool.so.${PROJECT_VERSION_MAJOR}")
+# Before 1.0 a minor version may change the C ABI (a later major alone will): each has a soname of its own.
+set(library_soname "libllmpool.so.${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
 set(library_name "libllmpool.so.${PROJECT_VERSION}")
 set(library_file "${PROJECT_BINARY_DIR}/${library_name}")
 # nodelete: the Swift runtime and the engine's thread do not survive an unload.

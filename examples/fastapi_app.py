@@ -1,6 +1,6 @@
 """A FastAPI application that streams tokens from an LLM API, on one pool for the whole process.
 
-    pip install llmpool fastapi uvicorn
+    pip install libllmpool fastapi uvicorn
     OPENAI_API_KEY=... uvicorn fastapi_app:app
 
     curl -N localhost:8000/ask?question=hi

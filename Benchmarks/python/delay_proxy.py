@@ -1,12 +1,11 @@
-"""delay_proxy.py PORT TARGET_PORT ONE_WAY_MS - passes bytes on ONE_WAY_MS later, in both directions.
+"""delay_proxy.py PORT TARGET_PORT ONE_WAY_MS - passes bytes on ONE_WAY_MS later, in both directions, on loopback.
+It prints the port that it listens on: PORT, or one that is free where that is 0. scripts/demo uses it, too.
 
 TCP's handshake costs nothing on loopback, so what comes first on a new connection waits for one round trip
 more. TLS and HTTP cross the delay as they are."""
 
 import asyncio
 import sys
-
-import uvloop
 
 
 class Side(asyncio.Protocol):
@@ -55,7 +54,13 @@ class Accepted(Side):
 async def main():
     port, target, delay = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000
     server = await asyncio.get_running_loop().create_server(lambda: Accepted(delay, target), "127.0.0.1", port)
+    print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
-uvloop.run(main())
+try:
+    import uvloop
+except ImportError:  # slower; for a demonstration it does
+    asyncio.run(main())
+else:
+    uvloop.run(main())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """check_example.py PYTHON NAME PROGRAM - runs an example against the mock LLM and checks what it prints.
 
-PYTHON is the interpreter that has llmpool[mock]; LLMPOOL_TEST_PYTHON names another, which then must exist. Without one
-the test is skipped: exit status 77.
+PYTHON is the interpreter that has libllmpool[mock]; LLMPOOL_TEST_PYTHON names another, which then must exist. Without
+one the test is skipped: exit status 77.
 """
 
 import os
@@ -20,14 +20,14 @@ KEY = "mock-key"
 TOKENS, PER_SECOND, TTFT = 20, 40, 0.1
 
 
-def enter(python):
+def enter(python, script):
     """Goes on as a process of the interpreter that can start the mock."""
     wanted = os.environ.get("LLMPOOL_TEST_PYTHON")
     python = wanted or python
     if not (wanted or os.path.exists(python)):
         print(f"skipped: no {python} to start the mock LLM with; scripts/venv build/venv test makes it")
         sys.exit(SKIPPED)
-    os.execve(python, [python, __file__, "--inside", *sys.argv[2:]], {**os.environ, "PYTHONNOUSERSITE": "1"})
+    os.execve(python, [python, script, "--inside", *sys.argv[2:]], {**os.environ, "PYTHONNOUSERSITE": "1"})
 
 
 class Mock:
@@ -137,7 +137,7 @@ def check_swift(mock):
 
 def main():
     if sys.argv[1] != "--inside":
-        enter(sys.argv[1])
+        enter(sys.argv[1], __file__)
     name, program = sys.argv[2:]
     with Mock(program) as mock:
         globals()[f"check_{name}"](mock)

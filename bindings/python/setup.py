@@ -1,9 +1,13 @@
 """Builds the library through CMake and puts it into the wheel.
 
 LLMPOOL_LIBRARY at build time names a library that is already built, which is then taken instead.
+CMAKE_ARGS are given to CMake, as -DLLMPOOL_SWIFT=/path/to/swift. A source distribution carries the
+library's sources with it, in native/.
 """
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,41 +15,85 @@ from pathlib import Path
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
-SONAME = "libllmpool.so.0"
+CARRIED = HERE / "native"
+SOURCES = CARRIED if CARRIED.exists() else HERE.parent.parent
+# What CMake and SwiftPM read; SwiftPM wants the directory of each target, those of tests too.
+NEEDED = (
+    "CMakeLists.txt", "Package.swift", "LICENSE", "cmake", "include", "Sources", "Tests",
+    "examples",
+)  # fmt: skip
+BUILDS = {"bdist_wheel", "build", "build_py", "editable_wheel", "install"}
 
 
-class BuildPy(build_py):
-    def run(self):
-        super().run()
-        library = os.environ.get("LLMPOOL_LIBRARY") or self.build_library()
-        target = Path(self.build_lib, "llmpool", SONAME)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(os.path.realpath(library), target)
+def soname():
+    """The name that the library is loaded by. Before 1.0 each minor version has one of its own."""
+    header = (SOURCES / "include" / "llmpool.h").read_text()
+    version = dict(re.findall(r"#define LLMPOOL_VERSION_(\w+) (\d+)", header))
+    return f"libllmpool.so.{version['MAJOR']}.{version['MINOR']}"
 
-    def build_library(self):
-        if not (REPOSITORY / "CMakeLists.txt").exists():
+
+def run(*command):
+    """A tool whose own words are all that is to be read, not a traceback of this file as well."""
+    if subprocess.call([str(part) for part in command]):
+        raise SystemExit(f"libllmpool was not built: {' '.join(map(str, command))} failed")
+
+
+class Library:
+    """libllmpool, built by CMake."""
+
+    # Kept between builds and beside everything else that is built: Swift takes minutes.
+    directory = SOURCES / "build" / "python"
+
+    @classmethod
+    def configure(cls):
+        if not (SOURCES / "CMakeLists.txt").exists():
             raise SystemExit(
-                f"{REPOSITORY} has no CMakeLists.txt: build llmpool from its repository, or name "
-                "a built library by LLMPOOL_LIBRARY"
+                f"{SOURCES} has no CMakeLists.txt: build llmpool from its repository or its source "
+                "distribution, or name a built library by LLMPOOL_LIBRARY"
             )
-        for tool in ("cmake", "ninja"):  # CMake itself looks for Swift
+        for tool in ("cmake", "ninja"):  # CMake itself looks for Swift and for the headers
             if not shutil.which(tool):
                 raise SystemExit(
                     f"building libllmpool needs {tool} on PATH; or name a built library by "
                     "LLMPOOL_LIBRARY"
                 )
-        # Kept between builds and beside everything else that is built: Swift takes minutes.
-        directory = REPOSITORY / "build" / "python"
-        subprocess.check_call(
-            ["cmake", "-S", REPOSITORY, "-B", directory, "-G", "Ninja",
-             "-DCMAKE_BUILD_TYPE=Release", "-DLLMPOOL_BUILD_TESTS=OFF",
-             "-DLLMPOOL_BUILD_EXAMPLES=OFF"]
+        run(
+            "cmake", "--log-level=WARNING", "-S", SOURCES, "-B", cls.directory, "-G", "Ninja",
+            "-DCMAKE_BUILD_TYPE=Release", "-DLLMPOOL_BUILD_TESTS=OFF",
+            "-DLLMPOOL_BUILD_EXAMPLES=OFF", *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         )  # fmt: skip
-        subprocess.check_call(["cmake", "--build", directory])
-        return directory / SONAME
+
+    @classmethod
+    def build(cls):
+        run("cmake", "--build", cls.directory)
+        return cls.directory / soname()
+
+
+class BuildPy(build_py):
+    def run(self):
+        super().run()
+        library = os.environ.get("LLMPOOL_LIBRARY") or Library.build()
+        target = Path(self.build_lib, "llmpool", soname())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(os.path.realpath(library), target)
+
+
+class SourceDistribution(sdist):
+    """With the library's sources, without which nothing could be built from it."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        built = shutil.ignore_patterns("__pycache__", ".build*", "build", "build-*")
+        for name in NEEDED:
+            source, target = SOURCES / name, Path(base_dir, "native", name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=built)
+            else:
+                shutil.copyfile(source, target)
 
 
 class PlatformWheel(bdist_wheel):
@@ -59,5 +107,14 @@ class BinaryDistribution(Distribution):
     def has_ext_modules(self):
         return True
 
+    def run_commands(self):
+        """What is missing is said before anything else, not after pages of a build's output."""
+        if BUILDS & set(self.commands) and not os.environ.get("LLMPOOL_LIBRARY"):
+            Library.configure()
+        super().run_commands()
 
-setup(cmdclass={"build_py": BuildPy, "bdist_wheel": PlatformWheel}, distclass=BinaryDistribution)
+
+setup(
+    cmdclass={"build_py": BuildPy, "bdist_wheel": PlatformWheel, "sdist": SourceDistribution},
+    distclass=BinaryDistribution,
+)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Shows what the pool is for: (a) new connections against the pool, (b) Python threads and a C
-library on one connection, (c) a pool that is exhausted.
+"""Shows what the pool is for: (a) new connections against the pool, 25 ms away as a server in
+another city is, (b) Python threads and a C library on one connection, (c) a pool that is exhausted.
 
 Runs against the mock, or with LLMPOOL_DEMO_URL and LLMPOOL_DEMO_KEY (a) and (b) against an
 OpenAI-compatible endpoint, whose URL ends before /chat/completions. There every call is paid for:
@@ -14,14 +14,19 @@ import dataclasses
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
 
 import llmpool
 from llmpool.mock import MockServer
+
+ONE_WAY_MS = 25
+DELAY_PROXY = Path(__file__).resolve().parents[3] / "Benchmarks" / "python" / "delay_proxy.py"
 
 
 @dataclasses.dataclass
@@ -46,6 +51,25 @@ class Endpoint:
         return {"ca_file": self.ca_file} if self.ca_file else {}
 
 
+@contextlib.contextmanager
+def far_away(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """The same endpoint behind a proxy on loopback that passes every byte on 25 ms later.
+
+    What comes first on a new connection takes a round trip more, as TCP's handshake would.
+    """
+    scheme, _, rest = endpoint.url.partition("://")
+    authority, _, path = rest.partition("/")
+    command = [sys.executable, str(DELAY_PROXY), "0", authority.rpartition(":")[2], str(ONE_WAY_MS)]
+    proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert proxy.stdout is not None
+        port = int(proxy.stdout.readline())
+        yield dataclasses.replace(endpoint, url=f"{scheme}://127.0.0.1:{port}/{path}")
+    finally:
+        proxy.terminate()
+        proxy.communicate()
+
+
 def table(title: str, head: List[str], rows: List[List[Any]]) -> None:
     cells = [head, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
@@ -59,14 +83,19 @@ def table(title: str, head: List[str], rows: List[List[Any]]) -> None:
     sys.stdout.flush()
 
 
+def doing(what: str) -> None:
+    print(f"\n... {what}", flush=True)
+
+
 def call(client: llmpool.Client, endpoint: Endpoint) -> float:
     began = time.perf_counter()
     client.post("/chat/completions", json=endpoint.body).raise_for_status()
     return time.perf_counter() - began
 
 
-def new_against_pooled(endpoint: Endpoint, calls: int) -> None:
+def new_against_pooled(endpoint: Endpoint, calls: int, where: str) -> None:
     """(a) The same calls, one after the other."""
+    doing(f"{calls} calls on new connections, then {calls} through the pool: about 5 s")
 
     def client(pool: llmpool.Pool) -> llmpool.Client:
         return llmpool.Client(base_url=endpoint.url, headers=endpoint.headers, pool=pool)
@@ -88,7 +117,7 @@ def new_against_pooled(endpoint: Endpoint, calls: int) -> None:
         stats = pool.stats()
     rows.append(row("through the pool", times, stats.opened, stats.tls_handshakes))
     table(
-        f"(a) {calls} calls, one after the other",
+        f"(a) {calls} calls, one after the other{where}",
         ["", "total", "median", "slowest", "connections", "TLS handshakes"],
         rows,
     )
@@ -128,6 +157,7 @@ def run_c(library: str, endpoint: Endpoint, calls: int, in_flight: int) -> "tupl
 
 def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flight: int) -> bool:
     """(b) Half of the calls from Python threads, half from C, at the same time."""
+    doing(f"{calls} calls, {in_flight} at a time, on the shared pool")
     llmpool.configure(**endpoint.pool_options)
     client = llmpool.Client(base_url=endpoint.url, headers=endpoint.headers)
     origin = llmpool.URL(endpoint.url).origin
@@ -171,6 +201,7 @@ def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flig
 
 def exhausted(endpoint: Endpoint) -> bool:
     """(c) One connection, HTTP/1.1, in use: the next call waits in vain."""
+    doing("two calls on a pool that may have one connection: about 1 s")
     limits = llmpool.Limits(max_connections=1)
     with llmpool.Pool(limits=limits, http2=False, **endpoint.pool_options) as pool:
         client = llmpool.Client(base_url=endpoint.url, headers=endpoint.headers, pool=pool)
@@ -231,7 +262,11 @@ def main() -> int:
             mock = stack.enter_context(MockServer(ttft=0.02, max_seconds=300))
             endpoint = Endpoint(mock.url + "/v1", mock.api_key, "gpt-mock", mock.ca_file, True)
         print(f"endpoint {endpoint.url}, library {llmpool.shared()!r}")
-        new_against_pooled(endpoint, calls)
+        if endpoint.is_mock:
+            with far_away(endpoint) as far:
+                new_against_pooled(far, calls, f", {ONE_WAY_MS} ms away each way")
+        else:
+            new_against_pooled(endpoint, calls, "")
         good &= python_and_c(endpoint, arguments.c_library, many, in_flight)
         if endpoint.is_mock:
             slow = stack.enter_context(MockServer(ttft=1, max_seconds=300))

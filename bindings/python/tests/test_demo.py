@@ -1,6 +1,7 @@
 """The demonstration runs, holds what it shows, and leaves nothing behind when it is stopped."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def test_with_a_c_library():
     process = demo(library)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
+    # 25 ms each way: three round trips to connect and ask, or one.
+    rows = re.findall(r"^  (?:a new|through).*? (\d+) ms .* (\d+) +(\d+)$", output, re.M)
+    (new, *each), (pooled, *one) = ([int(number) for number in row] for row in rows)
+    assert new >= 20 * 3 * 50 and pooled >= 22 * 50, output
+    assert each == [20, 20] and one == [1, 1], output
     assert "submitted=200 succeeded=200 failed=0 opened=1 reused=199" in output
     assert "PoolTimeout after" in output and "nothing was sent: True" in output
 

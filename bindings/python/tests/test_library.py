@@ -23,7 +23,7 @@ def build(directory, name, source, *options):
 
 def test_already_loaded_comes_before_the_environment(run_python, tmp_path):
     """As when a C library of the process links to libllmpool."""
-    other = tmp_path / "libllmpool.so.0"
+    other = tmp_path / library.SONAME
     shutil.copy(lib.path, other)
     done = run_python(
         "import ctypes, sys; ctypes.CDLL(sys.argv[1]); import llmpool._native.library as l;"
@@ -121,7 +121,7 @@ def test_missing_system_library_names_the_debian_package(tmp_path, monkeypatch):
 def test_packages_of_what_the_library_needs(name, package):
     error = OSError(f"{name}: cannot open shared object file: No such file or directory")
     with pytest.raises(ImportError, match=f"apt install {package} "):
-        library._fail("/somewhere/libllmpool.so.0", error)
+        library._fail(f"/somewhere/{library.SONAME}", error)
 
 
 @needs_compiler
@@ -129,3 +129,26 @@ def test_a_foreign_openssl_is_refused(run_python, tmp_path):
     foreign = build(tmp_path / "b", "libforeign.so", "void *SSL_CTX_new(void *m) { return 0; }")
     done = run_python("import llmpool", LD_PRELOAD=str(foreign))
     assert f"ImportError: {foreign} exports an OpenSSL" in done.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("global_first", [False, True])
+def test_an_openssl_of_its_own_is_no_foreign_one(run_python, tmp_path, global_first):
+    """As in a wheel repaired by auditwheel, whose library links to libssl-59d05945.so.3."""
+    build(
+        tmp_path, "libssl-59d05945.so.3", "void *SSL_CTX_new(void *m) { return 0; }",
+        "-Wl,-soname,libssl-59d05945.so.3",
+    )  # fmt: skip
+    repaired = build(
+        tmp_path, "librepaired.so",
+        "void *SSL_CTX_new(void *); void *use(void) { return SSL_CTX_new(0); }",
+        f"-L{tmp_path}", "-l:libssl-59d05945.so.3", f"-Wl,-rpath,{tmp_path}",
+    )  # fmt: skip
+    done = run_python(
+        "import ctypes, sys; from llmpool._native import library\n"
+        "mode = ctypes.RTLD_GLOBAL if sys.argv[2] else ctypes.RTLD_LOCAL\n"
+        "library._check_openssl(ctypes.CDLL(sys.argv[1], mode=mode), sys.argv[1])",
+        repaired,
+        "global" if global_first else "",
+    )
+    assert done.returncode == 0, done.stderr

@@ -68,9 +68,6 @@ def test_openai_sdk_errors(mock_plain, openai_client):
     with pytest.raises(openai.AuthenticationError) as caught:
         openai_client.with_options(api_key="wrong").models.list()
     assert caught.value.code == "invalid_api_key"
-    with pytest.raises(openai.NotFoundError) as caught:
-        openai_client.chat.completions.create(model="gpt-none", messages=HI)
-    assert caught.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError):
         openai_client.chat.completions.create(model="gpt-mock", messages=[])
 
@@ -96,8 +93,38 @@ def test_anthropic_sdk_errors(anthropic_client):
         anthropic_client.with_options(api_key="wrong").messages.create(
             model="claude-mock", messages=HI, max_tokens=5
         )
-    with pytest.raises(anthropic.NotFoundError):
-        anthropic_client.messages.create(model="claude-none", messages=HI, max_tokens=5)
+
+
+def test_any_model_is_served(openai_client, anthropic_client):
+    answer = openai_client.chat.completions.create(model="gpt-4o-mini", messages=HI)
+    assert answer.model == "gpt-4o-mini" and answer.choices[0].message.content
+    answer = openai_client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert answer.model == "text-embedding-3-small" and answer.data
+    assert openai_client.models.retrieve("gpt-4o-mini").id == "gpt-4o-mini"
+    answer = anthropic_client.messages.create(model="claude-opus", messages=HI, max_tokens=5)
+    assert answer.model == "claude-opus" and answer.content
+    assert anthropic_client.models.retrieve("claude-opus").id == "claude-opus"
+
+
+def test_models_that_are_not_there():
+    import anthropic
+    import openai
+
+    with MockServer(tls=False, models="gpt-a, claude-a") as server:
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key=server.api_key, max_retries=0)
+        assert client.chat.completions.create(model="gpt-a", messages=HI).model == "gpt-a"
+        assert [model.id for model in client.models.list()] == ["gpt-a", "claude-a"]
+        for call in (
+            lambda: client.chat.completions.create(model="gpt-b", messages=HI),
+            lambda: client.embeddings.create(model="gpt-b", input="a"),
+            lambda: client.models.retrieve("gpt-b"),
+        ):
+            with pytest.raises(openai.NotFoundError) as caught:
+                call()
+            assert caught.value.code == "model_not_found"
+        other = anthropic.Anthropic(base_url=server.url, api_key=server.api_key, max_retries=0)
+        with pytest.raises(anthropic.NotFoundError):
+            other.messages.create(model="claude-b", messages=HI, max_tokens=5)
 
 
 def test_anthropic_event_types(client):
@@ -184,6 +211,26 @@ def test_it_ends_by_itself_and_on_request():
     server.stop()
     server.stop()
     assert process.returncode == 0
+
+
+def test_without_granian_it_says_what_to_install():
+    """The distribution that this package came in: another one is called llmpool."""
+    from importlib import metadata
+
+    script = (
+        "import sys; sys.modules['granian'] = None\n"
+        "from llmpool.mock._command import main; sys.exit(main([]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30,
+        env=MockServer()._environment(),
+    )  # fmt: skip
+    assert done.returncode == 1 and 'pip install "libllmpool[mock]"' in done.stderr
+    try:
+        named = metadata.metadata("libllmpool")
+    except metadata.PackageNotFoundError:
+        return  # the tree's own package, not installed
+    assert "mock" in (named.get_all("provides-extra") or [])
 
 
 def test_a_start_that_fails_says_why():

@@ -6,7 +6,8 @@ from typing import List, NoReturn, Optional
 
 from . import abi
 
-SONAME = "libllmpool.so.0"
+# Before 1.0 a minor version may change the C ABI, so that each has a soname of its own.
+SONAME = f"libllmpool.so.{abi.VERSION_MAJOR}.{abi.VERSION_MINOR}"
 RTLD_NOLOAD = 4  # Linux; the os module has it only where the C library declares it
 
 # What the library links to, and who brings it on Debian and Ubuntu.
@@ -118,18 +119,23 @@ def _check_openssl(library: ctypes.CDLL, path: str) -> None:
     Some Python builds link OpenSSL statically and export it. The loader looks in the executable
     first, so that the library would run on a foreign OpenSSL with foreign structs.
     """
-    for scope in (ctypes.CDLL(None), library):  # in the loader's order
-        try:
-            function = scope["SSL_CTX_new"]
-        except AttributeError:
-            continue
-        file = _file_of(function)
-        if file and not os.path.basename(file).startswith("libssl.so.3"):
-            raise ImportError(
-                f"{file} exports an OpenSSL of its own, which would take the calls that {path} "
-                "makes to libssl.so.3: use a Python that links OpenSSL dynamically"
-            )
+    taken, linked = (_file_with_openssl(scope) for scope in (ctypes.CDLL(None), library))
+    name = os.path.basename(taken)
+    # The one it links to, whatever its name: auditwheel puts libssl-59d05945.so.3 into a wheel.
+    # Or else a libssl of the same soname, as of the system beside the one of such a wheel.
+    if taken in ("", linked) or (name.startswith(("libssl.", "libssl-")) and ".so.3" in name):
         return
+    raise ImportError(
+        f"{taken} exports an OpenSSL of its own, which would take the calls that {path} "
+        "makes to libssl.so.3: use a Python that links OpenSSL dynamically"
+    )
+
+
+def _file_with_openssl(scope: ctypes.CDLL) -> str:
+    try:
+        return _file_of(scope["SSL_CTX_new"])
+    except AttributeError:
+        return ""
 
 
 def load(library: Optional[ctypes.CDLL] = None) -> abi.Functions:

@@ -37,6 +37,7 @@ class Settings:
         error_rate: from 0 to 1, how many calls get an error instead.
         seed: which calls those are: the same seed gives the same ones.
         retry_after: seconds, sent with 429.
+        models: the only models that there are, separated by commas; "": any name is one.
     """
 
     api_key: str = "mock-key"
@@ -46,6 +47,7 @@ class Settings:
     error_rate: float = 0.0
     seed: int = 0
     retry_after: float = 1.0
+    models: str = ""
 
 
 class ErrorAnswer(Exception):
@@ -89,6 +91,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._only = tuple(filter(None, (name.strip() for name in settings.models.split(","))))
         self._choice = random.Random(settings.seed)
         self._started = int(time.time())
         self._calls = 0
@@ -251,7 +254,7 @@ class App:
                     "display_name": name.replace("-", " ").title(),
                     "created_at": "2025-01-01T00:00:00Z",
                 }
-                for name in ANTHROPIC_MODELS
+                for name in self._only or (ANTHROPIC_MODELS + ((one,) if one else ()))
             ]
             if not one:
                 first, last = models[0]["id"], models[-1]["id"]
@@ -259,7 +262,8 @@ class App:
         else:
             models = [
                 {"id": name, "object": "model", "created": self._started, "owned_by": "llmpool"}
-                for name in OPENAI_MODELS + EMBEDDING_MODELS
+                for name in self._only
+                or (OPENAI_MODELS + EMBEDDING_MODELS + ((one,) if one else ()))
             ]
             if not one:
                 return {"object": "list", "data": models}
@@ -267,6 +271,11 @@ class App:
             if model["id"] == one:
                 return model
         raise self._no_model(one, anthropic)
+
+    def _check_model(self, name: str, anthropic: bool) -> None:
+        """Any name is a model, so that every program runs, unless the settings say which."""
+        if self._only and name not in self._only:
+            raise self._no_model(name, anthropic)
 
     def _no_model(self, name: Any, anthropic: bool) -> ErrorAnswer:
         if anthropic:
@@ -318,8 +327,7 @@ class App:
         model = request.get("model")
         if not isinstance(model, str):
             raise ErrorAnswer(400, "", "you must provide a model parameter")
-        if model not in OPENAI_MODELS:
-            raise self._no_model(model, False)
+        self._check_model(model, False)
         prompt = self._count_prompt(self._messages_of(request))
         maxima = request.get("max_completion_tokens"), request.get("max_tokens")
         tokens = self._tokens(*maxima)
@@ -376,8 +384,9 @@ class App:
 
     async def _embeddings(self, request: Dict[str, Any], request_id: str, send: Send) -> None:
         model = request.get("model")
-        if model not in EMBEDDING_MODELS:
-            raise self._no_model(model, False)
+        if not isinstance(model, str):
+            raise ErrorAnswer(400, "", "you must provide a model parameter")
+        self._check_model(model, False)
         inputs = request.get("input")
         if isinstance(inputs, str):
             inputs = [inputs]
@@ -407,8 +416,7 @@ class App:
         model = request.get("model")
         if not isinstance(model, str):
             raise ErrorAnswer(400, "", "model: Field required")
-        if model not in ANTHROPIC_MODELS:
-            raise self._no_model(model, True)
+        self._check_model(model, True)
         if not isinstance(request.get("max_tokens"), int):
             raise ErrorAnswer(400, "", "max_tokens: Field required")
         prompt = self._count_prompt(self._messages_of(request))

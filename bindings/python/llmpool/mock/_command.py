@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     add("--retry-after", type=float, default=defaults.retry_after, help="seconds, sent with 429")
     add("--seed", type=int, default=defaults.seed, help="chooses which calls get an error")
     add("--api-key", default=defaults.api_key, help="the key to accept; empty: any")
+    add("--models", default=defaults.models, help="the only ones, as gpt-a,gpt-b; empty: any")
     add("--max-seconds", type=float, default=0, help="ends by itself after this; 0: never")
     add("--workers", type=int, choices=(1,), default=1, help="processes")
     return command
@@ -103,6 +104,7 @@ async def _serve(arguments: argparse.Namespace, certificate: Optional[Certificat
         error_rate=arguments.error_rate,
         seed=arguments.seed,
         retry_after=arguments.retry_after,
+        models=arguments.models,
     )
     host = arguments.host
     held = _reserve(host, arguments.port)
@@ -151,7 +153,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         import granian  # noqa: F401
     except ImportError:
-        print('the mock needs granian: pip install "llmpool[mock]"', file=sys.stderr)
+        print('the mock needs granian: pip install "libllmpool[mock]"', file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="llmpool-mock-") as directory:
         try:
