@@ -247,7 +247,7 @@ extension PoolStateMachine {
       requests[slot].clock = .none
       return
     }
-    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.firstByteTimeout != .max
+    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.timeouts.firstByte != .max
     restartClock(slot, hasOwnClock ? .firstByte : .read)
   }
 

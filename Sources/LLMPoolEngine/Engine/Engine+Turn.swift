@@ -265,7 +265,7 @@ extension Engine {
       chooseRoutes()
       if origins.contains(where: { $0?.isTLS == true }) { readAuthorities() }
     }
-    tell(.reconfigured(settings.poolOptions, identityChanged: identityChanged))
+    tell(.reconfigured(settings.core, identityChanged: identityChanged))
   }
 
   // MARK: The end of a turn
