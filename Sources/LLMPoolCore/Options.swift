@@ -22,9 +22,7 @@ public struct PoolOptions: Sendable, Equatable {
   public var maxStreamsPerConnection = 100
   public var maxPendingRequests = 10_000
 
-  public var timeouts = Timeouts<Nanoseconds>(
-    connect: .milliseconds(5_000), read: .milliseconds(60_000), write: .milliseconds(10_000),
-    pool: .milliseconds(10_000), firstByte: .max, total: .max)
+  public var timeouts = Timeouts.ofNewPool
 
   public var httpVersions = HTTPVersions.automatic
   public var dnsCacheTTL = Nanoseconds.milliseconds(300_000)
@@ -59,9 +57,7 @@ public struct PoolOptions: Sendable, Equatable {
       .timeout("retry_after_max_ms", \.retryAfterMax),
       .count("utilization_warning_percent", \.utilizationWarning, 0...100),
     ]
-    + Timeouts<Nanoseconds>.fields.map {
-      NumberOption<Timeouts<Nanoseconds>>.timeout("\($0.name)_timeout_ms", $0.path).within(\.timeouts)
-    }
+    + Timeouts<Nanoseconds>.numbers.map { $0.within(\.timeouts) }
 }
 
 /// What one request asks for.

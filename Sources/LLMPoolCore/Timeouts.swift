@@ -58,3 +58,12 @@ extension Timeouts where Value: ExpressibleByNilLiteral {
   /// None is given.
   @inlinable public init() { self.init(all: nil) }
 }
+
+extension Timeouts where Value == Nanoseconds {
+  public static var ofNewPool: Timeouts {
+    Timeouts(
+      connect: .seconds(5), read: .seconds(60), write: .seconds(10), pool: .seconds(10), firstByte: .max, total: .max)
+  }
+
+  static var numbers: [NumberOption<Timeouts>] { fields.map { .timeout("\($0.name)_timeout_ms", $0.path) } }
+}
