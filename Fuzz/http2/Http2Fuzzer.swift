@@ -7,11 +7,11 @@ import LLMPoolEngine
 private let server = FuzzServer()
 private nonisolated(unsafe) let engine: Engine = {
   var settings = PoolSettings()
-  settings.httpVersions = .http2
-  settings.maxConnections = 2
-  settings.readTimeout = 200
-  settings.poolTimeout = 1_000
-  settings.maxRetries = 0
+  settings.core.httpVersions = .http2
+  settings.core.maxConnections = 2
+  settings.core.timeouts.read = .milliseconds(200)
+  settings.core.timeouts.pool = .seconds(1)
+  settings.core.maxRetries = 0
   return try! Engine(settings)
 }()
 

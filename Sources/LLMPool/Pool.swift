@@ -134,53 +134,6 @@ private final class Call: Receiver, @unchecked Sendable {
   }
 }
 
-extension Request {
-  static func milliseconds(_ duration: Duration) -> UInt32 {
-    let (seconds, attoseconds) = duration.components
-    return UInt32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000)
-  }
-
-  private static func timeout(_ duration: Duration?) -> UInt32 {
-    guard let duration else { return 0 }
-    return duration <= .zero ? .max : max(1, milliseconds(duration))
-  }
-
-  /// The request in the engine's form, valid within the call.
-  func withInput(_ body: (RequestInput) throws(CallError) -> Void) throws(CallError) {
-    var block: [UInt8] = []
-    for (name, value) in headers {
-      guard !value.utf8.contains(0x0A), !value.utf8.contains(0x0D), !name.utf8.contains(0x0A) else {
-        throw CallError(.invalidArgument, "headers: the value of \(name) holds a line break")
-      }
-      block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
-    }
-    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8))
-    let result: Result<Void, CallError> = parts.method.withUnsafeBytes { method in
-      parts.url.withUnsafeBytes { url in
-        block.withUnsafeBytes { headers in
-          self.body.withUnsafeBytes { content in
-            var input = RequestInput()
-            if self.method != nil { input.method = method }
-            input.url = url
-            input.headers = headers
-            input.body = content
-            input.priority = priority
-            input.maxResponseBytes = maxResponseBytes
-            input.connectTimeout = Request.timeout(timeouts.connect)
-            input.readTimeout = Request.timeout(timeouts.read)
-            input.writeTimeout = Request.timeout(timeouts.write)
-            input.poolTimeout = Request.timeout(timeouts.pool)
-            input.firstByteTimeout = Request.timeout(timeouts.firstByte)
-            input.totalTimeout = Request.timeout(timeouts.total)
-            do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
-          }
-        }
-      }
-    }
-    try result.get()
-  }
-}
-
 extension Response {
   init(_ record: EventRecord) {
     status = Int(record.httpStatus)

@@ -1,3 +1,6 @@
+import LLMPoolCore
+import LLMPoolEngine
+
 /// An HTTP request to an LLM API, or to anything else.
 public struct Request: Sendable {
   /// A token (RFC 9110, section 9.1). Default: POST with a body, else GET.
@@ -14,21 +17,7 @@ public struct Request: Sendable {
   public var maxResponseBytes = 64 << 20
 
   /// The timeouts of one request; nil: as the pool has it; `.zero` or less: none.
-  public struct Timeouts: Sendable {
-    /// Of a dial that the request waits for: name, TCP, proxy and TLS together.
-    public var connect: Duration?
-    /// Longest silence while bytes of the answer are awaited.
-    public var read: Duration?
-    /// Longest time in which no byte of the request could be sent.
-    public var write: Duration?
-    /// Longest wait for a connection.
-    public var pool: Duration?
-    /// From the last byte of the request to the first of the answer.
-    public var firstByte: Duration?
-    /// From submission to the last byte.
-    public var total: Duration?
-    public init() {}
-  }
+  public typealias Timeouts = LLMPoolCore.Timeouts<Duration?>
 
   public init(
     method: String? = nil, url: String, headers: [(name: String, value: String)] = [], body: [UInt8] = []
@@ -37,6 +26,48 @@ public struct Request: Sendable {
     self.url = url
     self.headers = headers
     self.body = body
+  }
+}
+
+extension Request {
+  static func milliseconds(_ duration: Duration) -> UInt32 {
+    let (seconds, attoseconds) = duration.components
+    return UInt32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000)
+  }
+
+  private static func timeout(_ duration: Duration?) -> Nanoseconds {
+    guard let duration else { return RequestOptions.asPool }
+    return duration <= .zero ? .max : .milliseconds(max(1, milliseconds(duration)))
+  }
+
+  /// The request in the engine's form, valid within the call.
+  func withInput(_ body: (RequestInput) throws(CallError) -> Void) throws(CallError) {
+    var block: [UInt8] = []
+    for (name, value) in headers {
+      guard !value.utf8.contains(0x0A), !value.utf8.contains(0x0D), !name.utf8.contains(0x0A) else {
+        throw CallError(.invalidArgument, "headers: the value of \(name) holds a line break")
+      }
+      block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
+    }
+    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8))
+    let result: Result<Void, CallError> = parts.method.withUnsafeBytes { method in
+      parts.url.withUnsafeBytes { url in
+        block.withUnsafeBytes { headers in
+          self.body.withUnsafeBytes { content in
+            var input = RequestInput()
+            if self.method != nil { input.method = method }
+            input.url = url
+            input.headers = headers
+            input.body = content
+            input.options.priority = priority
+            input.maxResponseBytes = maxResponseBytes
+            input.options.timeouts = timeouts.map(Request.timeout)
+            do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
+          }
+        }
+      }
+    }
+    try result.get()
   }
 }
 

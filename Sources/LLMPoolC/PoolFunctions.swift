@@ -16,11 +16,7 @@ public func llmpool_options_init(
 }
 
 private func checkOptionsSize(_ size: Int) throws(CallError) {
-  guard size >= llmpool_options_t.smallestSize, size <= 1 << 20 else {
-    throw CallError(
-      .invalidArgument,
-      "size: expected sizeof(llmpool_options_t) = \(MemoryLayout<llmpool_options_t>.stride), got \(size)")
-  }
+  try checkSize(size, of: llmpool_options_t.self, "size", smallest: llmpool_options_t.smallestSize)
 }
 
 @implementation @_cdecl("llmpool_options_get")

@@ -5,15 +5,24 @@ import LLMPoolEngine
 
 // Structs that begin with their size and grow only at the end (the rule is in the header's first comment).
 
+/// No struct of ours will ever be as large: whoever says so has not set its size.
+let largestStruct = 1 << 20
+
+/// Refuses a size that no version of the struct has had.
+func checkSize<Struct>(_ size: Int, of: Struct.Type, _ name: String, smallest: Int) throws(CallError) {
+  guard size >= smallest, size <= largestStruct else {
+    throw CallError(
+      .invalidArgument, "\(name): expected sizeof(\(Struct.self)) = \(MemoryLayout<Struct>.stride), got \(size)")
+  }
+}
+
 /// Reads a struct of any known size over `defaults`; what the caller's has not keeps its default.
 func read<Struct>(
   _ pointer: UnsafePointer<Struct>, _ name: String, smallest: Int, over defaults: Struct
 ) throws(CallError) -> Struct {
   let size = UnsafeRawPointer(pointer).load(as: Int.self)
   let known = MemoryLayout<Struct>.stride
-  guard size >= smallest, size <= 1 << 20 else {
-    throw CallError(.invalidArgument, "\(name).size: expected sizeof(\(Struct.self)) = \(known), got \(size)")
-  }
+  try checkSize(size, of: Struct.self, "\(name).size", smallest: smallest)
   try refuseUnknownTail(UnsafeRawPointer(pointer), size, known, name)
   var copy = defaults
   withUnsafeMutableBytes(of: &copy) { $0.baseAddress!.copyMemory(from: pointer, byteCount: min(size, known)) }
@@ -44,10 +53,7 @@ func declaredSize<Struct>(
   _ pointer: UnsafeMutablePointer<Struct>, _ name: String, smallest: Int
 ) throws(CallError) -> Int {
   let size = UnsafeRawPointer(pointer).load(as: Int.self)
-  guard size >= smallest, size <= 1 << 20 else {
-    throw CallError(
-      .invalidArgument, "\(name).size: expected sizeof(\(Struct.self)) = \(MemoryLayout<Struct>.stride), got \(size)")
-  }
+  try checkSize(size, of: Struct.self, "\(name).size", smallest: smallest)
   return size
 }
 
@@ -72,35 +78,17 @@ extension llmpool_options_t {
   static func make(_ settings: PoolSettings) -> (llmpool_options_t, AnyObject) {
     var options = llmpool_options_t()
     let strings = LentStrings()
-    options.max_connections = settings.maxConnections
-    options.max_connections_per_origin = settings.maxConnectionsPerOrigin
-    options.max_keepalive_connections = settings.maxKeepaliveConnections
-    options.keepalive_expiry_ms = settings.keepaliveExpiry
-    options.max_connection_age_ms = settings.maxConnectionAge
-    options.max_streams_per_connection = settings.maxStreamsPerConnection
-    options.max_pending_requests = settings.maxPendingRequests
-    options.connect_timeout_ms = settings.connectTimeout
-    options.read_timeout_ms = settings.readTimeout
-    options.write_timeout_ms = settings.writeTimeout
-    options.pool_timeout_ms = settings.poolTimeout
-    options.first_byte_timeout_ms = settings.firstByteTimeout
-    options.total_timeout_ms = settings.totalTimeout
-    options.http_versions = UInt32(settings.httpVersions.rawValue)
-    options.dns_cache_ttl_ms = settings.dnsCacheTTL
-    options.tcp_keepalive_ms = settings.tcpKeepalive
-    options.ping_interval_ms = settings.pingInterval
-    options.stream_window_bytes = settings.streamWindow
-    options.max_retries = settings.maxRetries
-    options.retry_backoff_ms = settings.retryBackoff
-    options.retry_backoff_max_ms = settings.retryBackoffMax
-    options.retry_after_max_ms = settings.retryAfterMax
-    options.utilization_warning_percent = settings.utilizationWarning
-    options.tls_insecure = settings.insecureTLS ? 1 : 0
-    options.ca_file = strings.lend(settings.caFile)
-    options.client_cert_file = strings.lend(settings.clientCertFile)
-    options.client_key_file = strings.lend(settings.clientKeyFile)
-    options.proxy = strings.lend(settings.proxy)
-    options.no_proxy = strings.lend(settings.noProxy)
+    withUnsafeMutableBytes(of: &options) { bytes in
+      for option in PoolSettings.numbers {
+        bytes.storeBytes(
+          of: option.read(settings), toByteOffset: Layout.offset(option.name, in: Layout.options), as: UInt32.self)
+      }
+      for text in PoolSettings.texts {
+        let lent = strings.lend(settings[keyPath: text.path])
+        bytes.storeBytes(
+          of: lent, toByteOffset: Layout.offset(text.name, in: Layout.options), as: UnsafePointer<CChar>?.self)
+      }
+    }
     options.filled = filledMark
     return (options, strings)
   }
@@ -119,41 +107,19 @@ extension llmpool_options_t {
   }
 
   private func settings() throws(CallError) -> PoolSettings {
-    guard let versions = HTTPVersions(rawValue: UInt8(clamping: http_versions)) else {
-      throw CallError(.invalidArgument, "http_versions: expected LLMPOOL_HTTP_AUTO, _1_1 or _2, got \(http_versions)")
-    }
-    guard tls_insecure <= 1 else { throw CallError(.invalidArgument, "tls_insecure: expected 0 or 1") }
     var settings = PoolSettings()
-    settings.maxConnections = max_connections
-    settings.maxConnectionsPerOrigin = max_connections_per_origin
-    settings.maxKeepaliveConnections = max_keepalive_connections
-    settings.keepaliveExpiry = keepalive_expiry_ms
-    settings.maxConnectionAge = max_connection_age_ms
-    settings.maxStreamsPerConnection = max_streams_per_connection
-    settings.maxPendingRequests = max_pending_requests
-    settings.connectTimeout = connect_timeout_ms
-    settings.readTimeout = read_timeout_ms
-    settings.writeTimeout = write_timeout_ms
-    settings.poolTimeout = pool_timeout_ms
-    settings.firstByteTimeout = first_byte_timeout_ms
-    settings.totalTimeout = total_timeout_ms
-    settings.httpVersions = versions
-    settings.dnsCacheTTL = dns_cache_ttl_ms
-    settings.tcpKeepalive = tcp_keepalive_ms
-    settings.pingInterval = ping_interval_ms
-    settings.streamWindow = stream_window_bytes
-    settings.maxRetries = max_retries
-    settings.retryBackoff = retry_backoff_ms
-    settings.retryBackoffMax = retry_backoff_max_ms
-    settings.retryAfterMax = retry_after_max_ms
-    settings.utilizationWarning = utilization_warning_percent
-    settings.insecureTLS = tls_insecure == 1
-    settings.caFile = text(ca_file)
-    settings.clientCertFile = text(client_cert_file)
-    settings.clientKeyFile = text(client_key_file)
-    settings.proxy = text(proxy)
-    settings.noProxy = text(no_proxy)
+    for option in PoolSettings.numbers {
+      try settings.set(option, load(Layout.offset(option.name, in: Layout.options), as: UInt32.self))
+    }
+    for option in PoolSettings.texts {
+      let value = load(Layout.offset(option.name, in: Layout.options), as: UnsafePointer<CChar>?.self)
+      settings[keyPath: option.path] = text(value)
+    }
     return settings
+  }
+
+  private func load<Value>(_ offset: Int, as type: Value.Type) -> Value {
+    withUnsafeBytes(of: self) { $0.load(fromByteOffset: offset, as: type) }
   }
 }
 
@@ -179,21 +145,33 @@ extension llmpool_request_t {
   private func input() -> RequestInput {
     var input = RequestInput()
     input.flags = RequestFlags(rawValue: flags)
-    input.priority = priority
+    input.options.priority = priority
     input.userData = user_data
     input.method = bytes(method)
     input.url = bytes(url, url_size)
     input.headers = UnsafeRawBufferPointer(start: headers, count: headers_size)
     input.body = UnsafeRawBufferPointer(start: body, count: body_size)
     input.maxResponseBytes = Int(clamping: max_response_bytes)
-    input.connectTimeout = connect_timeout_ms
-    input.readTimeout = read_timeout_ms
-    input.writeTimeout = write_timeout_ms
-    input.poolTimeout = pool_timeout_ms
-    input.firstByteTimeout = first_byte_timeout_ms
-    input.totalTimeout = total_timeout_ms
+    input.options.timeouts = timeouts
     input.serverName = bytes(server_name)
     return input
+  }
+
+  private static let timeoutOffsets: Timeouts<Int> = {
+    var offsets = Timeouts<Int>(all: 0)
+    for field in Timeouts<Int>.fields {
+      offsets[keyPath: field.path] = Layout.offset("\(field.name)_timeout_ms", in: Layout.request)
+    }
+    return offsets
+  }()
+
+  private var timeouts: Timeouts<Nanoseconds> {
+    withUnsafeBytes(of: self) { bytes in
+      llmpool_request_t.timeoutOffsets.map { offset in
+        let milliseconds = bytes.load(fromByteOffset: offset, as: UInt32.self)
+        return milliseconds == .max ? .max : .milliseconds(milliseconds)
+      }
+    }
   }
 }
 
@@ -241,11 +219,7 @@ extension llmpool_event_t {
   }
 
   static func checkSize(_ size: Int) throws(CallError) {
-    guard size >= MemoryLayout<llmpool_event_t>.stride, size <= 1 << 20 else {
-      throw CallError(
-        .invalidArgument,
-        "event_size: expected sizeof(llmpool_event_t) = \(MemoryLayout<llmpool_event_t>.stride), got \(size)")
-    }
+    try LLMPoolC.checkSize(size, of: llmpool_event_t.self, "event_size", smallest: MemoryLayout<llmpool_event_t>.stride)
   }
 }
 
@@ -253,11 +227,8 @@ extension llmpool_event_t {
 
 extension llmpool_record_t {
   static func checkSize(_ size: Int) throws(CallError) {
-    guard size >= MemoryLayout<llmpool_record_t>.stride, size <= 1 << 20 else {
-      throw CallError(
-        .invalidArgument,
-        "record_size: expected sizeof(llmpool_record_t) = \(MemoryLayout<llmpool_record_t>.stride), got \(size)")
-    }
+    try LLMPoolC.checkSize(
+      size, of: llmpool_record_t.self, "record_size", smallest: MemoryLayout<llmpool_record_t>.stride)
   }
 }
 
@@ -364,32 +335,16 @@ struct RecordWriter {
 
 extension llmpool_stats_t {
   static let smallestSize = MemoryLayout<Int>.size * 2
+  private static let offsets = Statistics.rows.map { Layout.offset($0.name, in: Layout.stats) }
 
   init(_ statistics: Statistics, size: Int) {
     self.init()
     self.size = size
-    let counters = statistics.counters
-    submitted = UInt64(counters.submitted)
-    succeeded = UInt64(counters.succeeded)
-    failed = UInt64(counters.failed)
-    cancelled = UInt64(counters.cancelled)
-    retries = UInt64(counters.retries)
-    pending = UInt64(counters.pending)
-    active = UInt64(counters.active)
-    backing_off = UInt64(counters.backingOff)
-    connecting = UInt64(counters.connecting)
-    in_use = UInt64(counters.inUse)
-    idle = UInt64(counters.idle)
-    opened = UInt64(counters.opened)
-    closed = UInt64(counters.closed)
-    reused = UInt64(counters.reused)
-    connect_failures = UInt64(counters.connectFailures)
-    dns_lookups = UInt64(counters.dnsLookups)
-    dns_cache_hits = UInt64(counters.dnsCacheHits)
-    tls_handshakes = UInt64(statistics.wire.tlsHandshakes)
-    tls_resumptions = UInt64(statistics.wire.tlsResumptions)
-    bytes_sent = UInt64(statistics.wire.bytesSent)
-    bytes_received = UInt64(statistics.wire.bytesReceived)
+    withUnsafeMutableBytes(of: &self) { bytes in
+      for (row, offset) in zip(Statistics.rows, llmpool_stats_t.offsets) {
+        bytes.storeBytes(of: UInt64(row.read(statistics)), toByteOffset: offset, as: UInt64.self)
+      }
+    }
     utilization = statistics.utilization
   }
 }

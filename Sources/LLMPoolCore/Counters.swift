@@ -22,6 +22,28 @@ public struct Counters: Sendable, Equatable {
 
   public init() {}
 
+  /// Each with its name in `llmpool.h`.
+  public static let rows: [CounterRow<Counters>] = [
+    .counter("submitted", \.submitted, "requests_submitted_total", "Requests accepted."),
+    .counter(
+      "succeeded", \.succeeded, "requests_succeeded_total", "Requests that got an answer, whatever its status."),
+    .counter("failed", \.failed, "requests_failed_total", "Requests that got none."),
+    .counter("cancelled", \.cancelled, "requests_cancelled_total", "Requests cancelled by the application."),
+    .counter("retries", \.retries, "retries_total", "Attempts after the first."),
+    .gauge("pending", \.pending, "requests_pending", "Requests waiting for a connection."),
+    .gauge("active", \.active, "requests_active", "Requests on a connection."),
+    .gauge("backing_off", \.backingOff, "requests_backing_off", "Requests waiting to be tried again."),
+    .gauge("connecting", \.connecting, "connections_connecting", "Connections being opened."),
+    .gauge("in_use", \.inUse, "connections_in_use", "Connections with a request."),
+    .gauge("idle", \.idle, "connections_idle", "Connections without one."),
+    .counter("opened", \.opened, "connections_opened_total", "Connections that were begun."),
+    .counter("closed", \.closed, "connections_closed_total", "Connections that ended."),
+    .counter("reused", \.reused, "connections_reused_total", "Requests that an open connection carried."),
+    .counter("connect_failures", \.connectFailures, "connect_failures_total", "Dials that failed."),
+    .counter("dns_lookups", \.dnsLookups, "dns_lookups_total", "Names that were looked up."),
+    .counter("dns_cache_hits", \.dnsCacheHits, "dns_cache_hits_total", "Dials whose name was known."),
+  ]
+
   /// Connections that count against the limits.
   public var connections: Int { connecting + inUse + idle }
   public var requestsAddUp: Bool { submitted == pending + active + backingOff + succeeded + failed + cancelled }

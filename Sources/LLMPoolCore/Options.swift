@@ -1,6 +1,6 @@
 /// Which versions of HTTP a pool may speak.
 @frozen
-public enum HTTPVersions: UInt8, Sendable {
+public enum HTTPVersions: UInt8, CaseIterable, Sendable {
   /// https: what ALPN picks of h2 and http/1.1; http: HTTP/1.1.
   case automatic = 0
   case http1 = 1
@@ -22,13 +22,7 @@ public struct PoolOptions: Sendable, Equatable {
   public var maxStreamsPerConnection = 100
   public var maxPendingRequests = 10_000
 
-  public var connectTimeout = Nanoseconds.milliseconds(5_000)
-  public var readTimeout = Nanoseconds.milliseconds(60_000)
-  public var writeTimeout = Nanoseconds.milliseconds(10_000)
-  public var poolTimeout = Nanoseconds.milliseconds(10_000)
-  /// `.max`: the read clock runs there too.
-  public var firstByteTimeout = Nanoseconds.max
-  public var totalTimeout = Nanoseconds.max
+  public var timeouts = Timeouts.ofNewPool
 
   public var httpVersions = HTTPVersions.automatic
   public var dnsCacheTTL = Nanoseconds.milliseconds(300_000)
@@ -43,6 +37,27 @@ public struct PoolOptions: Sendable, Equatable {
   public var utilizationWarning = 80
 
   public init() {}
+
+  /// Each with its name in `llmpool.h`.
+  public static let numbers: [NumberOption<PoolOptions>] =
+    [
+      .limit("max_connections", \.maxConnections),
+      .limit("max_connections_per_origin", \.maxConnectionsPerOrigin),
+      .limit("max_keepalive_connections", \.maxKeepaliveConnections),
+      .timeout("keepalive_expiry_ms", \.keepaliveExpiry),
+      .timeout("max_connection_age_ms", \.maxConnectionAge),
+      .limit("max_streams_per_connection", \.maxStreamsPerConnection),
+      .limit("max_pending_requests", \.maxPendingRequests),
+      .choice("http_versions", \.httpVersions, expected: "LLMPOOL_HTTP_AUTO, _1_1 or _2"),
+      .duration("dns_cache_ttl_ms", \.dnsCacheTTL),
+      .timeout("ping_interval_ms", \.pingInterval),
+      .count("max_retries", \.maxRetries),
+      .duration("retry_backoff_ms", \.retryBackoff),
+      .duration("retry_backoff_max_ms", \.retryBackoffMax),
+      .timeout("retry_after_max_ms", \.retryAfterMax),
+      .count("utilization_warning_percent", \.utilizationWarning, 0...100),
+    ]
+    + Timeouts<Nanoseconds>.numbers.map { $0.within(\.timeouts) }
 }
 
 /// What one request asks for.
@@ -63,27 +78,15 @@ public struct RequestOptions: Sendable, Equatable {
   public var submittedAt: Instant
   public var priority: Int32 = 0
   public var flags: Flags = []
-  public var connectTimeout = asPool
-  public var readTimeout = asPool
-  public var writeTimeout = asPool
-  public var poolTimeout = asPool
-  public var firstByteTimeout = asPool
-  public var totalTimeout = asPool
+  /// `asPool`: as the pool has it; `.max`: none.
+  public var timeouts = Timeouts<Nanoseconds>(all: asPool)
 
-  public init(submittedAt: Instant) { self.submittedAt = submittedAt }
+  public init(submittedAt: Instant = .never) { self.submittedAt = submittedAt }
 
   /// The timeouts that are left to the pool take its values as they are now.
   func resolved(with pool: PoolOptions) -> RequestOptions {
     var result = self
-    func fill(_ value: inout Nanoseconds, _ option: Nanoseconds) {
-      if value == RequestOptions.asPool { value = option }
-    }
-    fill(&result.connectTimeout, pool.connectTimeout)
-    fill(&result.readTimeout, pool.readTimeout)
-    fill(&result.writeTimeout, pool.writeTimeout)
-    fill(&result.poolTimeout, pool.poolTimeout)
-    fill(&result.firstByteTimeout, pool.firstByteTimeout)
-    fill(&result.totalTimeout, pool.totalTimeout)
+    result.timeouts = timeouts.combined(with: pool.timeouts) { $0 == RequestOptions.asPool ? $1 : $0 }
     return result
   }
 }

@@ -4,14 +4,14 @@ extension PoolStateMachine {
   /// A request that waits half of its pool timeout comes before every priority; without a pool timeout after 5 s.
   private func agesAt(_ slot: Int) -> Instant {
     let options = requests[slot].options
-    let patience = options.poolTimeout == .max ? Nanoseconds.seconds(5) : options.poolTimeout / 2
+    let patience = options.timeouts.pool == .max ? Nanoseconds.seconds(5) : options.timeouts.pool / 2
     return requests[slot].queuedAt + patience
   }
 
   /// The next thing that happens to the request by time alone, and the failure that it is; nil: not a failure.
   func nextClock(_ slot: Int) -> (due: Instant, failure: Failure?) {
     let options = requests[slot].options
-    var due = isMutant(.forgottenTotalTimer) ? .never : options.submittedAt + options.totalTimeout
+    var due = isMutant(.forgottenTotalTimer) ? .never : options.submittedAt + options.timeouts.total
     var failure: Failure? = .totalTimeout
     func earlier(_ instant: Instant, _ what: Failure?) {
       if instant < due {
@@ -23,24 +23,41 @@ extension PoolStateMachine {
     case .free: return (.never, nil)
     case .pending:
       if requests[slot].isCovered, !isMutant(.poolClockRuns) {
-        earlier(requests[slot].stamp + options.connectTimeout, .connectTimeout)
+        earlier(requests[slot].stamp + options.timeouts.connect, .connectTimeout)
       } else if !isMutant(.forgottenPoolTimer) {
-        let left = options.poolTimeout == .max ? .max : options.poolTimeout - requests[slot].poolTimeUsed
+        let left = options.timeouts.pool == .max ? .max : options.timeouts.pool - requests[slot].poolTimeUsed
         earlier(requests[slot].stamp + left, .poolTimeout)
       }
       if !requests[slot].isAged, !isMutant(.ageingForgotten) { earlier(agesAt(slot), nil) }
     case .active:
       switch requests[slot].clock {
       case .none: break
-      case .write: earlier(requests[slot].stamp + options.writeTimeout, .writeTimeout)
-      case .firstByte: earlier(requests[slot].stamp + options.firstByteTimeout, .firstByteTimeout)
+      case .write: earlier(requests[slot].stamp + options.timeouts.write, .writeTimeout)
+      case .firstByte: earlier(requests[slot].stamp + options.timeouts.firstByte, .firstByteTimeout)
       case .read:
-        if !isMutant(.forgottenReadTimer) { earlier(requests[slot].stamp + options.readTimeout, .readTimeout) }
+        if !isMutant(.forgottenReadTimer) { earlier(requests[slot].stamp + options.timeouts.read, .readTimeout) }
       }
       if requests[slot].isDiscarding { earlier(requests[slot].retryAt, nil) }
     case .backingOff: earlier(requests[slot].retryAt, nil)
     }
     return (due, failure)
+  }
+
+  mutating func awaitAnswer(_ slot: Int) {
+    guard !requests[slot].isHeld else {
+      requests[slot].clock = .none
+      return
+    }
+    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.timeouts.firstByte != .max
+    restartClock(slot, hasOwnClock ? .firstByte : .read)
+  }
+
+  /// Moves with every byte, hence only stamps the time; the heap is touched only where the deadline comes nearer.
+  mutating func restartClock(_ slot: Int, _ clock: RequestRecord.Clock) {
+    let isSame = requests[slot].clock == clock
+    requests[slot].clock = clock
+    requests[slot].stamp = now
+    if !isSame { arm(slot) }
   }
 
   mutating func arm(_ slot: Int) {

@@ -46,7 +46,7 @@ extension PoolStateMachine {
 
   package func isIdle(_ id: ConnectionID) -> Bool { live(id).map { connections[$0].isIdle } ?? false }
 
-  private var mayWaitForever: Bool { options.poolTimeout == .max || options.connectTimeout == .max }
+  private var mayWaitForever: Bool { options.timeouts.pool == .max || options.timeouts.connect == .max }
 
   /// One origin: its counts, its queues, and that nothing free is kept from a waiter.
   package func checkOrigin(_ id: OriginID) -> String? {

@@ -166,7 +166,7 @@ extension PoolStateMachine {
     while room > 0, origins[Int(origin)].counters.connections < target, mayHoldMore(origin), hasPlace,
       origins[Int(origin)].redialAt <= now, !hasNoAddress(origin)
     {
-      startDial(origin, timeout: options.connectTimeout)
+      startDial(origin, timeout: options.timeouts.connect)
       room -= 1
     }
   }

@@ -242,23 +242,6 @@ extension PoolStateMachine {
     }
   }
 
-  private mutating func awaitAnswer(_ slot: Int) {
-    guard !requests[slot].isHeld else {
-      requests[slot].clock = .none
-      return
-    }
-    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.firstByteTimeout != .max
-    restartClock(slot, hasOwnClock ? .firstByte : .read)
-  }
-
-  /// Moves with every byte, hence only stamps the time; the heap is touched only where the deadline comes nearer.
-  private mutating func restartClock(_ slot: Int, _ clock: RequestRecord.Clock) {
-    let isSame = requests[slot].clock == clock
-    requests[slot].clock = clock
-    requests[slot].stamp = now
-    if !isSame { arm(slot) }
-  }
-
   mutating func finished(_ slot: Int, _ outcome: Outcome, _ reusable: Bool) {
     let connection = Int(requests[slot].connection)
     let origin = requests[slot].origin

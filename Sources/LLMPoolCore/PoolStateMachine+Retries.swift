@@ -76,7 +76,7 @@ extension PoolStateMachine {
     let delay = advice.retryAfter.map { max(0, $0) } ?? backoff(Int(requests[slot].retries) + 1)
     // Nobody is helped by a request that sleeps past its own end: better the answer in hand.
     guard advice.retryAfter == nil || delay <= options.retryAfterMax,
-      now + delay < requests[slot].options.submittedAt + requests[slot].options.totalTimeout
+      now + delay < requests[slot].options.submittedAt + requests[slot].options.timeouts.total
     else { return nil }
     return retryBudget.take(now) ? delay : nil
   }

@@ -69,8 +69,8 @@ extension PoolStateMachine {
       guard origins[Int(origin)].redialAt <= now else { return waitToRedial(origin) }
       guard mayHoldMore(origin) else { return unblock(origin) }
       guard makePlace() else { return block(origin) }
-      let ownTimeout = requests[Int(next.slot)].options.connectTimeout
-      startDial(origin, timeout: max(options.connectTimeout, ownTimeout))
+      let ownTimeout = requests[Int(next.slot)].options.timeouts.connect
+      startDial(origin, timeout: max(options.timeouts.connect, ownTimeout))
       coverWaiters(origin)
     }
   }
@@ -150,7 +150,7 @@ extension PoolStateMachine {
     guard origins[Int(origin)].redialAt <= now else { return waitToRedial(origin) }
     guard mayHoldMore(origin) else { return }
     guard makePlace() else { return block(origin) }
-    startDial(origin, timeout: max(options.connectTimeout, requests[Int(next.slot)].options.connectTimeout))
+    startDial(origin, timeout: max(options.timeouts.connect, requests[Int(next.slot)].options.timeouts.connect))
     coverWaiters(origin)
     if !origins[Int(origin)].uncovered.isEmpty { block(origin) }
   }

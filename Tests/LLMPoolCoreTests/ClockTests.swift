@@ -33,7 +33,7 @@ import Testing
 
   @Test func connectOfTheRequest() {
     let pool = Script()
-    pool.submit { $0.connectTimeout = .seconds(1) }
+    pool.submit { $0.timeouts.connect = .seconds(1) }
     // The dial goes on: another may want it.
     #expect(pool.run(.seconds(2)) == ["1000 ms: complete r0 connectTimeout unseen"])
     #expect(pool.submit() == [])
@@ -42,15 +42,15 @@ import Testing
 
   @Test func connectThatIsLongerThanThePools() {
     let pool = Script()
-    pool.submit { $0.connectTimeout = .seconds(20) }
+    pool.submit { $0.timeouts.connect = .seconds(20) }
     #expect(pool.run(.seconds(19)) == [])
     #expect(pool.dialed("c0") == ["send r0 on c0"])
   }
 
   /// The pool clock stands still while a dial serves the request.
   @Test func thePoolClockStandsWhileADialServes() {
-    let pool = Script { $0.connectTimeout = .seconds(30) }
-    pool.submit { $0.connectTimeout = .seconds(30) }
+    let pool = Script { $0.timeouts.connect = .seconds(30) }
+    pool.submit { $0.timeouts.connect = .seconds(30) }
     #expect(pool.run(.seconds(29)) == [])
     #expect(pool.dialed("c0") == ["send r0 on c0"])
   }
@@ -97,7 +97,7 @@ import Testing
   }
 
   @Test func firstByte() {
-    let pool = Script { $0.firstByteTimeout = .seconds(100) }
+    let pool = Script { $0.timeouts.firstByte = .seconds(100) }
     pool.submit()
     pool.dialed("c0")
     pool.progress("r0", .sent)
@@ -105,7 +105,7 @@ import Testing
   }
 
   @Test func afterTheFirstByteTheReadClockRuns() {
-    let pool = Script { $0.firstByteTimeout = .seconds(100) }
+    let pool = Script { $0.timeouts.firstByte = .seconds(100) }
     pool.submit()
     pool.dialed("c0")
     pool.progress("r0", .sent)
@@ -136,7 +136,7 @@ import Testing
 
   /// An answer that began before the request was sent got the clock of the first byte, which nothing stopped.
   @Test func anEarlyAnswerHasHadItsFirstByte() {
-    let pool = Script { $0.firstByteTimeout = .seconds(5) }
+    let pool = Script { $0.timeouts.firstByte = .seconds(5) }
     pool.submit()
     pool.dialed("c0")
     pool.progress("r0", .wrote, .received, .sent)
@@ -167,7 +167,7 @@ import Testing
   }
 
   @Test func heldBeforeTheFirstByteKeepsItsClock() {
-    let pool = Script { $0.firstByteTimeout = .seconds(100) }
+    let pool = Script { $0.timeouts.firstByte = .seconds(100) }
     pool.submit()
     pool.dialed("c0")
     pool.progress("r0", .sent, .heldByApplication)
@@ -178,11 +178,11 @@ import Testing
 
   @Test func totalEndsEveryState() {
     let pool = Script { $0.maxConnections = 1 }
-    pool.submit { $0.totalTimeout = .seconds(1) }
+    pool.submit { $0.timeouts.total = .seconds(1) }
     #expect(pool.run(.seconds(1)) == ["1000 ms: complete r0 totalTimeout unseen"])
     pool.dialed("c0")
-    pool.submit { $0.totalTimeout = .seconds(1) }
-    pool.submit { $0.totalTimeout = .milliseconds(500) }
+    pool.submit { $0.timeouts.total = .seconds(1) }
+    pool.submit { $0.timeouts.total = .milliseconds(500) }
     pool.progress("r1", .sent, .received, .heldByApplication)
     #expect(
       pool.run(.seconds(1)) == [
@@ -196,7 +196,7 @@ import Testing
       $0.retryBackoff = .seconds(100)
       $0.retryBackoffMax = .seconds(100)
     }
-    pool.submit { $0.totalTimeout = .milliseconds(10) }
+    pool.submit { $0.timeouts.total = .milliseconds(10) }
     pool.dialFailed("c0")
     #expect(pool.counters.backingOff == 1)
     #expect(pool.run(.milliseconds(10)) == ["10 ms: complete r0 totalTimeout unseen"])
@@ -204,7 +204,7 @@ import Testing
 
   @Test func anHTTP2TimeoutLeavesTheOthers() {
     let pool = Script(tls: true)
-    pool.submit { $0.readTimeout = .seconds(1) }
+    pool.submit { $0.timeouts.read = .seconds(1) }
     pool.submit()
     pool.dialed("c0", .http2)
     pool.progress("r0", .sent)
@@ -216,10 +216,10 @@ import Testing
   @Test func timeoutsOfNoLimit() {
     let pool = Script()
     pool.submit {
-      $0.connectTimeout = .max
-      $0.readTimeout = .max
-      $0.writeTimeout = .max
-      $0.poolTimeout = .max
+      $0.timeouts.connect = .max
+      $0.timeouts.read = .max
+      $0.timeouts.write = .max
+      $0.timeouts.pool = .max
     }
     #expect(pool.run(.seconds(4)) == [])
     pool.dialed("c0")
@@ -232,7 +232,7 @@ import Testing
     let pool = Script { $0.maxConnections = 1 }
     pool.submit()
     pool.dialed("c0")
-    for index in 1...1000 { pool.submit { $0.poolTimeout = .milliseconds(2_000 - index) } }
+    for index in 1...1000 { pool.submit { $0.timeouts.pool = .milliseconds(2_000 - index) } }
     let expected = (1...1000).reversed().map { "\(2_000 - $0) ms: complete r\($0) poolTimeout unseen" }
     #expect(pool.run(.seconds(2)) == expected)
   }
@@ -314,7 +314,7 @@ import Testing
 
   @Test func pingAfterSilenceAndItsDeadline() {
     let pool = Script(tls: true)
-    pool.submit { $0.readTimeout = .max }
+    pool.submit { $0.timeouts.read = .max }
     pool.dialed("c0", .http2)
     pool.progress("r0", .sent)
     #expect(
@@ -325,7 +325,7 @@ import Testing
 
   @Test func anAnsweredPingIsNotRepeatedTooSoon() {
     let pool = Script(tls: true)
-    pool.submit { $0.readTimeout = .max }
+    pool.submit { $0.timeouts.read = .max }
     pool.dialed("c0", .http2)
     pool.progress("r0", .sent)
     #expect(pool.run(.seconds(30)) == ["30000 ms: ping c0"])
@@ -336,7 +336,7 @@ import Testing
 
   @Test func trafficNeedsNoPing() {
     let pool = Script(tls: true)
-    pool.submit { $0.readTimeout = .max }
+    pool.submit { $0.timeouts.read = .max }
     pool.dialed("c0", .http2)
     for _ in 0..<10 {
       pool.received("c0")
@@ -347,7 +347,7 @@ import Testing
 
   @Test(arguments: [Nanoseconds.max, 0]) func noPing(interval: Nanoseconds) {
     let pool = Script(tls: true) { $0.pingInterval = interval }
-    pool.submit { $0.readTimeout = .max }
+    pool.submit { $0.timeouts.read = .max }
     pool.dialed("c0", .http2)
     pool.progress("r0", .sent)
     #expect(pool.run(.seconds(1_000)) == [])

@@ -277,7 +277,7 @@ import Testing
 
   @Test func connectionsToGoneAddresses() {
     let pool = Script(named: true) { $0.keepaliveExpiry = .max }
-    for _ in 0..<3 { pool.submit { $0.readTimeout = .max } }
+    for _ in 0..<3 { pool.submit { $0.timeouts.read = .max } }
     pool.resolved(0, 1, 2)
     pool.dialed("c0", at: 1)
     pool.dialed("c1", at: 1)

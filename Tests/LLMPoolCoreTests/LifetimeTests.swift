@@ -68,7 +68,7 @@ import Testing
   @Test func theRestKeepsItsConnections() {
     let pool = Script()
     pool.open()
-    #expect(pool.configure { $0.readTimeout = .seconds(1) } == [])
+    #expect(pool.configure { $0.timeouts.read = .seconds(1) } == [])
     #expect(pool.submit() == ["send r1 on c0 reused"])
     pool.progress("r1", .sent)
     #expect(pool.run(.seconds(1)).last == "1000 ms: complete r1 readTimeout")

@@ -52,7 +52,7 @@ import Testing
   }
 
   @Test func aTimeoutIsRetriedOnlyOnDemand() {
-    let pool = sent(.retrySent) { $0.readTimeout = .seconds(20) }
+    let pool = sent(.retrySent) { $0.timeouts.read = .seconds(20) }
     #expect(
       pool.run(.seconds(20)) == ["20000 ms: abort r0 on c0", "20000 ms: send r0 on c0 reused"])
   }
@@ -206,7 +206,7 @@ import Testing
 
   @Test func beyondTheTotalTimeTheAnswerIsDelivered() {
     let pool = Script()
-    pool.submit(flags: .retryStatus) { $0.totalTimeout = .seconds(5) }
+    pool.submit(flags: .retryStatus) { $0.timeouts.total = .seconds(5) }
     pool.dialed("c0")
     pool.run(.seconds(1))
     #expect(pool.answered("r0", 429, RetryAdvice(retryAfter: .seconds(4))) == ["deliver r0"])
@@ -234,7 +234,7 @@ import Testing
     #expect(pool.fail("r0", .read) == ["close c0 error"])
     #expect(pool.run(.seconds(7)) == ["7000 ms: dial c1"])
 
-    let silent = sent(.retryStatus) { $0.readTimeout = .seconds(1) }
+    let silent = sent(.retryStatus) { $0.timeouts.read = .seconds(1) }
     silent.answered("r0", 429, RetryAdvice(retryAfter: .seconds(7)))
     #expect(silent.run(.seconds(1)) == ["1000 ms: abort r0 on c0", "1000 ms: close c0 aborted"])
     #expect(silent.run(.seconds(7)) == ["6000 ms: dial c1"])

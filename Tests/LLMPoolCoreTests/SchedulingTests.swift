@@ -386,7 +386,7 @@ import Testing
     for _ in 0..<6 { pool.submit(0) }
     pool.dialed("c0", .http2)
     pool.dialed("c1", .http2)
-    pool.submit(1) { $0.poolTimeout = .seconds(60) }
+    pool.submit(1) { $0.timeouts.pool = .seconds(60) }
     pool.run(.seconds(5))
     #expect(pool.finish("r2").last == "send r4 on c1 reused")
   }

@@ -60,7 +60,7 @@ import Testing
   private func settings(_ change: (inout PoolSettings) -> Void = { _ in }) -> PoolSettings {
     var settings = PoolSettings()
     settings.proxy = ""
-    settings.maxRetries = 0
+    settings.core.maxRetries = 0
     change(&settings)
     return settings
   }
@@ -109,7 +109,7 @@ import Testing
     let queue = CompletionQueue()
     try submit("http://127.0.0.1:1/", to: engine, queue)
     #expect(statuses(1, of: queue) == [Failure.connect.rawValue])
-    try engine.configure(settings { $0.httpVersions = .http1 })
+    try engine.configure(settings { $0.core.httpVersions = .http1 })
     #expect(engine.close(drain: 0))
     #expect(!engine.tls.hasAuthorities)
   }
@@ -136,7 +136,7 @@ import Testing
       try submit("https://127.0.0.1:\(listener.port)/", to: engine, queue)
       usleep(useconds_t(round * 1_500))
       if round % 3 == 0 {
-        try engine.configure(settings { $0.httpVersions = .http1 })
+        try engine.configure(settings { $0.core.httpVersions = .http1 })
         try engine.configure(settings { $0.caFile = Certificates.shared.path("ca") })
       }
       #expect(engine.close(drain: 0))
@@ -151,7 +151,7 @@ import Testing
   @Test func theDialsClockRunsWhileTheStoreIsRead() throws {
     let listener = Listener()
     let server = accepting(1, from: listener)
-    let engine = try Engine(settings { $0.connectTimeout = 50 })
+    let engine = try Engine(settings { $0.core.timeouts.connect = .milliseconds(50) })
     let queue = CompletionQueue()
     // Nobody reads while this is held, as in a fork.
     AuthorityReading.lock.lock()

@@ -153,12 +153,10 @@ package final class Model {
 
   private func fill(_ asked: RequestOptions) -> RequestOptions {
     var result = asked
-    if result.connectTimeout == 0 { result.connectTimeout = options.connectTimeout }
-    if result.readTimeout == 0 { result.readTimeout = options.readTimeout }
-    if result.writeTimeout == 0 { result.writeTimeout = options.writeTimeout }
-    if result.poolTimeout == 0 { result.poolTimeout = options.poolTimeout }
-    if result.firstByteTimeout == 0 { result.firstByteTimeout = options.firstByteTimeout }
-    if result.totalTimeout == 0 { result.totalTimeout = options.totalTimeout }
+    func fill(_ path: WritableKeyPath<Timeouts<Nanoseconds>, Nanoseconds>) {
+      if result.timeouts[keyPath: path] == 0 { result.timeouts[keyPath: path] = options.timeouts[keyPath: path] }
+    }
+    for field in Timeouts<Nanoseconds>.fields { fill(field.path) }
     return result
   }
 
@@ -237,7 +235,7 @@ package final class Model {
         requests[id]!.clock = .none
         return
       }
-      restart(request.hasAnswer || request.options.firstByteTimeout == .max ? .read : .firstByte)
+      restart(request.hasAnswer || request.options.timeouts.firstByte == .max ? .read : .firstByte)
     }
     let isSent = requests[id]!.isSent
     switch phase {
@@ -447,7 +445,7 @@ package final class Model {
 
   /// Whoever ages in this very moment may count either way.
   private func rank(_ request: Request, agedNow: Bool) -> (Int64, Int) {
-    let patience = request.options.poolTimeout == .max ? .seconds(5) : request.options.poolTimeout / 2
+    let patience = request.options.timeouts.pool == .max ? .seconds(5) : request.options.timeouts.pool / 2
     let agesAt = request.waitsSince + patience
     let isCertain = agesAt < now && (!isRecorded || agesAt <= advancedTo)
     let isAged = isCertain || (agesAt <= now && agedNow)
@@ -542,10 +540,10 @@ package final class Model {
       if requests.count - 1 - active < self.options.maxPendingRequests { fail("the queue was not full") }
     case .closed: if closeDeadline == nil { fail("closed while open") }
     case .poolTimeout: checkPoolTimeout(request)
-    case .totalTimeout: if now < options.submittedAt + options.totalTimeout { fail("total timeout too early") }
-    case .writeTimeout: isDue(.write, options.writeTimeout)
-    case .firstByteTimeout: isDue(.firstByte, options.firstByteTimeout)
-    case .readTimeout: isDue(.read, options.readTimeout)
+    case .totalTimeout: if now < options.submittedAt + options.timeouts.total { fail("total timeout too early") }
+    case .writeTimeout: isDue(.write, options.timeouts.write)
+    case .firstByteTimeout: isDue(.firstByte, options.timeouts.firstByte)
+    case .readTimeout: isDue(.read, options.timeouts.read)
     case .resolve: checkResolve(request)
     case .connectTimeout, .read, .write: break
     default: checkReported(failure!)
@@ -553,7 +551,7 @@ package final class Model {
   }
 
   private func checkPoolTimeout(_ request: Request) {
-    if now - request.waitsSince < request.options.poolTimeout { fail("pool timeout too early") }
+    if now - request.waitsSince < request.options.timeouts.pool { fail("pool timeout too early") }
     guard request.isFresh, let origin = origins[request.origin] else { return }
     if let since = origin.dialingSince, since <= request.waitsSince, origin.isTLS, origin.version == nil,
       options.httpVersions == .automatic
@@ -604,12 +602,12 @@ package final class Model {
     for (id, request) in requests {
       let options = request.options
       func late(_ due: Instant, _ what: String) { if due < now { fail("\(what) of \(id.value) is late") } }
-      late(options.submittedAt + options.totalTimeout, "total timeout")
+      late(options.submittedAt + options.timeouts.total, "total timeout")
       switch request.clock {
       case .none: break
-      case .write: late(request.clockSince + options.writeTimeout, "write timeout")
-      case .firstByte: late(request.clockSince + options.firstByteTimeout, "first byte timeout")
-      case .read: late(request.clockSince + options.readTimeout, "read timeout")
+      case .write: late(request.clockSince + options.timeouts.write, "write timeout")
+      case .firstByte: late(request.clockSince + options.timeouts.firstByte, "first byte timeout")
+      case .read: late(request.clockSince + options.timeouts.read, "read timeout")
       }
       if request.state == .between, let until = request.backsOffUntil, until >= now {
         backingOff.maybe += 1
@@ -624,11 +622,11 @@ package final class Model {
   }
 
   private func checkPatience(_ id: RequestID, _ request: Request) {
-    guard let origin = origins[request.origin], request.options.poolTimeout != .max else { return }
+    guard let origin = origins[request.origin], request.options.timeouts.pool != .max else { return }
     // A lookup hides a dial from this model: the time under way is not known.
     guard origin.host == nil else { return }
     let unserved = (now - request.waitsSince) - (dialTime(request.origin) - request.dialTimeBefore)
-    if unserved > request.options.poolTimeout { fail("pool timeout of \(id.value) is late") }
+    if unserved > request.options.timeouts.pool { fail("pool timeout of \(id.value) is late") }
   }
   private func scan(_ id: ConnectionID, _ connection: Connection) {
     let isIdle = connection.active.isEmpty

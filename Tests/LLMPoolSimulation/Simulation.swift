@@ -69,12 +69,12 @@ package struct SimulationOptions {
     pool.maxPendingRequests = pick(3, 50, 10_000)
     pool.keepaliveExpiry = pick(.milliseconds(200), .seconds(5), .seconds(30))
     pool.maxConnectionAge = pick(.max, .seconds(3), .seconds(60))
-    pool.connectTimeout = pick(.seconds(1), .seconds(5), .seconds(20))
-    pool.poolTimeout = pick(.milliseconds(300), .seconds(10), .seconds(60))
-    pool.readTimeout = pick(.seconds(1), .seconds(60))
-    pool.firstByteTimeout = pick(.max, .seconds(2))
-    pool.writeTimeout = pick(.seconds(1), .seconds(10))
-    pool.totalTimeout = pick(.max, .max, .seconds(3))
+    pool.timeouts.connect = pick(.seconds(1), .seconds(5), .seconds(20))
+    pool.timeouts.pool = pick(.milliseconds(300), .seconds(10), .seconds(60))
+    pool.timeouts.read = pick(.seconds(1), .seconds(60))
+    pool.timeouts.firstByte = pick(.max, .seconds(2))
+    pool.timeouts.write = pick(.seconds(1), .seconds(10))
+    pool.timeouts.total = pick(.max, .max, .seconds(3))
     pool.pingInterval = pick(.max, .seconds(1), .seconds(30))
     pool.retryBackoff = pick(0, .milliseconds(500))
     pool.dnsCacheTTL = pick(0, .seconds(2), .seconds(300))
@@ -468,10 +468,10 @@ package final class Simulation {
     var request = RequestOptions(submittedAt: Instant(nanoseconds: now.nanoseconds - Int64(below(1_000))))
     request.priority = [0, 0, 0, -3, 5].randomElement(using: &random)!
     request.flags = RequestOptions.Flags(rawValue: UInt8(below(16)))
-    if chance(100) { request.totalTimeout = delay(1...5_000) }
-    if chance(100) { request.poolTimeout = delay(1...5_000) }
-    if chance(50) { request.connectTimeout = delay(1...2_000) }
-    if chance(50) { request.firstByteTimeout = delay(1...2_000) }
+    if chance(100) { request.timeouts.total = delay(1...5_000) }
+    if chance(100) { request.timeouts.pool = delay(1...5_000) }
+    if chance(50) { request.timeouts.connect = delay(1...2_000) }
+    if chance(50) { request.timeouts.firstByte = delay(1...2_000) }
     livePosition[id] = live.count
     live.append(id)
     tell(.submitted(id, origin, request))

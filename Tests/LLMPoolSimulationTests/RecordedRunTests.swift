@@ -80,12 +80,12 @@ import Testing
   @Test func theEngineKeepsThePromisesOfTheSimulation() throws {
     let server = UnrulyServer()
     var settings = PoolSettings()
-    settings.maxConnections = 6
-    settings.maxKeepaliveConnections = 3
-    settings.maxPendingRequests = 60
-    settings.readTimeout = 60
-    settings.poolTimeout = 400
-    settings.retryBackoff = 5
+    settings.core.maxConnections = 6
+    settings.core.maxKeepaliveConnections = 3
+    settings.core.maxPendingRequests = 60
+    settings.core.timeouts.read = .milliseconds(60)
+    settings.core.timeouts.pool = .milliseconds(400)
+    settings.core.retryBackoff = .milliseconds(5)
     let recording = EventRecording()
     let engine = try Engine(settings, recording: recording)
     let queue = CompletionQueue()
@@ -98,7 +98,7 @@ import Testing
         var input = RequestInput()
         input.url = url
         input.flags = flags[index % flags.count]
-        input.priority = Int32(index % 3)
+        input.options.priority = Int32(index % 3)
         try engine.submit(input, queue: queue) { ids.append($0) }
       }
       if index % 7 == 0 { _ = engine.cancel(ids[index / 2]) }

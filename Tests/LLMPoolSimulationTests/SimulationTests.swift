@@ -98,7 +98,7 @@ import Testing
     ("one stream", { $0.pool.maxStreamsPerConnection = 1 }),
     ("no retries", { $0.pool.maxRetries = 0 }),
     ("no cache", { $0.pool.dnsCacheTTL = 0 }),
-    ("short patience", { $0.pool.poolTimeout = .milliseconds(50) }),
+    ("short patience", { $0.pool.timeouts.pool = .milliseconds(50) }),
   ]
 
   @Test(arguments: 0..<10) func scenario(index: Int) {

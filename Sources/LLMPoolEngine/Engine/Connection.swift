@@ -72,7 +72,7 @@ final class Connection {
     guard lp_epoll_control(engine.epoll, EPOLL_CTL_ADD, descriptor, events, tag) == 0 else {
       return dialFailed(TransportFailure(.outOfMemory, "epoll_ctl failed for \(origin.name)"))
     }
-    guard origin.isTLS else { return open(engine.settings.httpVersions == .http2 ? .http2 : .http1) }
+    guard origin.isTLS else { return open(engine.settings.core.httpVersions == .http2 ? .http2 : .http1) }
     phase = .handshaking
     let context = engine.tls
     engine.readAuthorities()

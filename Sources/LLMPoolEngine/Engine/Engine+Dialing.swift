@@ -37,7 +37,7 @@ extension Engine {
   /// By which way, hence by whose addresses, the origin is reached; tells the core.
   private func chooseRoute(_ origin: Origin) {
     let proxy = proxyRules.proxy(host: origin.host, port: origin.port, isTLS: origin.isTLS)
-    origin.route = Route(proxy: proxy, isTLS: origin.isTLS, versions: settings.httpVersions)
+    origin.route = Route(proxy: proxy, isTLS: origin.isTLS, versions: settings.core.httpVersions)
     let host = host(of: HostNames(origin: origin.host, route: origin.route))
     guard origin.hostID != host.id else { return }
     host.origins += 1
@@ -165,7 +165,7 @@ extension Engine {
     let peers = Engine.rotated(host?.addresses ?? [], rotation)
     var request = DialRequest(
       token: connection.tag, host: origin.host, port: origin.port, addresses: [],
-      timeoutMilliseconds: settings.connectTimeout, keepalive: settings.keepalive)
+      timeoutMilliseconds: Engine.milliseconds(settings.core.timeouts.connect), keepalive: settings.keepalive)
     if var proxy = origin.route.proxy {
       proxy.addresses = peers.map { $0.with(port: proxy.port) }
       request.proxy = proxy
@@ -176,6 +176,11 @@ extension Engine {
       request.addresses = peers.map { $0.with(port: origin.port) }
     }
     dialer.dial(request)
+  }
+
+  /// As the dialer counts: 0 is none.
+  private static func milliseconds(_ timeout: Nanoseconds) -> UInt32 {
+    timeout == .max ? 0 : UInt32(clamping: timeout / 1_000_000)
   }
 
   /// So that new connections spread over the addresses.

@@ -31,13 +31,14 @@ extension Engine {
 
   private func poolText(_ failure: Failure, _ name: String, _ waited: String, _ origin: Origin?) -> String {
     let counts = core.counters
-    let limit = settings.maxConnections == 0 ? "no limit" : "max_connections \(settings.maxConnections)"
+    let most = settings.core.maxConnections
+    let limit = most == .max ? "no limit" : "max_connections \(most)"
     let use =
       "connections: \(counts.inUse) in use, \(counts.connecting) connecting, \(limit); "
       + "\(counts.pending + 1) requests were waiting"
     let dial = origin?.lastDialFailure.map { "; the last dial failed: \($0)" } ?? ""
     if failure == .queueFull {
-      return "max_pending_requests \(settings.maxPendingRequests) reached for \(name): \(use)"
+      return "max_pending_requests \(settings.core.maxPendingRequests) reached for \(name): \(use)"
     }
     return "no connection to \(name) became free within \(waited): \(use)\(dial)"
   }

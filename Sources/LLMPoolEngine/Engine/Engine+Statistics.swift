@@ -4,7 +4,7 @@ extension Engine {
   func publishStatistics() {
     guard core.hasTouchedOrigins || counters != lastPublishedWire else { return }
     lastPublishedWire = counters
-    let limit = settings.maxConnections
+    let limit = settings.core.maxConnections
     published.update { state in
       for name in forgotten { state.origins[name] = nil }
       state.pool = Statistics(core.counters, counters, maxConnections: limit)

@@ -291,7 +291,7 @@ extension Engine: TurnHolder {
       chooseRoutes()
       if origins.contains(where: { $0?.isTLS == true }) { readAuthorities() }
     }
-    tell(.reconfigured(settings.poolOptions, identityChanged: identityChanged))
+    tell(.reconfigured(settings.core, identityChanged: identityChanged))
   }
 
   // MARK: The end of a turn

@@ -89,9 +89,9 @@ package final class Engine: @unchecked Sendable {
     self.settings = settings
     now = monotonicNow()
     let seed = UInt64.random(in: .min ... .max)
-    core = PoolStateMachine(options: settings.poolOptions, seed: seed)
+    core = PoolStateMachine(options: settings.core, seed: seed)
     self.recording = recording
-    recording?.begin(seed: seed, options: settings.poolOptions)
+    recording?.begin(seed: seed, options: settings.core)
     epoll = lp_epoll_create()
     // After all that may throw before every property is set: until then no deinit frees it.
     readBuffer = .allocate(byteCount: Connection.readBudget, alignment: 16)

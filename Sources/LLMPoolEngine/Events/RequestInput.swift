@@ -1,3 +1,5 @@
+import LLMPoolCore
+
 /// The flags of `llmpool_request_t`, with its values.
 package struct RequestFlags: OptionSet, Sendable {
   package var rawValue: UInt32
@@ -16,7 +18,8 @@ package struct RequestFlags: OptionSet, Sendable {
 /// A request as the application describes it; the memory is the caller's and copied at once.
 package struct RequestInput {
   package var flags: RequestFlags = []
-  package var priority: Int32 = 0
+  /// What the core decides by; the time of submission and what the flags say comes from the engine.
+  package var options = RequestOptions()
   package var userData: UInt64 = 0
   /// Without an address: POST with a body, else GET.
   package var method = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -25,13 +28,6 @@ package struct RequestInput {
   package var body = UnsafeRawBufferPointer(start: nil, count: 0)
   /// 0: 64 MiB.
   package var maxResponseBytes = 0
-  /// In milliseconds; 0: as the pool has it; UInt32.max: none.
-  package var connectTimeout: UInt32 = 0
-  package var readTimeout: UInt32 = 0
-  package var writeTimeout: UInt32 = 0
-  package var poolTimeout: UInt32 = 0
-  package var firstByteTimeout: UInt32 = 0
-  package var totalTimeout: UInt32 = 0
   package var serverName = UnsafeRawBufferPointer(start: nil, count: 0)
   package init() {}
 }

@@ -143,21 +143,12 @@ final class RequestState: @unchecked Sendable {
   }
 
   private static func options(of input: RequestInput, now: Int64) -> RequestOptions {
-    func nanoseconds(_ milliseconds: UInt32) -> Nanoseconds {
-      milliseconds == .max ? .max : .milliseconds(milliseconds)
-    }
-    var options = RequestOptions(submittedAt: Instant(nanoseconds: now))
-    options.priority = input.priority
+    var options = input.options
+    options.submittedAt = Instant(nanoseconds: now)
     if !input.flags.isDisjoint(with: [.stream, .sse]) { options.flags.insert(.streamed) }
     if input.flags.contains(.retryStatus) { options.flags.insert(.retryStatus) }
     if input.flags.contains(.retrySent) { options.flags.insert(.retrySent) }
     if input.flags.contains(.noRetry) { options.flags.insert(.noRetry) }
-    options.connectTimeout = nanoseconds(input.connectTimeout)
-    options.readTimeout = nanoseconds(input.readTimeout)
-    options.writeTimeout = nanoseconds(input.writeTimeout)
-    options.poolTimeout = nanoseconds(input.poolTimeout)
-    options.firstByteTimeout = nanoseconds(input.firstByteTimeout)
-    options.totalTimeout = nanoseconds(input.totalTimeout)
     return options
   }
 

@@ -1,35 +1,12 @@
 import LLMPoolCore
 
-/// Everything that a pool can be configured with, as the application said it: `llmpool_options_t` in Swift's types.
-/// Durations in milliseconds; 0 means what it means there.
+/// Everything that a pool can be configured with: `llmpool_options_t` in Swift's types.
 package struct PoolSettings: Equatable, Sendable {
-  package var maxConnections: UInt32 = 100
-  package var maxConnectionsPerOrigin: UInt32 = 0
-  package var maxKeepaliveConnections: UInt32 = 20
-  package var keepaliveExpiry: UInt32 = 30_000
-  package var maxConnectionAge: UInt32 = 0
-  package var maxStreamsPerConnection: UInt32 = 100
-  package var maxPendingRequests: UInt32 = 10_000
-
-  package var connectTimeout: UInt32 = 5_000
-  package var readTimeout: UInt32 = 60_000
-  package var writeTimeout: UInt32 = 10_000
-  package var poolTimeout: UInt32 = 10_000
-  package var firstByteTimeout: UInt32 = 0
-  package var totalTimeout: UInt32 = 0
-
-  package var httpVersions = HTTPVersions.automatic
-  package var dnsCacheTTL: UInt32 = 300_000
+  /// What the core decides by.
+  package var core = PoolOptions()
+  /// Milliseconds until the first probe on a silent connection; 0: never.
   package var tcpKeepalive: UInt32 = 15_000
-  package var pingInterval: UInt32 = 30_000
   package var streamWindow: UInt32 = 1_048_576
-
-  package var maxRetries: UInt32 = 2
-  package var retryBackoff: UInt32 = 500
-  package var retryBackoffMax: UInt32 = 8_000
-  package var retryAfterMax: UInt32 = 60_000
-
-  package var utilizationWarning: UInt32 = 80
   package var insecureTLS = false
 
   package var caFile: String?
@@ -40,39 +17,24 @@ package struct PoolSettings: Equatable, Sendable {
 
   package init() {}
 
-  /// What the core decides by.
-  var poolOptions: PoolOptions {
-    func limit(_ value: UInt32) -> Int { value == 0 ? .max : Int(value) }
-    func timeout(_ value: UInt32) -> Nanoseconds { value == 0 || value == .max ? .max : .milliseconds(value) }
-    var options = PoolOptions()
-    options.maxConnections = limit(maxConnections)
-    options.maxConnectionsPerOrigin = limit(maxConnectionsPerOrigin)
-    options.maxKeepaliveConnections = limit(maxKeepaliveConnections)
-    options.keepaliveExpiry = timeout(keepaliveExpiry)
-    options.maxConnectionAge = timeout(maxConnectionAge)
-    options.maxStreamsPerConnection = limit(maxStreamsPerConnection)
-    options.maxPendingRequests = limit(maxPendingRequests)
-    options.connectTimeout = timeout(connectTimeout)
-    options.readTimeout = timeout(readTimeout)
-    options.writeTimeout = timeout(writeTimeout)
-    options.poolTimeout = timeout(poolTimeout)
-    options.firstByteTimeout = timeout(firstByteTimeout)
-    options.totalTimeout = timeout(totalTimeout)
-    options.httpVersions = httpVersions
-    options.dnsCacheTTL = .milliseconds(dnsCacheTTL)
-    options.pingInterval = timeout(pingInterval)
-    options.maxRetries = Int(maxRetries)
-    options.retryBackoff = .milliseconds(retryBackoff)
-    options.retryBackoffMax = .milliseconds(retryBackoffMax)
-    options.retryAfterMax = timeout(retryAfterMax)
-    options.utilizationWarning = Int(utilizationWarning)
-    return options
-  }
+  /// Each option that is a number, with its name in `llmpool.h`.
+  package static let numbers: [NumberOption<PoolSettings>] =
+    PoolOptions.numbers.map { $0.within(\.core) } + [
+      .count("tcp_keepalive_ms", \.tcpKeepalive),
+      .count("stream_window_bytes", \.streamWindow, 65_536...UInt32(Int32.max)),
+      .flag("tls_insecure", \.insecureTLS),
+    ]
+
+  /// Each that is a text.
+  package static let texts: [(name: String, path: WritableKeyPath<PoolSettings, String?> & Sendable)] = [
+    ("ca_file", \.caFile), ("client_cert_file", \.clientCertFile), ("client_key_file", \.clientKeyFile),
+    ("proxy", \.proxy), ("no_proxy", \.noProxy),
+  ]
 
   /// What TLS is made of.
   var tlsOptions: TLSOptions {
     let offer: TLSOptions.Offer
-    switch httpVersions {
+    switch core.httpVersions {
     case .automatic: offer = .h2AndHTTP11
     case .http1: offer = .http11Only
     case .http2: offer = .h2Only
@@ -94,20 +56,26 @@ package struct PoolSettings: Equatable, Sendable {
   /// A connection made with other settings of these must not carry a request: they are part of its identity, like
   /// the proxy rules, which depend on the environment too.
   func sharesConnections(with other: PoolSettings) -> Bool {
-    tlsOptions == other.tlsOptions && httpVersions == other.httpVersions
+    tlsOptions == other.tlsOptions && core.httpVersions == other.core.httpVersions
   }
 
   /// Refuses what cannot be meant, naming the field.
   package func validate() throws(CallError) {
-    guard streamWindow >= 65_536, streamWindow <= Int32.max else {
-      throw CallError(
-        .invalidArgument, "stream_window_bytes: expected 65536 to 2147483647, got \(streamWindow)")
-    }
-    guard utilizationWarning <= 100 else {
-      throw CallError(.invalidArgument, "utilization_warning_percent: expected 0 to 100, got \(utilizationWarning)")
-    }
+    for option in PoolSettings.numbers { try PoolSettings.check(option.read(self), of: option) }
     guard (clientKeyFile == nil) || (clientCertFile != nil) else {
       throw CallError(.invalidArgument, "client_key_file: given without client_cert_file")
+    }
+  }
+
+  /// Sets an option to a number of the application's.
+  package mutating func set(_ option: NumberOption<PoolSettings>, _ value: UInt32) throws(CallError) {
+    try PoolSettings.check(value, of: option)
+    option.write(&self, value)
+  }
+
+  private static func check(_ value: UInt32, of option: NumberOption<PoolSettings>) throws(CallError) {
+    guard option.range.contains(value) else {
+      throw CallError(.invalidArgument, "\(option.name): expected \(option.expected), got \(value)")
     }
   }
 }

@@ -6,6 +6,14 @@ package struct WireCounters: Sendable, Equatable {
   package var tlsResumptions = 0
   package var bytesSent = 0
   package var bytesReceived = 0
+
+  static let rows: [CounterRow<WireCounters>] = [
+    .counter("tls_handshakes", \.tlsHandshakes, "tls_handshakes_total", "TLS handshakes, resumed ones too."),
+    .counter(
+      "tls_resumptions", \.tlsResumptions, "tls_resumptions_total", "TLS handshakes that resumed a session."),
+    .counter("bytes_sent", \.bytesSent, "sent_bytes_total", "Bytes sent."),
+    .counter("bytes_received", \.bytesReceived, "received_bytes_total", "Bytes received."),
+  ]
 }
 
 /// One consistent snapshot: `llmpool_stats_t`.
@@ -16,10 +24,14 @@ package struct Statistics: Sendable, Equatable {
   package var utilization = 0.0
   package init() {}
 
-  init(_ counters: Counters, _ wire: WireCounters, maxConnections: UInt32) {
+  /// Each count with its names.
+  package static let rows: [CounterRow<Statistics>] =
+    Counters.rows.map { $0.within(\.counters) } + WireCounters.rows.map { $0.within(\.wire) }
+
+  init(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
     self.counters = counters
     self.wire = wire
-    if maxConnections > 0 { utilization = Double(counters.connecting + counters.inUse) / Double(maxConnections) }
+    if maxConnections < .max { utilization = Double(counters.connecting + counters.inUse) / Double(maxConnections) }
   }
 }
 

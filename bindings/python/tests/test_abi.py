@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llmpool._http import constants
 from llmpool._native import abi
 from llmpool._native.library import lib
 
@@ -88,6 +90,27 @@ def test_the_librarys_table_of_statuses_is_ours():
 def test_version():
     assert lib.version() >> 8 == abi.VERSION_MAJOR << 8 | abi.VERSION_MINOR
     assert os.path.exists(lib.path)
+
+
+def defaults_of_the_header():
+    """What the comments of the options promise: `max_retries; /* [2] */`."""
+    body = re.search(r"typedef struct llmpool_options \{(.*?)\}", HEADER.read_text(), re.DOTALL)
+    found = {}
+    for name, text in re.findall(r"uint32_t (\w+);\s*/\* \[(\w+)\]", body.group(1)):
+        constant = re.fullmatch(r"LLMPOOL_(\w+)", text)
+        found[name] = getattr(constants, constant.group(1)) if constant else int(text)
+    return found
+
+
+def test_the_headers_defaults_are_the_librarys():
+    promised = defaults_of_the_header()
+    numbers = {name for name, kind in abi.Options._fields_ if kind is ctypes.c_uint32}
+    assert set(promised) == numbers, "each option that is a number says its default in brackets"
+    options = abi.Options()
+    assert lib.options_init(ctypes.byref(options), ctypes.sizeof(options)) == constants.OK
+    assert {name: getattr(options, name) for name in promised} == promised
+    texts = [name for name, kind in abi.Options._fields_ if kind is ctypes.c_char_p]
+    assert [name for name in texts if getattr(options, name) is not None] == []
 
 
 def test_fast_functions_keep_the_gil():

@@ -52,7 +52,7 @@ class AsyncClient(BaseClient):
         iterator of bytes. Plain files and iterators are read on the loop's thread.
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, priority
+            method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
         response = make_response(call, await hub.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
@@ -91,7 +91,7 @@ class AsyncClient(BaseClient):
         cancellation of its task, cancel the request.
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, priority
+            method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return AsyncStream(self, call, sse, follow)

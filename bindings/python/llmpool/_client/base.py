@@ -165,7 +165,7 @@ class BaseClient:
         params: ParamTypes,
         headers: HeaderTypes,
         timeout: TimeoutTypes,
-        priority: int,
+        options: Tuple[int, ...],
     ) -> Call:
         """The request, checked and ready to submit."""
         if self._closed:
@@ -183,11 +183,9 @@ class BaseClient:
         else:
             block = self._block(headers, body.content_type)
         chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
-        if priority and not -0x80000000 <= priority <= 0x7FFFFFFF:
-            raise ValueError(f"priority is from -2147483648 to 2147483647, not {priority}")
         return self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
-            priority,
+            options,
         )  # fmt: skip
 
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
@@ -208,7 +206,7 @@ class BaseClient:
         body: Optional[bytes],
         upload: Any,
         timeout: Tuple[int, ...],
-        priority: int,
+        options: Tuple[int, ...],
     ) -> Call:
         request = Request(method, url, block, body)
         raw_method = _METHODS.get(method)
@@ -217,7 +215,7 @@ class BaseClient:
         if body is None and upload is None and method in _EXPECT_BODY:
             body = b""
         return Call(
-            self.pool._handle, raw_method, raw_url, block, body, upload, timeout, priority,
+            self.pool._handle, raw_method, raw_url, block, body, upload, timeout, options,
             self.max_response_bytes, request,
         )  # fmt: skip
 
@@ -243,7 +241,7 @@ class BaseClient:
             _drop(headers, _NOT_FOR_ANOTHER_ORIGIN)
         return self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout,
-            call.priority,
+            call.options,
         )  # fmt: skip
 
 

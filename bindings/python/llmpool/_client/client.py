@@ -88,7 +88,7 @@ class Client(BaseClient):
         An answer of 4xx or 5xx is returned; see Response.raise_for_status().
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, priority
+            method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
         response = make_response(call, lane.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
@@ -134,7 +134,7 @@ class Client(BaseClient):
         Raises, at the with: as request().
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, priority
+            method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return Stream(self, call, sse, follow)

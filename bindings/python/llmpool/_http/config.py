@@ -60,15 +60,13 @@ class Limits:
         TypeError: not a number.
     """
 
-    __slots__ = (
-        "max_connections",
-        "max_connections_per_origin",
-        "max_keepalive_connections",
-        "keepalive_expiry",
-        "max_connection_age",
-        "max_streams_per_connection",
-        "max_pending_requests",
-    )
+    # Each that is a number; those in seconds are milliseconds in llmpool_options_t.
+    COUNTS = (
+        "max_connections", "max_connections_per_origin", "max_keepalive_connections",
+        "max_streams_per_connection", "max_pending_requests",
+    )  # fmt: skip
+    SECONDS = ("keepalive_expiry", "max_connection_age")
+    __slots__ = COUNTS + SECONDS
 
     def __init__(
         self,
@@ -81,13 +79,9 @@ class Limits:
         max_streams_per_connection: MaybeInt = UNSET,
         max_pending_requests: MaybeInt = UNSET,
     ) -> None:
-        self.max_connections = max_connections
-        self.max_connections_per_origin = max_connections_per_origin
-        self.max_keepalive_connections = max_keepalive_connections
-        self.keepalive_expiry = keepalive_expiry
-        self.max_connection_age = max_connection_age
-        self.max_streams_per_connection = max_streams_per_connection
-        self.max_pending_requests = max_pending_requests
+        arguments = locals()
+        for name in self.__slots__:
+            setattr(self, name, arguments[name])
         self._as_options()
 
     def _as_options(self) -> Dict[str, int]:
@@ -97,7 +91,7 @@ class Limits:
             value = getattr(self, name)
             if isinstance(value, Unset):
                 continue
-            if name in ("keepalive_expiry", "max_connection_age"):
+            if name in self.SECONDS:
                 options[f"{name}_ms"] = 0 if value is None else milliseconds(name, value)
             else:
                 options[name] = 0 if value is None else count(name, value)
@@ -137,10 +131,9 @@ class Timeout:
         ValueError: negative, or not a number.
     """
 
-    __slots__ = ("connect", "read", "write", "pool", "first_byte", "total", "_fields")
-
-    # In the order of the fields of llmpool_request_t.
     NAMES = ("connect", "read", "write", "pool", "first_byte", "total")
+    _OF_ONE_VALUE = ("connect", "read", "write", "pool")  # what a number, or a tuple, stands for
+    __slots__ = (*NAMES, "_fields")
 
     def __init__(
         self,
@@ -153,28 +146,29 @@ class Timeout:
         first_byte: MaybeSeconds = UNSET,
         total: MaybeSeconds = UNSET,
     ) -> None:
-        base: Tuple[MaybeSeconds, ...]
+        arguments = locals()
+        base = self._base(timeout)
+        fields = []
+        for name in self.NAMES:
+            value = arguments[name]
+            if isinstance(value, Unset):
+                value = base.get(name, UNSET)
+            setattr(self, name, value)
+            if isinstance(value, Unset):
+                fields.append(0)
+            else:
+                fields.append(NO_TIMEOUT if value is None else milliseconds(name, value))
+        self._fields = tuple(fields)
+
+    def _base(self, timeout: TimeoutTypes) -> Dict[str, MaybeSeconds]:
+        """What the first argument says of each."""
         if isinstance(timeout, Timeout):
-            base = tuple(getattr(timeout, name) for name in self.NAMES)
-        elif isinstance(timeout, tuple):
-            if not 2 <= len(timeout) <= 4:
+            return {name: getattr(timeout, name) for name in self.NAMES}
+        if isinstance(timeout, tuple):
+            if not 2 <= len(timeout) <= len(self._OF_ONE_VALUE):
                 raise ValueError("a timeout tuple is (connect, read[, write[, pool]])")
-            base = timeout + (None,) * (4 - len(timeout)) + (UNSET, UNSET)
-        elif timeout is None:
-            base = (None,) * 6
-        else:
-            base = (timeout,) * 4 + (UNSET, UNSET)
-        given = (connect, read, write, pool, first_byte, total)
-        values = [b if isinstance(g, Unset) else g for g, b in zip(given, base)]
-        self.connect, self.read, self.write, self.pool, self.first_byte, self.total = values
-        self._fields = tuple(
-            0
-            if isinstance(value, Unset)
-            else NO_TIMEOUT
-            if value is None
-            else milliseconds(name, value)
-            for name, value in zip(self.NAMES, values)
-        )
+            return {**dict.fromkeys(self._OF_ONE_VALUE), **dict(zip(self._OF_ONE_VALUE, timeout))}
+        return dict.fromkeys(self.NAMES if timeout is None else self._OF_ONE_VALUE, timeout)
 
     def _as_options(self) -> Dict[str, int]:
         """The fields of llmpool_options_t that were given; there 0 means no timeout."""

@@ -42,10 +42,51 @@
 (* not in httpx)
 """
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Tuple
 
 if TYPE_CHECKING:
     from .models import Request, Response
+
+__all__ = [
+    "Cancelled",
+    "CertificateError",
+    "CloseError",
+    "ConnectError",
+    "ConnectTimeout",
+    "DecodingError",
+    "FirstByteTimeout",
+    "ForkedPool",
+    "HTTPError",
+    "HTTPStatusError",
+    "InternalError",
+    "InvalidURL",
+    "LocalProtocolError",
+    "NetworkError",
+    "PoolClosed",
+    "PoolTimeout",
+    "ProtocolError",
+    "ProxyError",
+    "QueueFull",
+    "ReadError",
+    "ReadTimeout",
+    "RefusedStream",
+    "RemoteProtocolError",
+    "RequestError",
+    "ResolveError",
+    "ResponseNotRead",
+    "ResponseTooLarge",
+    "StreamClosed",
+    "StreamConsumed",
+    "StreamError",
+    "TLSError",
+    "TimeoutException",
+    "TooManyRedirects",
+    "TotalTimeout",
+    "TransportError",
+    "UnsupportedProtocol",
+    "WriteError",
+    "WriteTimeout",
+]
 
 
 class HTTPError(Exception):
@@ -57,6 +98,9 @@ class HTTPError(Exception):
             again is safe even where it costs money.
         request: the request, where there was one.
     """
+
+    # Of llmpool.h, that become this exception and none of those below it.
+    _statuses: Tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -87,29 +131,43 @@ class TimeoutException(TransportError):
 class ConnectTimeout(TimeoutException):
     """Connecting (name, TCP, proxy and TLS together) took too long."""
 
+    _statuses = ("E_CONNECT_TIMEOUT",)
+
 
 class ReadTimeout(TimeoutException):
     """The server fell silent."""
+
+    _statuses = ("E_READ_TIMEOUT",)
 
 
 class FirstByteTimeout(ReadTimeout):
     """The server did not begin to answer in time."""
 
+    _statuses = ("E_FIRST_BYTE_TIMEOUT",)
+
 
 class WriteTimeout(TimeoutException):
     """The server stopped taking the request."""
+
+    _statuses = ("E_WRITE_TIMEOUT",)
 
 
 class PoolTimeout(TimeoutException):
     """No connection became free in time."""
 
+    _statuses = ("E_POOL_TIMEOUT",)
+
 
 class QueueFull(PoolTimeout):
     """Too many requests are waiting for a connection already."""
 
+    _statuses = ("E_QUEUE_FULL",)
+
 
 class TotalTimeout(TimeoutException):
     """The request took longer than its total time."""
+
+    _statuses = ("E_TOTAL_TIMEOUT",)
 
 
 class NetworkError(TransportError):
@@ -119,25 +177,37 @@ class NetworkError(TransportError):
 class ConnectError(NetworkError):
     """Connection refused or unreachable."""
 
+    _statuses: Tuple[str, ...] = ("E_OUT_OF_MEMORY", "E_CONNECT")
+
 
 class ResolveError(ConnectError):
     """The host name could not be resolved."""
+
+    _statuses = ("E_RESOLVE",)
 
 
 class TLSError(ConnectError):
     """The TLS handshake failed."""
 
+    _statuses = ("E_TLS",)
+
 
 class CertificateError(TLSError):
     """The server's certificate was not accepted."""
+
+    _statuses = ("E_TLS_VERIFY",)
 
 
 class ReadError(NetworkError):
     """The connection was lost before the answer was complete."""
 
+    _statuses = ("E_READ",)
+
 
 class WriteError(NetworkError):
     """The connection was lost while sending."""
+
+    _statuses = ("E_WRITE",)
 
 
 class CloseError(NetworkError):
@@ -155,37 +225,55 @@ class LocalProtocolError(ProtocolError):
 class RemoteProtocolError(ProtocolError):
     """By the server."""
 
+    _statuses = ("E_PROTOCOL",)
+
 
 class RefusedStream(RemoteProtocolError):
     """The server refused the request before reading it, also when it was tried again."""
+
+    _statuses = ("E_REFUSED",)
 
 
 class ProxyError(TransportError):
     """The proxy refused or failed."""
 
+    _statuses = ("E_PROXY",)
+
 
 class UnsupportedProtocol(TransportError):
     """The URL's scheme, or what was asked of it, is not supported."""
+
+    _statuses = ("E_UNSUPPORTED",)
 
 
 class Cancelled(TransportError):
     """The request was cancelled."""
 
+    _statuses = ("E_CANCELLED",)
+
 
 class PoolClosed(TransportError):
     """The pool is closed."""
+
+    _statuses = ("E_CLOSED",)
 
 
 class ForkedPool(TransportError):
     """The pool belongs to the parent process: after fork() open a new one."""
 
+    _statuses = ("E_FORKED",)
+
 
 class ResponseTooLarge(TransportError):
     """The answer is larger than max_response_bytes allows."""
 
+    _statuses = ("E_TOO_LARGE",)
+
 
 class InternalError(TransportError):
     """A bug in llmpool."""
+
+    _statuses = ("E_INTERNAL",)
 
 
 class DecodingError(RequestError):

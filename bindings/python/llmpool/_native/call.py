@@ -4,6 +4,7 @@ import ctypes
 from ctypes import c_uint64
 from typing import Any, Optional, Tuple, Union
 
+from .._http.config import Timeout
 from .._http.exceptions import HTTPError
 from .._http.models import Request
 from . import abi
@@ -15,17 +16,25 @@ STREAM_FLAGS = abi.REQUEST_STREAM | abi.REQUEST_MANUAL_CREDIT
 SSE_FLAGS = abi.REQUEST_SSE | abi.REQUEST_SSE_JOIN | abi.REQUEST_MANUAL_CREDIT
 
 
+# Fields of llmpool_request_t that most requests leave at 0, as a request's options.
+OPTIONS = ("priority",)
+_RANGES = {"priority": (-0x80000000, 0x7FFFFFFF)}
+_NO_OPTIONS = (0,) * len(OPTIONS)
+_TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
+
+
 class Call:
     """A request, ready to submit.
 
     Attributes:
         upload: what the body comes from piece by piece, or None where body has it.
-        timeout: six values in the order of the struct.
+        timeout: values in the order of Timeout.NAMES.
+        options: values in the order of OPTIONS.
         limit: max_response_bytes.
     """
 
     __slots__ = (
-        "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "priority",
+        "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
         "limit", "request",
     )  # fmt: skip
 
@@ -38,7 +47,7 @@ class Call:
         body: Optional[bytes],
         upload: Any,
         timeout: Tuple[int, ...],
-        priority: int,
+        options: Tuple[int, ...],
         limit: int,
         request: Request,
     ) -> None:
@@ -50,9 +59,18 @@ class Call:
         self.upload = upload
         self.timeout = timeout
         self.flags = 0 if upload is None else abi.REQUEST_UPLOAD
-        self.priority = priority
+        if options != _NO_OPTIONS:
+            _check(options)
+        self.options = options
         self.limit = limit
         self.request = request
+
+
+def _check(options: Tuple[int, ...]) -> None:
+    for name, value in zip(OPTIONS, options):
+        least, most = _RANGES[name]
+        if not least <= value <= most:
+            raise ValueError(f"{name} is from {least} to {most}, not {value}")
 
 
 def failure(answer: Answer, request: Request) -> HTTPError:
@@ -69,7 +87,7 @@ class RequestStruct:
     """
 
     __slots__ = (
-        "_struct", "_ref", "_method", "_url", "_block", "_timeout", "_flags", "_priority",
+        "_struct", "_ref", "_method", "_url", "_block", "_timeout", "_flags", "_options",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,9 +97,9 @@ class RequestStruct:
         self._method: Optional[bytes] = None
         self._url: Optional[bytes] = None
         self._block: Optional[bytes] = None
-        self._timeout: Tuple[int, ...] = (0,) * 6
+        self._timeout: Tuple[int, ...] = (0,) * len(_TIMEOUTS)
         self._flags = 0
-        self._priority = 0
+        self._options: Tuple[int, ...] = _NO_OPTIONS
 
     def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
         """The status; the library writes the id to the cell before an event can be read."""
@@ -94,18 +112,15 @@ class RequestStruct:
             struct.headers = self._block = call.block
             struct.headers_size = len(call.block)
         if self._timeout is not call.timeout:
-            (
-                struct.connect_timeout_ms,
-                struct.read_timeout_ms,
-                struct.write_timeout_ms,
-                struct.pool_timeout_ms,
-                struct.first_byte_timeout_ms,
-                struct.total_timeout_ms,
-            ) = self._timeout = call.timeout
+            self._timeout = call.timeout
+            for name, value in zip(_TIMEOUTS, call.timeout):
+                setattr(struct, name, value)
         if self._flags != flags:
             struct.flags = self._flags = flags
-        if self._priority != call.priority:
-            struct.priority = self._priority = call.priority
+        if self._options != call.options:
+            self._options = call.options
+            for name, value in zip(OPTIONS, call.options):
+                setattr(struct, name, value)
         struct.max_response_bytes = call.limit
         struct.user_data = key
         body = call.body

@@ -1,63 +1,23 @@
 """A status of the library as an exception."""
 
-from typing import Dict, Optional, Type
+from typing import Dict, Iterator, Optional, Type
 
-from .._http.exceptions import (
-    Cancelled,
-    CertificateError,
-    ConnectError,
-    ConnectTimeout,
-    FirstByteTimeout,
-    ForkedPool,
-    HTTPError,
-    InternalError,
-    InvalidURL,
-    LocalProtocolError,
-    PoolClosed,
-    PoolTimeout,
-    ProxyError,
-    QueueFull,
-    ReadError,
-    ReadTimeout,
-    RefusedStream,
-    RemoteProtocolError,
-    ResolveError,
-    ResponseTooLarge,
-    TLSError,
-    TotalTimeout,
-    TransportError,
-    UnsupportedProtocol,
-    WriteError,
-    WriteTimeout,
-)
+from .._http.exceptions import HTTPError, InvalidURL, LocalProtocolError, TransportError
 from .._http.models import Request
 from . import abi
 from .library import last_error
 
+
+def _kinds(kind: Type[HTTPError]) -> Iterator[Type[HTTPError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
 BY_STATUS: Dict[int, Type[HTTPError]] = {
-    abi.E_UNSUPPORTED: UnsupportedProtocol,
-    abi.E_OUT_OF_MEMORY: ConnectError,
-    abi.E_CLOSED: PoolClosed,
-    abi.E_FORKED: ForkedPool,
-    abi.E_QUEUE_FULL: QueueFull,
-    abi.E_POOL_TIMEOUT: PoolTimeout,
-    abi.E_CANCELLED: Cancelled,
-    abi.E_CONNECT_TIMEOUT: ConnectTimeout,
-    abi.E_WRITE_TIMEOUT: WriteTimeout,
-    abi.E_FIRST_BYTE_TIMEOUT: FirstByteTimeout,
-    abi.E_READ_TIMEOUT: ReadTimeout,
-    abi.E_TOTAL_TIMEOUT: TotalTimeout,
-    abi.E_RESOLVE: ResolveError,
-    abi.E_CONNECT: ConnectError,
-    abi.E_PROXY: ProxyError,
-    abi.E_TLS: TLSError,
-    abi.E_TLS_VERIFY: CertificateError,
-    abi.E_WRITE: WriteError,
-    abi.E_READ: ReadError,
-    abi.E_PROTOCOL: RemoteProtocolError,
-    abi.E_TOO_LARGE: ResponseTooLarge,
-    abi.E_REFUSED: RefusedStream,
-    abi.E_INTERNAL: InternalError,
+    getattr(abi, status): kind
+    for kind in _kinds(HTTPError)
+    for status in vars(kind).get("_statuses", ())
 }
 
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from .._http.config import (
     UNSET,
@@ -53,21 +53,6 @@ def _versions(http1: bool, http2: bool) -> int:
     raise ValueError("one of http1 and http2 must be true")
 
 
-_SECONDS = {  # name: whether None means "none"
-    "dns_cache_ttl": False,
-    "tcp_keepalive": False,
-    "ping_interval": True,
-    "retry_backoff": False,
-    "retry_backoff_max": False,
-    "retry_after_max": True,
-}
-_COUNTS = ("max_retries", "stream_window_bytes", "utilization_warning_percent")
-OPTION_NAMES = (
-    "ca_file", "client_cert", "verify", "proxy", "no_proxy", "http1", "http2",
-    *_SECONDS, *_COUNTS,
-)  # fmt: skip
-
-
 def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
@@ -76,12 +61,39 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-def _seconds(name: str, value: Optional[float]) -> int:
+def _seconds(name: str, value: Any) -> int:
     if value is None:
-        if not _SECONDS[name]:
-            raise TypeError(f"{name} is a number of seconds, not None")
-        return 0
+        raise TypeError(f"{name} is a number of seconds, not None")
     return 0 if value == 0 else milliseconds(name, value)
+
+
+def _seconds_or_never(name: str, value: Any) -> int:
+    return 0 if value is None else _seconds(name, value)
+
+
+def _insecure(name: str, value: Any) -> int:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False; a file of certificates goes to ca_file")
+    return int(not value)
+
+
+# Each option that is one field of llmpool_options_t: that field, and what makes its value.
+_OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
+    "ca_file": ("ca_file", _file),
+    "verify": ("tls_insecure", _insecure),
+    "proxy": ("proxy", _text),
+    "no_proxy": ("no_proxy", _text),
+    "max_retries": ("max_retries", _count),
+    "retry_backoff": ("retry_backoff_ms", _seconds),
+    "retry_backoff_max": ("retry_backoff_max_ms", _seconds),
+    "retry_after_max": ("retry_after_max_ms", _seconds_or_never),
+    "dns_cache_ttl": ("dns_cache_ttl_ms", _seconds),
+    "tcp_keepalive": ("tcp_keepalive_ms", _seconds),
+    "ping_interval": ("ping_interval_ms", _seconds_or_never),
+    "stream_window_bytes": ("stream_window_bytes", _count),
+    "utilization_warning_percent": ("utilization_warning_percent", _count),
+}
+OPTION_NAMES = (*_OPTIONS, "client_cert", "http1", "http2")
 
 
 def _fill(
@@ -108,26 +120,14 @@ def _fill(
         http1 = given.get("http1", now != abi.HTTP_2)
         http2 = given.get("http2", now != abi.HTTP_1_1)
         values["http_versions"] = _versions(http1, http2)
-    for name in _COUNTS:
-        if name in given:
-            values[name] = _count(name, given[name])
-    for name in _SECONDS:
-        if name in given:
-            values[f"{name}_ms"] = _seconds(name, given[name])
-    if "verify" in given:
-        if not isinstance(given["verify"], bool):
-            raise TypeError("verify is True or False; a file of certificates goes to ca_file")
-        values["tls_insecure"] = int(not given["verify"])
-    if "ca_file" in given:
-        values["ca_file"] = _file("ca_file", given["ca_file"])
     if "client_cert" in given:
         pair = given["client_cert"]
         certificate, key = pair if isinstance(pair, (tuple, list)) else (pair, pair)
         values["client_cert_file"] = _file("client_cert", certificate)
         values["client_key_file"] = _file("client_cert", key)
-    for name in ("proxy", "no_proxy"):
+    for name, (field, convert) in _OPTIONS.items():
         if name in given:
-            values[name] = _text(name, given[name])
+            values[field] = convert(name, given[name])
     for name, value in values.items():
         setattr(options, name, value)
 
