@@ -14,7 +14,7 @@ let package = Package(
     .target(name: "LLMPoolCore", swiftSettings: [.define("MUTANTS", .when(configuration: .debug))]),
     .target(name: "LLMPoolWire"),
     .target(
-      name: "CLLMPoolSystem",
+      name: "CLLMPoolSystem", dependencies: ["CLLMPool"],
       linkerSettings: [
         .linkedLibrary("curl"), .linkedLibrary("nghttp2"), .linkedLibrary("ssl"), .linkedLibrary("crypto"),
       ]),

@@ -295,10 +295,13 @@ llmpool_status_t llmpool_credit(llmpool_t *pool, uint64_t request_id, uint64_t b
 /* ---- completion queue ------------------------------------------------------ */
 
 enum {                         /* llmpool_queue_options_t.flags; an unknown one is E_UNSUPPORTED */
-  LLMPOOL_QUEUE_DRIVE = 1 << 0 /* For threads that make one call after another: while their request is the only
-                                  one of the pool they do the pool's work for it themselves, when they submit and
-                                  when they drain or read, also without waiting, which spares two switches between
-                                  threads. The descriptor is then readable for such work, too. */
+  LLMPOOL_QUEUE_DRIVE = 1 << 0 /* For a queue of one thread that submits a request, waits for it here and then makes
+                                  the next, as llmpool_perform() does. It gains nothing where requests overlap,
+                                  where many threads drain the queue, or one looks at it now and then. While a
+                                  request is the only one of the pool its thread does the pool's work, when it
+                                  submits and when it drains or reads, also without waiting, which spares two
+                                  switches between threads. The descriptor is then readable for such work, too, so
+                                  that a drain may give no event. */
 };
 
 typedef struct llmpool_queue_options {

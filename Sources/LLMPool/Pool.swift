@@ -86,40 +86,6 @@ public final class Pool: Sendable {
   }
 }
 
-/// Who gets the events of one request, on the engine's thread; each is its to release.
-class Receiver: @unchecked Sendable {
-  let lock = Lock()
-  private var engine: Engine?
-  private var id: UInt64 = 0
-  private var isCancelled = false
-
-  func receive(_ record: UnsafeMutablePointer<EventRecord>) { EventRecord.release(record) }
-
-  final func submitted(_ engine: Engine, _ id: UInt64) {
-    lock.lock()
-    self.engine = engine
-    self.id = id
-    lock.unlock()
-  }
-
-  /// Cancelled while it was being submitted.
-  final func cancelIfWanted() {
-    lock.lock()
-    let wanted = isCancelled
-    lock.unlock()
-    if wanted { cancel() }
-  }
-
-  final func cancel() {
-    lock.lock()
-    isCancelled = true
-    let engine = engine
-    let id = id
-    lock.unlock()
-    _ = engine?.cancel(id)
-  }
-}
-
 /// One call of `send` while it waits.
 private final class Call: Receiver, @unchecked Sendable {
   var continuation: CheckedContinuation<Response, any Error>?
@@ -172,7 +138,7 @@ extension PoolError {
   }
 
   private init(_ failure: Failure, _ message: String, isUnseen: Bool) {
-    name = String(StatusTable.name(failure).description.dropFirst("LLMPOOL_".count))
+    name = String(String(cString: Status.name(failure.rawValue)).dropFirst("LLMPOOL_".count))
     code = failure.rawValue
     self.message = message
     self.isUnseen = isUnseen

@@ -1,5 +1,4 @@
 import CLLMPool
-import LLMPoolCore
 import LLMPoolEngine
 
 @implementation @_cdecl("llmpool_version")
@@ -9,19 +8,12 @@ public func llmpool_version() -> UInt32 {
 
 @implementation @_cdecl("llmpool_status_name")
 public func llmpool_status_name(_ status: llmpool_status_t) -> UnsafePointer<CChar>! {
-  if status == 0 { return cString("LLMPOOL_OK") }
-  return cString(Failure(rawValue: status).map(StatusTable.name) ?? "LLMPOOL_E_UNKNOWN")
+  Status.name(status)
 }
 
 @implementation @_cdecl("llmpool_status_message")
 public func llmpool_status_message(_ status: llmpool_status_t) -> UnsafePointer<CChar>! {
-  if status == 0 { return cString("success") }
-  return cString(Failure(rawValue: status).map(StatusTable.message) ?? "unknown status")
-}
-
-/// Literals of the library end with a NUL.
-private func cString(_ text: StaticString) -> UnsafePointer<CChar> {
-  UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
+  Status.message(status)
 }
 
 @implementation @_cdecl("llmpool_last_error")

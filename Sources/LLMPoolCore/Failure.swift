@@ -1,6 +1,6 @@
 /// Why a request or a connection failed: the statuses of `llmpool.h` below zero that a pool can give.
 ///
-/// The raw value is the value of the same name in the header's `LLMPOOL_STATUS_MAP`; a test compares the two.
+/// The raw value is the value of the same name in the header's `LLMPOOL_STATUS_MAP`; a test holds them together.
 @frozen
 public enum Failure: Int32, Sendable, CaseIterable {
   case invalidArgument = -1

@@ -59,6 +59,7 @@ def build_swift(sources, directory, swiftc, modules, objects):
     (directory / "main.swift").write_text(printed(sources, "swift", "import LLMPool"))
     compiled(
         swiftc, "-swift-version", "6", "-use-ld=lld", "-I", modules, "-I", f"{sources}/Sources/CLLMPoolSystem/include",
+        "-I", f"{sources}/include",
         directory / "main.swift", f"@{objects}", "-lcurl", "-lnghttp2", "-lssl", "-lcrypto",
         "-o", directory / "program",
     )  # fmt: skip

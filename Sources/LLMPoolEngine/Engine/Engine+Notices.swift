@@ -66,7 +66,7 @@ extension Engine {
       )
     case .retry(_, let origin, let failure, let status, let delay):
       let name = name(of: origin)
-      let reason = failure.map { "\($0)" } ?? "status \(status)"
+      let reason = failure.map(Engine.word) ?? "status \(status)"
       return (
         .retry, Engine.lines([("origin", name), ("reason", reason), ("delay-ms", "\(delay / 1_000_000)")]),
         "request to \(name) is tried again in \(delay / 1_000_000) ms: \(reason)", nil
@@ -78,6 +78,12 @@ extension Engine {
 
   private static func lines(_ fields: [(String, String)]) -> String {
     fields.map { "\($0): \($1)\r\n" }.joined()
+  }
+
+  /// As the field writes it: the name of the status, as "read-timeout".
+  private static func word(_ failure: Failure) -> String {
+    let name = String(cString: Status.name(failure.rawValue)).dropFirst("LLMPOOL_E_".count)
+    return name.map { $0 == "_" ? "-" : $0.lowercased() }.joined()
   }
 
   /// As the field writes it: "closed-by-peer".

@@ -1,0 +1,127 @@
+"""docs/monitoring.md says what the library shows: every metric, every notice, every field."""
+
+import ctypes
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import servers
+
+import llmpool
+from llmpool._http import constants
+from llmpool._native import abi
+from llmpool._native.library import lib
+from llmpool._native.record import Reader
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "monitoring.md"
+pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="outside the repository")
+
+
+def rows(columns):
+    """The rows of the page's tables that have so many columns, without their heads."""
+    found = []
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == columns and "_`..." not in cells[0]:
+            if cells[0].endswith("`"):
+                found.append([cells[0].strip("`"), *cells[1:]])
+    return found
+
+
+def test_every_metric_is_on_the_page(open_client, nginx):
+    client = open_client(nginx.url)
+    client.get("/small")
+    text = client.pool.metrics()
+    kinds = dict(re.findall(r"^# TYPE llmpool_(\w+) (\w+)$", text, re.MULTILINE))
+    helps = dict(re.findall(r"^# HELP llmpool_(\w+) (.*)$", text, re.MULTILINE))
+    page = {name: (kind, what) for name, kind, what, _ in rows(4) if kind in kinds.values()}
+    assert page == {name: (kinds[name], helps[name]) for name in kinds}
+
+
+def test_every_count_is_a_metric_with_its_value(open_client, nginx):
+    client = open_client(nginx.url)
+    for _ in range(3):
+        client.get("/small")
+    (origin,) = client.pool.origins()
+    stats = client.pool.stats(origin)
+    samples = dict(re.findall(r"^llmpool_(\w+)\{[^}]*\} (\S+)$", client.pool.metrics(), re.MULTILINE))
+    fields = {field.strip("`"): name for name, kind, _, field in rows(4) if kind in ("counter", "gauge")}
+    assert set(fields) == {name for name, _ in abi.Stats._fields_} - {"size"}
+    for field, name in fields.items():
+        if field != "utilization":
+            assert int(samples[name]) == getattr(stats, field), name
+
+
+class Watched:
+    """The notices of a pool, by kind, each with its fields."""
+
+    def __init__(self, pool):
+        queue = ctypes.c_void_p()
+        assert lib.queue_open(None, ctypes.byref(queue)) == 0
+        self.queue = queue.value
+        self.reader = Reader(self.queue, 64, 64 << 10)
+        self.seen = {}
+        assert lib.watch(pool._handle, self.queue, 0xFFFFFFFF & sum(KINDS), 0) == 0
+
+    def has(self, *kinds):
+        records, blob, _ = self.reader.read()
+        for record in records:
+            lines = blob[record[10] : record[11]].decode().split("\r\n")
+            fields = dict(line.split(": ", 1) for line in lines if line)
+            self.seen.setdefault(record[8], []).append(fields)
+        return all(kind in self.seen for kind in kinds)
+
+
+KINDS = {
+    getattr(constants, name): name.removeprefix("NOTICE_")
+    for name in dir(constants)
+    if name.startswith("NOTICE_")
+}
+
+
+def test_every_notice_and_its_fields_are_on_the_page(open_pool):
+    page = {
+        name: re.findall(r"`([a-z-]+)`", fields) for name, _, fields, _ in rows(4) if name.isupper()
+    }
+    assert set(page) == set(KINDS.values())
+    free = threading.Event()
+
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            free.wait(10)
+            servers.answer(connection)
+
+    pool = open_pool(limits=llmpool.Limits(max_connections=1), retry_backoff=0.001)
+    watched = Watched(pool)
+    with servers.RawServer(handle) as server, ThreadPoolExecutor(2) as executor:
+        client = llmpool.Client(pool=pool)
+        futures = [executor.submit(client.get, server.url) for _ in range(2)]
+        assert servers.wait_until(lambda: watched.has(constants.NOTICE_UTILIZATION_HIGH))
+        free.set()
+        assert all(future.result().is_success for future in futures)
+        with pytest.raises(llmpool.ConnectError):
+            client.get(f"http://127.0.0.1:{servers.free_port()}")
+        pool.close()
+        assert servers.wait_until(lambda: watched.has(*KINDS))
+    for kind, notices in watched.seen.items():
+        for fields in notices:
+            assert list(fields) == page[KINDS[kind]]
+    lib.queue_close(watched.queue)
+
+
+def words(source, enum):
+    """The cases of a Swift enumeration, as the fields write them."""
+    text = (ROOT / "Sources" / "LLMPoolCore" / source).read_text()
+    body = text[text.index(f"public enum {enum}:") :]
+    body = body[: body.index("\n}\n")]
+    names = ", ".join(re.findall(r"^  case ([\w, ]+)", body, re.MULTILINE))
+    return {re.sub(r"([A-Z])", lambda m: "-" + m[1].lower(), name) for name in names.split(", ")}
+
+
+def test_every_reason_of_a_close_is_on_the_page():
+    assert {name for name, _ in rows(2)} == words("Event.swift", "CloseReason")
