@@ -210,8 +210,7 @@ static void test_stream(void) {
   harness_release(&event);
 }
 
-/* Drains without releasing until nothing comes for a while, and there is `least`, for which it waits; returns how much
- * it is. */
+/* Drains without releasing until nothing comes for a while, and there is `least`, which it waits for; the bytes. */
 static size_t hold(llmpool_event_t *events, uint32_t capacity, uint32_t *count, size_t least) {
   size_t held = 0;
   int32_t more;
