@@ -8,7 +8,6 @@ import LLMPoolWire
 final class Http2Connection: HTTPSession {
   static let connectionWindow: Int32 = 16 << 20
   static let maximumHeaderBytes = 65_536
-  static let maximumInterimAnswers = 8
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
@@ -35,6 +34,8 @@ final class Http2Connection: HTTPSession {
     nghttp2_option_new(&option)
     nghttp2_option_set_no_auto_window_update(option, 1)
     nghttp2_option_set_no_closed_streams(option, 1)
+    // A blank around a value is no part of it: taken off here, as curl and HTTP/1 do, not refused.
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1)
     nghttp2_session_client_new2(
       &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option)
     nghttp2_option_del(option)
@@ -267,6 +268,10 @@ final class Http2Connection: HTTPSession {
     if name.first == UInt8(ascii: ":") {
       // nghttp2 has checked that it is :status with three digits, once and first (RFC 9113, section 8.3.2).
       if value.count == 3 { stream.status = value.reduce(0) { $0 * 10 + UInt16($1 &- 0x30) } }
+      guard ResponseHead.isStatus(Int(stream.status)) else {
+        stream.localFailure = (.protocolViolation, "the status is \(stream.status); expected 100 to 999")
+        return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+      }
       return 0
     }
     guard answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
@@ -275,8 +280,16 @@ final class Http2Connection: HTTPSession {
     }
     // At once what most answers need: each growth is an allocation.
     if answer.head.isEmpty { answer.head.reserve(512) }
-    HeaderBlock.appendLine(name: name, value: value, to: &answer.head)
+    HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &answer.head)
     return 0
+  }
+
+  /// What nghttp2 would not take, for its name or its value: values are judged as over HTTP/1.
+  fileprivate func invalidHeader(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32
+  {
+    let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
+    guard isName, HeaderBlock.isReadable(value) else { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
+    return header(id, name, value)
   }
 
   fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {
@@ -307,12 +320,11 @@ final class Http2Connection: HTTPSession {
   private func takeHead(_ stream: Http2Stream) {
     let answer = stream.request.answer
     if (100..<200).contains(stream.status) {
-      stream.interimAnswers += 1
-      answer.head.removeAll(keepingCapacity: true)
-      if stream.interimAnswers > Self.maximumInterimAnswers {
-        stream.localFailure = (.tooLarge, "more than \(Self.maximumInterimAnswers) interim answers")
+      if let error = stream.interim.take(answer.head.count) {
+        stream.localFailure = (.tooLarge, error.message)
         reset(stream, NGHTTP2_PROTOCOL_ERROR)
       }
+      answer.head.removeAll(keepingCapacity: true)
       return
     }
     if stream.status >= 300, !stream.isSent {
@@ -406,7 +418,7 @@ final class Http2Stream {
   let request: RequestState
   var id: Int32 = 0
   var status: UInt16 = 0
-  var interimAnswers = 0
+  var interim = InterimAllowance()
   var isOnWire = false
   var isSent = false
   var dropsBody = false
@@ -429,6 +441,14 @@ private enum Http2Callbacks {
       _, frame, name, nameCount, value, valueCount, _, user in
       with(user) { connection in
         connection.header(
+          frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
+          UnsafeRawBufferPointer(start: value, count: valueCount))
+      }
+    }
+    nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks) {
+      _, frame, name, nameCount, value, valueCount, _, user in
+      with(user) { connection in
+        connection.invalidHeader(
           frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
           UnsafeRawBufferPointer(start: value, count: valueCount))
       }
