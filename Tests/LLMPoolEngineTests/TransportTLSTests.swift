@@ -51,6 +51,41 @@ import Testing
     server.join()
   }
 
+  /// In OpenSSL's buffers, or in the socket.
+  @Test func knowsWhatLiesUnread() throws {
+    let size = 2 * 16_384
+    var signal: [Int32] = [0, 0]
+    #expect(pipe(&signal) == 0)
+    let (reading, writing) = (signal[0], signal[1])
+    let server = TLSServer { connection, _ in
+      _ = connection.read()
+      connection.write(String(repeating: "x", count: size))
+      connection.write("poison")
+      Glibc.close(writing)
+      _ = connection.read()
+      connection.write("y")
+      _ = connection.read()
+    }
+    let (stream, _) = connect(server.port, try trusting())
+    var buffer = [UInt8](repeating: 0, count: size)
+    #expect(stream.writeAll(Array("go".utf8)) == .bytes(2))
+    // All of it has come before the first byte is read.
+    var nothing: UInt8 = 0
+    #expect(Glibc.read(reading, &nothing, 1) == 0)
+    Glibc.close(reading)
+    #expect(stream.waitReady())
+    #expect(buffer.withUnsafeMutableBytes { stream.read(into: $0) } == .bytes(size))
+    #expect(stream.holdsInput())
+    #expect(stream.readAll(count: 6).bytes == Array("poison".utf8))
+    #expect(stream.writeAll(Array("go".utf8)) == .bytes(2))
+    #expect(stream.waitReady())
+    #expect(stream.holdsInput())
+    #expect(stream.readAll(count: 1).bytes == Array("y".utf8))
+    #expect(!stream.holdsInput())
+    stream.close(goodbye: true)
+    server.join()
+  }
+
   @Test func refusesExpired() throws {
     let failure = try #require(try refusal(ServerOptions(certificate: "expired"), trusting()))
     #expect(failure.failure == .tlsVerify)

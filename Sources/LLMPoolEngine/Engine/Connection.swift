@@ -154,6 +154,15 @@ final class Connection {
     guard phase == .open else { return }
     let before = stream.bytesSent
     session?.flush()
+  /// Whether a kept connection can carry a request. Over HTTP/1.1 what lies there unread is nobody's answer, or the
+  /// end: it is read first, while the core still takes back what it has just sent here.
+  func isQuiet() -> Bool {
+    guard version == .http1, stream.holdsInput() else { return true }
+    read()
+    if phase == .open, stream.holdsInput() { lost(.strayBytes) }
+    return phase == .open
+  }
+
     if phase == .open { count { $0.bytesSent += Int(stream.bytesSent - before) } }
   }
 

@@ -182,6 +182,7 @@ final class Http1Connection: HTTPSession {
     let wasSent = isSent && !dropsBody && writeFailure == nil
     let reusable =
       wasSent && leftover == 0 && !answerClosesConnection && !request.summary.closesConnection && !parser.isDoubtful
+      && !connection.stream.holdsInput()
     end()
     engine.finished(request, .success, reusable: reusable)
   }

@@ -270,6 +270,21 @@ def two_answers_for_one_request(peer):
     peer.wait_closed(1)
 
 
+READ_AT_ONCE = 65536  # of a connection, before others have their turn
+
+
+@script("OK", tls=PLAIN, requests=4, rounds=5, pool={"connections": 1})
+def an_answer_nobody_asked_for_behind_a_full_read(peer):
+    """The first answer ends with the read: what follows lies in TLS or in the kernel."""
+    while True:
+        nonce = peer.request().nonce
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(nonce)}\r\nx: "
+        padding = "y" * (READ_AT_ONCE - len(head) - len(nonce) - 4)
+        one = f"{head}{padding}\r\n\r\n{nonce}".encode()
+        assert len(one) == READ_AT_ONCE
+        peer.send(one + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison")
+
+
 @script("OK", rounds=2)
 def a_body_where_none_may_be(peer):
     peer.request()
