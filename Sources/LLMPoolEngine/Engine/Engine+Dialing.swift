@@ -154,7 +154,7 @@ extension Engine {
 
   // MARK: Dials
 
-  func dial(_ id: ConnectionID, _ originID: OriginID, _ rotation: UInt32) {
+  func dial(_ id: ConnectionID, _ originID: OriginID, _ rotation: UInt32, _ deadline: Instant) {
     guard let origin = origins[Int(originID.slot)] else { return }
     let slot = Int(id.slot)
     while connections.count <= slot { connections.append(nil) }
@@ -165,7 +165,7 @@ extension Engine {
     let peers = Engine.rotated(host?.addresses ?? [], rotation)
     var request = DialRequest(
       token: connection.tag, host: origin.host, port: origin.port, addresses: [],
-      timeoutMilliseconds: settings.connectTimeout, keepalive: settings.keepalive)
+      timeoutMilliseconds: Engine.milliseconds(until: deadline, from: now), keepalive: settings.keepalive)
     if var proxy = origin.route.proxy {
       proxy.addresses = peers.map { $0.with(port: proxy.port) }
       request.proxy = proxy
@@ -176,6 +176,12 @@ extension Engine {
       request.addresses = peers.map { $0.with(port: origin.port) }
     }
     dialer.dial(request)
+  }
+
+  /// Rounded up, at least 1: libcurl may not give up before the core does. 0: no end.
+  private static func milliseconds(until deadline: Instant, from now: Int64) -> UInt32 {
+    guard deadline != .never else { return 0 }
+    return UInt32(clamping: max(1, (deadline.nanoseconds - now + 999_999) / 1_000_000))
   }
 
   /// So that new connections spread over the addresses.

@@ -188,7 +188,7 @@ extension Engine {
     case .discard(let attempt): if let request = request(attempt) { discard(request) }
     case .abort(let attempt, _): abort(attempt)
     case .close(let id, _): connection(id)?.close()
-    case .dial(let id, let origin, let rotation): dial(id, origin, rotation)
+    case .dial(let id, let origin, let rotation, let deadline): dial(id, origin, rotation, deadline)
     case .resolve(let host): resolve(host)
     case .ping(let id): connection(id)?.session?.ping()
     case .forget(let origin): forget(origin)

@@ -23,6 +23,8 @@ final class Http2Connection: HTTPSession {
   /// Nothing more of their uploads was there to be taken.
   private var drainedUploads: [Http2Stream] = []
   private var isFailed = false
+  /// The server's SETTINGS have come, with which it must begin (RFC 9113, section 3.4).
+  private var hasSpoken = false
   private var goAwayText: String?
   /// The server broke the protocol: nghttp2 has ended the session with a GOAWAY of ours.
   private var violationText: String?
@@ -228,10 +230,15 @@ final class Http2Connection: HTTPSession {
   }
 
   /// The connection is of no more use: nothing new may come to it, then each stream ends, then it is gone.
+  private static let priorKnowledge =
+    "it has not said a word of HTTP/2, which without TLS (LLMPOOL_HTTP_2, http1=False) it must know beforehand; "
+    + "does it speak HTTP/1.1 only?"
+
   private func fail(_ reason: CloseReason, _ failure: Failure, _ message: String) {
     guard !isFailed else { return }
     isFailed = true
     engine.tell(.goAway(connection.id))
+    let message = hasSpoken || connection.origin.isTLS ? message : "\(message); \(Self.priorKnowledge)"
     let lost = streams.values.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
@@ -306,6 +313,7 @@ final class Http2Connection: HTTPSession {
     case NGHTTP2_RST_STREAM:
       stream(header.stream_id)?.isResetByPeer = true
     case NGHTTP2_SETTINGS where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0:
+      hasSpoken = true
       let limit = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
       engine.tell(.settings(connection.id, maxStreams: Int(limit)))
     case NGHTTP2_PING where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0:
