@@ -22,8 +22,8 @@ struct MetricsText {
     ("dns_cache_hits_total", "Dials whose name was known.", { Double($0.counters.dnsCacheHits) }),
     ("tls_handshakes_total", "TLS handshakes, resumed ones too.", { Double($0.wire.tlsHandshakes) }),
     ("tls_resumptions_total", "TLS handshakes that resumed a session.", { Double($0.wire.tlsResumptions) }),
-    ("sent_bytes_total", "Bytes sent.", { Double($0.wire.bytesSent) }),
-    ("received_bytes_total", "Bytes received.", { Double($0.wire.bytesReceived) }),
+    ("sent_bytes_total", "Bytes sent on sockets, TLS included.", { Double($0.wire.bytesSent) }),
+    ("received_bytes_total", "Bytes received on sockets, TLS included.", { Double($0.wire.bytesReceived) }),
   ]
   private static let gauges: [(name: String, help: String, read: Reading)] = [
     ("requests_pending", "Requests waiting for a connection.", { Double($0.counters.pending) }),
