@@ -86,6 +86,42 @@ import Testing
     server.join()
   }
 
+  /// RFC 9525: the subject's CN names no host.
+  @Test func refusesASubjectThatIsTheOnlyName() throws {
+    let failure = try #require(try refusal(ServerOptions(certificate: "subject"), trusting()))
+    #expect(failure.failure == .tlsVerify)
+    #expect(failure.message.contains("it has no subjectAltName"), "\(failure.message)")
+  }
+
+  /// A name that begins with a dot would be any name below it.
+  @Test(arguments: [".wild.test", ".test", "", "."])
+  func refusesWhatIsNoHostName(name: String) throws {
+    let failure = try #require(try refusal(ServerOptions(), trusting(), name: name))
+    #expect(failure.failure == .invalidArgument, "\(failure.message)")
+  }
+
+  /// Certificates are renewed under the same name.
+  @Test func isTheSameByWhatIsInTheFiles() throws {
+    let (authority, pair) = (files.path("renewed"), files.path("renewed-pair"))
+    func copy(_ name: String, to path: String) { #expect(run("/bin/cp", [files.path(name), path]) == 0) }
+    func context() throws -> TLSContext {
+      try TLSContext(TLSOptions(caFile: authority, clientCertFile: pair))
+    }
+    copy("ca", to: authority)
+    copy("both", to: pair)
+    let first = try context()
+    copy("ca", to: authority)
+    #expect(try context().isSame(as: first))
+    copy("other", to: authority)
+    let second = try context()
+    #expect(!second.isSame(as: first))
+    #expect(run("/bin/sh", ["-c", "echo >>\(pair)"]) == 0)
+    #expect(try !context().isSame(as: second))
+    let system = try TLSContext(TLSOptions())
+    #expect(try TLSContext(TLSOptions()).isSame(as: system))
+    #expect(try !TLSContext(TLSOptions(insecure: true)).isSame(as: system))
+  }
+
   @Test func refusesExpired() throws {
     let failure = try #require(try refusal(ServerOptions(certificate: "expired"), trusting()))
     #expect(failure.failure == .tlsVerify)

@@ -257,7 +257,8 @@ extension Engine {
   }
 
   private func apply(_ settings: PoolSettings, _ context: TLSContext, _ rules: ProxyRules) {
-    let identityChanged = !settings.sharesConnections(with: self.settings) || rules != proxyRules
+    let identityChanged =
+      !settings.sharesConnections(with: self.settings) || !context.isSame(as: tls) || rules != proxyRules
     self.settings = settings
     if identityChanged {
       tls = context
