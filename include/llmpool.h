@@ -391,7 +391,7 @@ typedef struct llmpool_stats {
   uint64_t dns_cache_hits;
   uint64_t tls_handshakes;
   uint64_t tls_resumptions;
-  /* Bytes on the sockets, below TLS: its handshakes and records included; not what a proxy is told before it connects */
+  /* bytes on the sockets, below TLS: with its handshakes and records; without what a proxy is told to connect */
   uint64_t bytes_sent;
   uint64_t bytes_received;
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */

@@ -3,8 +3,8 @@ public enum Action: Sendable {
   /// Look the name up; answer with `resolved` or `resolveFailed`.
   case resolve(HostID)
   /// Open a connection, TLS included; answer with `dialed` or `dialFailed`. The addresses of the host are tried
-  /// beginning with the one that `rotation` counts to. At the deadline the dial is closed by an action of its own: until
-  /// then it has time for everything, so nothing may give up before.
+  /// beginning with the one that `rotation` counts to. At the deadline an action of its own closes the dial: nothing
+  /// may give it up before.
   case dial(ConnectionID, OriginID, rotation: UInt32, deadline: Instant)
   case send(AttemptID, RequestID, on: ConnectionID, reused: Bool)
   /// Reset the stream, or leave the h1 connection, now; nothing is reported about this attempt any more.

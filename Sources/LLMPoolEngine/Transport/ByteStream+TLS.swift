@@ -56,7 +56,7 @@ extension ByteStream {
       let text = address.host.split(separator: "%").first.map(String.init) ?? ""
       return X509_VERIFY_PARAM_set1_ip_asc(parameters, text) == 1
     }
-    // The subject's CN is no host name (RFC 9525, section 6.3): without a name among the alternative ones there is none.
+    // The subject's CN is no host name (RFC 9525, section 6.3).
     X509_VERIFY_PARAM_set_hostflags(
       parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT))
     // An empty name would switch the check off; one that begins with a dot would mean every name below it.

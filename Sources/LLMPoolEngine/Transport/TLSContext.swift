@@ -158,8 +158,8 @@ package final class TLSContext: @unchecked Sendable {
     return [certificateDigest, keyDigest]
   }
 
-  /// The SHA-256 of what is in the file. Of what is no regular file nothing: a pipe could not be read again. Taken before
-  /// OpenSSL reads the file: one that changes in between counts as changed, not as the same.
+  /// The SHA-256 of what is in the file. Of what is no regular file nothing: a pipe could not be read again. Taken
+  /// before OpenSSL reads the file: one that changes in between counts as changed, not as the same.
   private static func readable(_ file: String, field: String) throws(TransportFailure) -> [UInt8] {
     let descriptor = open(file, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {

@@ -4,9 +4,9 @@ import Glibc
 /// The two sockets by which libcurl wakes a multi handle of its own accord, which nobody here asks it to. Until 8.8 it
 /// makes them without close-on-exec, so that they would live on in every program that the application starts.
 ///
-/// libcurl does not say which they are; what they do does: with each `curl_multi_wakeup` one of them has one byte more to
-/// be sent and the other one more to be read, and `curl_multi_poll` takes them back. Another descriptor that does all of
-/// this at the same moments is not thinkable.
+/// libcurl does not say which they are; what they do does: with each `curl_multi_wakeup` one of them has one byte more
+/// under way and the other one more to be read, and `curl_multi_poll` takes them back. That another descriptor does all
+/// of this at the same moments is not thinkable.
 enum WakeupSockets {
   private struct Candidate {
     let descriptor: Int32
