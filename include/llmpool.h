@@ -205,7 +205,7 @@ typedef struct llmpool_request {
   uint32_t pool_timeout_ms;
   uint32_t first_byte_timeout_ms;
   uint32_t total_timeout_ms;
-  const char *server_name; /* for TLS, where it is not the URL's host; NULL */
+  const char *server_name; /* for TLS, where it is not the URL's host: a name made of labels as in a URL; NULL */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -394,6 +394,7 @@ typedef struct llmpool_stats {
   uint64_t dns_cache_hits;
   uint64_t tls_handshakes;
   uint64_t tls_resumptions;
+  /* bytes on the sockets, below TLS: with its handshakes and records; without what a proxy is told to connect */
   uint64_t bytes_sent;
   uint64_t bytes_received;
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */

@@ -3,8 +3,9 @@ public enum Action: Sendable {
   /// Look the name up; answer with `resolved` or `resolveFailed`.
   case resolve(HostID)
   /// Open a connection, TLS included; answer with `dialed` or `dialFailed`. The addresses of the host are tried
-  /// beginning with the one that `rotation` counts to.
-  case dial(ConnectionID, OriginID, rotation: UInt32)
+  /// beginning with the one that `rotation` counts to. At the deadline an action of its own closes the dial: nothing
+  /// may give it up before.
+  case dial(ConnectionID, OriginID, rotation: UInt32, deadline: Instant)
   case send(AttemptID, RequestID, on: ConnectionID, reused: Bool)
   /// Reset the stream, or leave the h1 connection, now; nothing is reported about this attempt any more.
   case abort(AttemptID, on: ConnectionID)

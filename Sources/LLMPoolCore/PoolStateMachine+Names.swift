@@ -81,7 +81,9 @@ extension PoolStateMachine {
   }
 
   private func dialAction(_ slot: Int, _ rotation: UInt32) -> Action {
-    .dial(connectionID(slot), OriginID(slot: connections[slot].origin), rotation: rotation)
+    .dial(
+      connectionID(slot), OriginID(slot: connections[slot].origin), rotation: rotation,
+      deadline: connections[slot].deadline)
   }
 
   private mutating func resolve(_ host: Int, _ origin: Int32) {

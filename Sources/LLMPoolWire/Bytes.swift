@@ -38,6 +38,12 @@ enum Byte {
     (byte < space && byte != tab) || byte == delete
   }
 
+  /// What no part of an answer's head may hold: a NUL, CR or LF within a line.
+  static func hasLineBreakOrNUL(_ start: BytePointer, from: Int, to: Int) -> Bool {
+    for i in from..<to where start[i] == 0 || start[i] == cr || start[i] == lf { return true }
+    return false
+  }
+
   @inline(__always) static func lowercased(_ byte: UInt8) -> UInt8 {
     byte &- 0x41 < 26 ? byte | 0x20 : byte
   }

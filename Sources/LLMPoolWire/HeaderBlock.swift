@@ -239,6 +239,20 @@ public enum HeaderBlock {
 
   // MARK: Making a block
 
+  /// Whether a value of an answer may be read: control characters are the application's concern, but nothing in it may
+  /// end a line or a text.
+  public static func isReadable(_ value: UnsafeRawBufferPointer) -> Bool {
+    !Byte.hasLineBreakOrNUL(value.bytePointer, from: 0, to: value.count)
+  }
+
+  /// The value without blanks at its ends, which are no part of it (RFC 9110, section 5.5).
+  @inline(__always)
+  public static func trimmed(_ value: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    guard let first = value.first, Byte.isBlank(first) || Byte.isBlank(value[value.count - 1]) else { return value }
+    let (start, end) = trimBlanks(value.bytePointer, from: 0, to: value.count)
+    return UnsafeRawBufferPointer(rebasing: value[start..<end])
+  }
+
   /// Appends "name: value\r\n"; the caller has checked both, as an HTTP/2 library does for what it received.
   public static func appendLine(
     name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, to out: inout ByteBuffer
@@ -280,13 +294,28 @@ struct FieldLine {
     var last = to
     while first < last, Byte.isBlank(start[first]) { first &+= 1 }
     while last > first, Byte.isBlank(start[last &- 1]) { last &-= 1 }
-    guard firstForbiddenControl(in: start, from: first, to: last) == last else {
-      throw WireError(
-        place, "control character in the value; only visible characters, space and tab are allowed", line: line,
-        name: ShortName(start + from, count: colon - from))
+    if firstForbiddenControl(in: start, from: first, to: last) != last {
+      try check(start, first, last, line: line, in: place, name: ShortName(start + from, count: colon - from))
     }
     let isCanonical = first == colon &+ 2 && start[colon &+ 1] == Byte.space && last == to
     return FieldLine(nameCount: colon &- from, valueStart: first, valueEnd: last, isCanonical: isCanonical)
+  }
+
+  /// Refuses a value's control characters. Of those in an answer every reader takes all but NUL and CR for what they
+  /// are, and RFC 9110, section 5.5, leaves them to the recipient; nobody may send one.
+  @inline(never)
+  static func check(
+    _ start: BytePointer, _ from: Int, _ to: Int, line: Int, in place: WireError.Field, name: ShortName = ShortName()
+  ) throws(WireError) {
+    if place == .headers {
+      guard firstForbiddenControl(in: start, from: from, to: to) == to else {
+        throw WireError(
+          place, "control character in the value; only visible characters, space and tab are allowed", line: line,
+          name: name)
+      }
+    } else if Byte.hasLineBreakOrNUL(start, from: from, to: to) {
+      throw WireError(place, "a NUL or a carriage return in the value", line: line, name: name)
+    }
   }
 
   @inline(never)
@@ -297,7 +326,9 @@ struct FieldLine {
     if stop == to { return WireError(place, "no colon; expected \"name: value\"", line: line) }
     if stop == from {
       if Byte.isBlank(start[from]) {
-        return WireError(place, "begins with whitespace; folded lines are not allowed", line: line)
+        let reason: StaticString =
+          place == .headers ? "begins with whitespace; folded lines are not allowed" : "begins with whitespace"
+        return WireError(place, reason, line: line)
       }
       if start[from] == Byte.colon {
         return WireError(place, "the name is empty, or begins with a colon", line: line)

@@ -16,6 +16,30 @@ public struct ResponseHead {
   public internal(set) var reason: UnsafeRawBufferPointer
   /// "name: value\r\n" lines: names as received, no whitespace around values. See `HeaderBlock.value(of:in:)`.
   public internal(set) var headers: UnsafeRawBufferPointer
+
+  /// What three digits of a status may be, in every version of HTTP: 600 to 999 are no status of any RFC, but are to be
+  /// treated as 5xx (RFC 9110, section 15); there is nothing below 100.
+  public static func isStatus(_ status: Int) -> Bool { (100...999).contains(status) }
+}
+
+/// How much a server may say in interim (1xx) answers before the final one: any number of them (RFC 9110,
+/// section 15.2), bounded in bytes together. One for each answer, in every version of HTTP.
+public struct InterimAllowance: Sendable {
+  /// Of the heads of all 1xx answers before one final answer: ten hours of a bare 102 each second.
+  public static let maximumBytes = 1 << 20
+  private var bytes = 0
+
+  public init() {}
+
+  /// Counts the head of one; an error, of kind `.tooLarge`, where it was one too many.
+  /// - Parameter headBytes: as they came, or the lines "name: value\r\n" of decoded headers. What has no header is
+  ///   not free.
+  public mutating func take(_ headBytes: Int) -> WireError? {
+    bytes += max(headBytes, 16)
+    guard bytes > InterimAllowance.maximumBytes else { return nil }
+    return WireError(
+      .head, "more than {1} bytes of interim answers before the final one", UInt64(InterimAllowance.maximumBytes))
+  }
 }
 
 /// What the lines of a head said so far.
@@ -32,6 +56,8 @@ struct HeadProgress {
   var minorVersion: UInt8 = 0
   /// A line was not written as "name: value": the normalised text is in a buffer of its own.
   var isRewritten = false
+  /// A header about the framing is not plainly right, or a line was folded: see `lookAgain`.
+  var needsAnotherLook = false
   var hasContentLength = false
   var hasTransferEncoding = false
   var optionClose = false
@@ -49,16 +75,17 @@ struct HeadProgress {
     guard let status = parseDecimal(start + 9, count: 3), count == 12 || start[12] == Byte.space else {
       throw WireError(.statusLine, "the status is not three digits followed by a space")
     }
-    guard status >= 100, status <= 599 else {
-      throw WireError(.statusLine, "the status is {1}; expected 100 to 599", status)
+    guard ResponseHead.isStatus(Int(status)) else {
+      throw WireError(.statusLine, "the status is {1}; expected 100 to 999", status)
     }
     self.status = UInt16(status)
     minorVersion = start[7] &- Byte.zero
     reasonStart = min(13, count)
     reasonCount = count - reasonStart
-    guard firstForbiddenControl(in: start, from: reasonStart, to: count) == count else {
-      throw WireError(.statusLine, "control character in the reason phrase")
-    }
+    guard
+      firstForbiddenControl(in: start, from: reasonStart, to: count) == count
+        || !Byte.hasLineBreakOrNUL(start, from: reasonStart, to: count)
+    else { throw WireError(.statusLine, "a NUL or a carriage return in the reason phrase") }
   }
 
   /// Whether bytes that lie `offset` bytes behind the beginning of the answer contradict "HTTP/1.".
@@ -86,36 +113,84 @@ struct HeadProgress {
 
   /// Notes what a header says about framing and reuse. Names of other lengths are of no interest here.
   @inline(__always)
-  mutating func noteField(_ start: BytePointer, _ from: Int, _ field: FieldLine) throws(WireError) {
+  mutating func noteField(_ start: BytePointer, _ from: Int, _ field: FieldLine) {
     switch field.nameCount {
-    case 10, 14, 17: try noteFraming(start + from, start + field.valueStart, field)
+    case 10, 14, 17: noteFraming(start + from, start + field.valueStart, field)
     default: break
     }
   }
 
-  private mutating func noteFraming(
-    _ name: BytePointer, _ value: BytePointer, _ field: FieldLine
-  ) throws(WireError) {
+  private mutating func noteFraming(_ name: BytePointer, _ value: BytePointer, _ field: FieldLine) {
     let count = field.valueEnd - field.valueStart
     switch HeaderBlock.kind(of: name, count: field.nameCount) {
     case .contentLength:
-      guard !hasContentLength else { throw WireError(.contentLength, "Content-Length was sent twice") }
-      guard let length = parseDecimal(value, count: count) else {
-        throw WireError(.contentLength, "Content-Length is not one number below 2^63 in decimal digits")
+      if !hasContentLength, let length = parseDecimal(value, count: count) {
+        hasContentLength = true
+        contentLength = length
+      } else {
+        needsAnotherLook = true
       }
-      hasContentLength = true
-      contentLength = length
     case .transferEncoding:
-      guard !hasTransferEncoding, matches(value, count: count, "chunked") else {
-        throw WireError(.transferEncoding, "Transfer-Encoding is not exactly \"chunked\"")
+      if !hasTransferEncoding, matches(value, count: count, "chunked") {
+        hasTransferEncoding = true
+      } else {
+        needsAnotherLook = true
       }
-      hasTransferEncoding = true
     case .connection:
       if HeaderBlock.hasToken("close", in: value, count: count) { optionClose = true }
       if HeaderBlock.hasToken("keep-alive", in: value, count: count) { optionKeepAlive = true }
     case .keepAlive:
       noteKeepAlive(value, count)
     default: break
+    }
+  }
+
+  /// Reads what the headers of a complete head say about framing and reuse once more, folds joined, and refuses what
+  /// has no single meaning. Returns whether a length was repeated (RFC 9110, section 8.6, lets equal ones count as
+  /// one).
+  mutating func lookAgain(_ block: UnsafeRawBufferPointer) throws(WireError) -> Bool {
+    (hasContentLength, hasTransferEncoding, optionClose, optionKeepAlive) = (false, false, false, false)
+    var isRepeated = false
+    let start = block.bytePointer
+    var position = 0
+    while position < block.count {
+      let lf = firstOffset(of: Byte.lf, in: start, from: position, to: block.count)
+      let field = try FieldLine.parse(start, from: position, to: lf - 1, line: 0, in: .head)
+      let value = start + field.valueStart
+      let count = field.valueEnd - field.valueStart
+      switch HeaderBlock.kind(of: start + position, count: field.nameCount) {
+      case .contentLength: if try takeLengths(value, count) { isRepeated = true }
+      case .transferEncoding:
+        guard !hasTransferEncoding, matches(value, count: count, "chunked") else {
+          throw WireError(.transferEncoding, "Transfer-Encoding is not exactly \"chunked\"")
+        }
+        hasTransferEncoding = true
+      default: noteField(start, position, field)
+      }
+      position = lf + 1
+    }
+    return isRepeated
+  }
+
+  /// One number, or a list of equal ones; true if it is not the only one.
+  private mutating func takeLengths(_ value: BytePointer, _ count: Int) throws(WireError) -> Bool {
+    var isRepeated = hasContentLength
+    var from = 0
+    while true {
+      let comma = firstOffset(of: Byte.comma, in: value, from: from, to: count)
+      let (first, last) = trimBlanks(value, from: from, to: comma < 0 ? count : comma)
+      guard let length = parseDecimal(value + first, count: last - first) else {
+        throw WireError(.contentLength, "Content-Length is not a number below 2^63 in decimal digits")
+      }
+      guard !hasContentLength || length == contentLength else {
+        throw WireError(
+          .contentLength, "Content-Length was sent twice, as {1} and as {2} bytes", contentLength, length)
+      }
+      hasContentLength = true
+      contentLength = length
+      guard comma >= 0 else { return isRepeated }
+      isRepeated = true
+      from = comma + 1
     }
   }
 
@@ -141,9 +216,6 @@ struct HeadProgress {
       guard !hasContentLength else {
         throw WireError(.transferEncoding, "both Content-Length and Transfer-Encoding were sent")
       }
-      guard minorVersion >= 1 else {
-        throw WireError(.transferEncoding, "Transfer-Encoding was sent with HTTP/1.0, which does not know it")
-      }
     }
     if status < 200 {
       guard !hasTransferEncoding, contentLength == 0 else {
@@ -156,7 +228,8 @@ struct HeadProgress {
     return hasContentLength ? .length(contentLength) : .untilClose
   }
 
-  /// RFC 9112 section 9.3.
+  /// RFC 9112 section 9.3; a body in chunks that HTTP/1.0 does not know ends the connection too (section 6.1), as
+  /// does all that is doubtful.
   func closesConnection(_ framing: BodyFraming) -> Bool {
     optionClose || framing == .untilClose || (minorVersion == 0 && !optionKeepAlive)
   }

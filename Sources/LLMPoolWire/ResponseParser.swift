@@ -1,8 +1,9 @@
-/// A strict parser of HTTP/1.0 and HTTP/1.1 answers (RFC 9112), for bytes that come in pieces.
+/// A parser of HTTP/1.0 and HTTP/1.1 answers (RFC 9112), for bytes that come in pieces.
 ///
-/// Strict because two readers of one connection that disagree on where an answer ends hand one caller's answer to
-/// another. What RFC 9112 allows a recipient to tolerate (bare LF, folded lines, repeated equal Content-Length,
-/// space before the colon) is refused.
+/// Two readers of one connection that disagree on where an answer ends hand one caller's answer to another. So what
+/// can be read in two ways (a length beside chunks, lengths that differ, a NUL) is refused; what every reader takes
+/// alike although no server should send it (bare LF, folded lines, equal lengths) is read, but where another reader
+/// might have seen other lines `isDoubtful` says not to use the connection again. docs/leniency.md lists all of it.
 ///
 /// The caller calls `reset`, then `next` with the bytes that it has, drops what was consumed, and so on until
 /// `.needMore` (read more), `.end` (the answer is complete) or `.failed`. Nothing is copied while a head lies in one
@@ -11,8 +12,6 @@
 public struct ResponseParser: ~Copyable, Sendable {
   /// Largest head, and largest trailer section.
   public static let maximumHeadBytes = 65_536
-  /// Most interim (1xx) answers before the final one.
-  public static let maximumInterimAnswers = 8
   /// Longest chunk-size line, extensions included.
   public static let maximumChunkLineBytes = 4_096
 
@@ -48,7 +47,7 @@ public struct ResponseParser: ~Copyable, Sendable {
     case untilClose
     /// In the digits of a chunk size. -> chunkBlank, chunkExtension, chunkSizeLF, failed
     case chunkSize
-    /// In whitespace between size and extension. -> chunkExtension, failed
+    /// In whitespace behind the size. -> chunkExtension, chunkSizeLF, failed
     case chunkBlank
     /// -> chunkSizeLF, failed
     case chunkExtension
@@ -72,7 +71,7 @@ public struct ResponseParser: ~Copyable, Sendable {
   private var requestMethodIsHEAD = false
   /// `headBuffer` and `normalized` hold what the last event points to; they are emptied by the next call.
   private var buffersAreLent = false
-  private var interimAnswers = 0
+  private var interim = InterimAllowance()
   private var chunkDigits = 0
   /// Bytes of the chunk-size line, or of the trailer lines that are complete.
   private var sectionBytes = 0
@@ -81,6 +80,9 @@ public struct ResponseParser: ~Copyable, Sendable {
   private var bodyLength: UInt64 = 0
   /// Bytes of the body so far, chunk framing excluded.
   public private(set) var bodyBytesReceived: UInt64 = 0
+  /// Something of this answer was written in a way that another reader may take for other lines: what follows it on
+  /// the connection is not to be trusted.
+  public private(set) var isDoubtful = false
   /// Some byte of this answer was consumed, an interim one included.
   public private(set) var hasBegun = false
   private var progress = HeadProgress()
@@ -98,7 +100,8 @@ public struct ResponseParser: ~Copyable, Sendable {
   public mutating func reset(requestMethodIsHEAD: Bool) {
     state = .head
     self.requestMethodIsHEAD = requestMethodIsHEAD
-    interimAnswers = 0
+    interim = InterimAllowance()
+    isDoubtful = false
     bodyBytesReceived = 0
     hasBegun = false
     failure = nil
@@ -234,10 +237,13 @@ public struct ResponseParser: ~Copyable, Sendable {
   @inline(__always)
   private mutating func takeLine(_ base: BytePointer, _ lf: Int) throws(WireError) -> Bool {
     let from = progress.lineStart
-    let to = lf &- 1
-    guard to >= from, base[to] == Byte.cr else {
-      throw WireError(
-        progress.lines == 0 ? .statusLine : .head, "a line feed without a carriage return", line: progress.lines)
+    var to = lf &- 1
+    var hasCarriageReturn = true
+    if to < from || base[to] != Byte.cr {
+      // RFC 9112, section 2.2: a recipient may take the LF alone for the end of the line.
+      to = lf
+      hasCarriageReturn = false
+      isDoubtful = true
     }
     progress.lineStart = lf &+ 1
     defer { progress.lines &+= 1 }
@@ -247,27 +253,59 @@ public struct ResponseParser: ~Copyable, Sendable {
       return false
     }
     if from == to { return true }
+    if Byte.isBlank(base[from]), progress.lines > 1 {
+      try takeFold(base, from, to)
+      return false
+    }
     let field = try FieldLine.parse(base, from: from, to: to, line: progress.lines, in: .head)
-    try progress.noteField(base, from, field)
-    if progress.isRewritten || !field.isCanonical { rewrite(base, from, field) }
+    progress.noteField(base, from, field)
+    if progress.isRewritten || !field.isCanonical || !hasCarriageReturn { rewrite(base, from, field) }
     return false
+  }
+
+  /// A folded line: a user agent puts blanks in the place of the line end (RFC 9112, section 5.2). What the field
+  /// says is looked at when the head is complete.
+  @inline(never)
+  private mutating func takeFold(_ base: BytePointer, _ from: Int, _ to: Int) throws(WireError) {
+    let (first, last) = trimBlanks(base, from: from, to: to)
+    try FieldLine.check(base, first, last, line: progress.lines, in: .head)
+    isDoubtful = true
+    progress.needsAnotherLook = true
+    copyEarlierLines(base, from)
+    guard first < last else { return }
+    normalized.truncate(to: normalized.count - 2)
+    // Behind "name: " of an empty value there is a blank already.
+    if normalized.readable.bytePointer[normalized.count - 1] != Byte.space { normalized.append(Byte.space) }
+    normalized.append(base + first, count: last - first)
+    normalized.append("\r\n")
   }
 
   /// Copies a line in its normal form, and before the first such line all earlier ones.
   @inline(never)
   private mutating func rewrite(_ base: BytePointer, _ from: Int, _ field: FieldLine) {
-    if !progress.isRewritten {
-      progress.isRewritten = true
-      normalized.append(base + progress.fieldsStart, count: from - progress.fieldsStart)
-    }
+    copyEarlierLines(base, from)
     HeaderBlock.appendLine(
       name: UnsafeRawBufferPointer(start: base + from, count: field.nameCount),
       value: UnsafeRawBufferPointer(start: base + field.valueStart, count: field.valueEnd - field.valueStart),
       to: &normalized)
   }
 
+  private mutating func copyEarlierLines(_ base: BytePointer, _ end: Int) {
+    guard !progress.isRewritten else { return }
+    progress.isRewritten = true
+    normalized.append(base + progress.fieldsStart, count: end - progress.fieldsStart)
+  }
+
   private mutating func finishHead(_ base: BytePointer, consumed: Int) throws(WireError) -> Step {
+    // The last line of the head, its line end alone, is no header.
+    let fieldsEnd = progress.lineStart - (base[progress.lineStart - 2] == Byte.cr ? 2 : 1)
+    let original = UnsafeRawBufferPointer(
+      start: base + progress.fieldsStart, count: fieldsEnd - progress.fieldsStart)
+    if progress.needsAnotherLook {
+      if try progress.lookAgain(progress.isRewritten ? normalized.readable : original) { isDoubtful = true }
+    }
     let framing = try progress.framing(requestMethodIsHEAD: requestMethodIsHEAD)
+    if framing == .chunked, progress.minorVersion == 0 { isDoubtful = true }
     buffersAreLent = true
     if progress.status < 200 { return try finishInterim(consumed: consumed) }
     switch framing {
@@ -279,13 +317,9 @@ public struct ResponseParser: ~Copyable, Sendable {
       bodyLength = length
       remaining = length
     }
-    // The last line of the head, CR LF alone, is no header.
-    let fieldsEnd = progress.lineStart - 2
-    let original = UnsafeRawBufferPointer(
-      start: base + progress.fieldsStart, count: fieldsEnd - progress.fieldsStart)
     let head = ResponseHead(
       status: progress.status, minorVersion: progress.minorVersion, framing: framing,
-      closesConnection: progress.closesConnection(framing), keepsConnection: progress.optionKeepAlive,
+      closesConnection: isDoubtful || progress.closesConnection(framing), keepsConnection: progress.optionKeepAlive,
       keepAliveTimeoutSeconds: progress.keepAliveTimeout,
       reason: UnsafeRawBufferPointer(start: base + progress.reasonStart, count: progress.reasonCount),
       headers: progress.isRewritten ? normalized.readable : original)
@@ -296,11 +330,7 @@ public struct ResponseParser: ~Copyable, Sendable {
     guard progress.status != 101 else {
       throw WireError(.statusLine, "101 Switching Protocols, which nobody asked for")
     }
-    interimAnswers += 1
-    guard interimAnswers <= ResponseParser.maximumInterimAnswers else {
-      let limit = UInt64(ResponseParser.maximumInterimAnswers)
-      return fail(WireError(.head, "more than {1} interim answers", limit), .tooLarge)
-    }
+    if let error = interim.take(progress.lineStart) { return fail(error, .tooLarge) }
     return Step(consumed: consumed, event: .interim(status: progress.status))
   }
 
@@ -361,7 +391,8 @@ public struct ResponseParser: ~Copyable, Sendable {
     return Step(consumed: count, event: .needMore)
   }
 
-  /// Takes a byte of `chunk-size [ chunk-ext ] CR`. Whitespace may only go before an extension (section 7.1.1).
+  /// Takes a byte of `chunk-size [ chunk-ext ] CR`. Whitespace may go before an extension (section 7.1.1), and old
+  /// servers pad the size with it.
   @inline(__always)
   private mutating func takeChunkSize(_ byte: UInt8) -> WireError? {
     sectionBytes &+= 1
@@ -372,16 +403,16 @@ public struct ResponseParser: ~Copyable, Sendable {
       let digit = Byte.hexValue(byte)
       if digit < 16 {
         chunkDigits &+= 1
-        remaining = remaining &<< 4 | UInt64(digit)
-        guard chunkDigits <= 16, remaining <= UInt64(Int64.max) else {
-          return WireError(.chunk, "the chunk size has more than 16 digits or is 2^63 or more")
+        guard remaining <= UInt64(Int64.max) &>> 4 else {
+          return WireError(.chunk, "the chunk size is 2^63 or more")
         }
+        remaining = remaining &<< 4 | UInt64(digit)
         return nil
       }
       guard chunkDigits > 0 else { return WireError(.chunk, "expected a chunk size in hexadecimal digits") }
     }
     switch byte {
-    case Byte.cr where state != .chunkBlank: state = .chunkSizeLF
+    case Byte.cr: state = .chunkSizeLF
     case Byte.semicolon: state = .chunkExtension
     case Byte.space, Byte.tab: if state == .chunkSize { state = .chunkBlank }
     default:
@@ -424,11 +455,16 @@ public struct ResponseParser: ~Copyable, Sendable {
 
   private mutating func takeTrailerLine(_ start: BytePointer, _ count: Int) throws(WireError) -> Bool {
     trailerLines += 1
-    guard count >= 2, start[count - 2] == Byte.cr else {
-      throw WireError(.trailer, "a line feed without a carriage return", line: trailerLines)
+    let hasCarriageReturn = count >= 2 && start[count - 2] == Byte.cr
+    if !hasCarriageReturn { isDoubtful = true }
+    let end = count - (hasCarriageReturn ? 2 : 1)
+    if end == 0 { return true }
+    if Byte.isBlank(start[0]), trailerLines > 1 {
+      isDoubtful = true
+      try FieldLine.check(start, 0, end, line: trailerLines, in: .trailer)
+    } else {
+      _ = try FieldLine.parse(start, from: 0, to: end, line: trailerLines, in: .trailer)
     }
-    if count == 2 { return true }
-    _ = try FieldLine.parse(start, from: 0, to: count - 2, line: trailerLines, in: .trailer)
     return false
   }
 }

@@ -106,6 +106,12 @@ public struct URLParts: Equatable, Sendable {
     if end + 1 < to { try parsePort(start, end + 1, to) }  // "host:" means the default port, RFC 3986 section 3.2.3
   }
 
+  /// Whether the text is a host as it may stand in a URL without brackets: a name, or an IPv4 address.
+  public static func isHost(_ text: UnsafeRawBufferPointer) -> Bool {
+    guard text.count > 0 else { return false }
+    return (try? IPLiteral.checkName(text.bytePointer, 0, text.count)) != nil
+  }
+
   private mutating func setHost(_ from: Int, _ to: Int) throws(WireError) {
     guard from < to else { throw WireError(.url, "the URL has no host") }
     hostStart = UInt32(from)

@@ -43,6 +43,7 @@ import Testing
   @Test func connectThatIsLongerThanThePools() {
     let pool = Script()
     pool.submit { $0.timeouts.connect = .seconds(20) }
+    #expect(pool.dialDeadlines == [pool.now + .seconds(20)])
     #expect(pool.run(.seconds(19)) == [])
     #expect(pool.dialed("c0") == ["send r0 on c0"])
   }
@@ -292,7 +293,7 @@ import Testing
       let start = Instant(nanoseconds: 0)
       pool.handle(.originAdded(OriginID(slot: 0), nil, isTLS: false), now: start, into: &actions)
       pool.handle(.warm(OriginID(slot: 0), connections: 1), now: start, into: &actions)
-      guard case .dial(let id, _, _) = actions[0] else { return #expect(Bool(false)) }
+      guard case .dial(let id, _, _, _) = actions[0] else { return #expect(Bool(false)) }
       pool.handle(.dialed(id, .http1, nil), now: start, into: &actions)
       actions = []
       while actions.isEmpty { pool.advance(to: pool.nextDeadline!, into: &actions) }

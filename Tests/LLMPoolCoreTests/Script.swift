@@ -19,6 +19,7 @@ final class Script {
   private var slotOf: [String: Int] = [:]
   private(set) var delays: [Nanoseconds] = []
   private(set) var rotations: [UInt32] = []
+  private(set) var dialDeadlines: [Instant] = []
 
   /// `origins` of them, h1 over plain TCP unless `tls`; each with a host of its own if `named`.
   init(origins: Int = 1, tls: Bool = false, named: Bool = false, _ change: (inout PoolOptions) -> Void = { _ in }) {
@@ -155,8 +156,9 @@ final class Script {
   private func describe(_ action: Action) -> String {
     switch action {
     case .resolve(let host): return "resolve h\(host.slot)"
-    case .dial(let id, let origin, let rotation):
+    case .dial(let id, let origin, let rotation, let deadline):
       rotations.append(rotation)
+      dialDeadlines.append(deadline)
       return "dial \(name(id))" + (origin.slot == 0 ? "" : " o\(origin.slot)")
     case .send(let attempt, let request, let connection, let reused):
       attempts[requestNames[request]!] = attempt

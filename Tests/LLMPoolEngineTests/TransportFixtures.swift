@@ -43,6 +43,9 @@ struct Certificates: Sendable {
     key selfsigned
     openssl req -x509 -new -key selfsigned.key.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost \\
       -days 3 -out selfsigned.pem
+    leaf subject DNS:unused 3
+    openssl req -new -key subject.key.pem -subj "/CN=localhost" -out subject.csr
+    openssl x509 -req -in subject.csr -CA ca.pem -CAkey ca.key.pem -days 3 -out subject.pem
     echo nothing >empty.pem
     """
 }

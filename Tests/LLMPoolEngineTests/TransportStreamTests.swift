@@ -56,6 +56,36 @@ import Testing
     client.close(goodbye: false)
   }
 
+  /// The next request on a connection would take for its answer what lies there unread.
+  @Test func knowsWhatLiesUnread() {
+    let (client, server) = pair()
+    var buffer = [UInt8](repeating: 0, count: 16)
+    func read() -> IOResult { buffer.withUnsafeMutableBytes { client.read(into: $0) } }
+    #expect(!client.holdsInput())
+    sendAll(server, "sixteen bytes...and more")
+    #expect(client.waitReady())
+    #expect(client.holdsInput())
+    #expect(read() == .bytes(16))
+    #expect(client.holdsInput(), "it ends with the read")
+    #expect(read() == .bytes(8))
+    #expect(!client.holdsInput())
+    sendAll(server, "sixteen bytes...")
+    #expect(client.waitReady())
+    #expect(read() == .bytes(16))
+    #expect(!client.holdsInput(), "the kernel is asked where the read may have left something")
+    sendAll(server, "x")
+    #expect(client.waitReady())
+    #expect(read() == .bytes(1))
+    Glibc.shutdown(server, Int32(SHUT_WR))
+    #expect(client.waitReady())
+    #expect(client.holdsInput(), "the end")
+    #expect(read() == .endOfFile(clean: true))
+    #expect(client.holdsInput())
+    Glibc.close(server)
+    client.close(goodbye: false)
+    #expect(client.holdsInput())
+  }
+
   @Test func tellsReset() {
     let (client, server) = pair()
     resetClose(server)

@@ -51,6 +51,77 @@ import Testing
     server.join()
   }
 
+  /// In OpenSSL's buffers, or in the socket.
+  @Test func knowsWhatLiesUnread() throws {
+    let size = 2 * 16_384
+    var signal: [Int32] = [0, 0]
+    #expect(pipe(&signal) == 0)
+    let (reading, writing) = (signal[0], signal[1])
+    let server = TLSServer { connection, _ in
+      _ = connection.read()
+      connection.write(String(repeating: "x", count: size))
+      connection.write("poison")
+      Glibc.close(writing)
+      _ = connection.read()
+      connection.write("y")
+      _ = connection.read()
+    }
+    let (stream, _) = connect(server.port, try trusting())
+    var buffer = [UInt8](repeating: 0, count: size)
+    #expect(stream.writeAll(Array("go".utf8)) == .bytes(2))
+    // All of it has come before the first byte is read.
+    var nothing: UInt8 = 0
+    #expect(Glibc.read(reading, &nothing, 1) == 0)
+    Glibc.close(reading)
+    #expect(stream.waitReady())
+    #expect(buffer.withUnsafeMutableBytes { stream.read(into: $0) } == .bytes(size))
+    #expect(stream.holdsInput())
+    #expect(stream.readAll(count: 6).bytes == Array("poison".utf8))
+    #expect(stream.writeAll(Array("go".utf8)) == .bytes(2))
+    #expect(stream.waitReady())
+    #expect(stream.holdsInput())
+    #expect(stream.readAll(count: 1).bytes == Array("y".utf8))
+    #expect(!stream.holdsInput())
+    stream.close(goodbye: true)
+    server.join()
+  }
+
+  /// RFC 9525: the subject's CN names no host.
+  @Test func refusesASubjectThatIsTheOnlyName() throws {
+    let failure = try #require(try refusal(ServerOptions(certificate: "subject"), trusting()))
+    #expect(failure.failure == .tlsVerify)
+    #expect(failure.message.contains("it has no subjectAltName"), "\(failure.message)")
+  }
+
+  /// A name that begins with a dot would be any name below it.
+  @Test(arguments: [".wild.test", ".test", "", "."])
+  func refusesWhatIsNoHostName(name: String) throws {
+    let failure = try #require(try refusal(ServerOptions(), trusting(), name: name))
+    #expect(failure.failure == .invalidArgument, "\(failure.message)")
+  }
+
+  /// Certificates are renewed under the same name.
+  @Test func isTheSameByWhatIsInTheFiles() throws {
+    let (authority, pair) = (files.path("renewed"), files.path("renewed-pair"))
+    func copy(_ name: String, to path: String) { #expect(run("/bin/cp", [files.path(name), path]) == 0) }
+    func context() throws -> TLSContext {
+      try TLSContext(TLSOptions(caFile: authority, clientCertFile: pair))
+    }
+    copy("ca", to: authority)
+    copy("both", to: pair)
+    let first = try context()
+    copy("ca", to: authority)
+    #expect(try context().isSame(as: first))
+    copy("other", to: authority)
+    let second = try context()
+    #expect(!second.isSame(as: first))
+    #expect(run("/bin/sh", ["-c", "echo >>\(pair)"]) == 0)
+    #expect(try !context().isSame(as: second))
+    let system = try TLSContext(TLSOptions())
+    #expect(try TLSContext(TLSOptions()).isSame(as: system))
+    #expect(try !TLSContext(TLSOptions(insecure: true)).isSame(as: system))
+  }
+
   @Test func refusesExpired() throws {
     let failure = try #require(try refusal(ServerOptions(certificate: "expired"), trusting()))
     #expect(failure.failure == .tlsVerify)

@@ -306,7 +306,7 @@ package final class Model {
     switch action {
     case .resolve(let host):
       if !lookups.insert(host).inserted { fail("a second lookup of host \(host.slot)") }
-    case .dial(let id, let origin, _): dial(id, origin)
+    case .dial(let id, let origin, _, _): dial(id, origin)
     case .send(let attempt, let request, let connection, let reused): send(attempt, request, connection, reused, core)
     case .abort(let attempt, let connection):
       guard let id = attempts[attempt] else { return fail("abort of an attempt that is over") }

@@ -243,7 +243,7 @@ package final class Simulation {
   private func react(_ action: Action) {
     switch action {
     case .resolve(let host): lookUp(host)
-    case .dial(let id, let origin, _): dial(id, origin)
+    case .dial(let id, let origin, _, _): dial(id, origin)
     case .send(let attempt, let request, let connection, _):
       attempts[attempt] = Attempt(request: request, connection: connection, pieces: below(4))
       peers[connection]!.attempts.append(attempt)

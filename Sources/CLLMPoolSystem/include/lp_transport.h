@@ -3,6 +3,7 @@
 #define LLMPOOL_LP_TRANSPORT_H
 
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -13,8 +14,37 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+
+/* Certificates and CRLs in the store. */
+static inline int lp_store_count(X509_STORE *store) {
+  return sk_X509_OBJECT_num(X509_STORE_get0_objects(store));
+}
+
+/* ---- descriptors ---------------------------------------------------------- */
+
+/* Bytes that lie there to be read; of a socket, those that its peer has not read yet. -1: there is no such count. */
+static inline int lp_unread_bytes(int descriptor) {
+  int bytes = 0;
+  return ioctl(descriptor, FIONREAD, &bytes) == 0 ? bytes : -1;
+}
+static inline int lp_unsent_bytes(int descriptor) {
+  int bytes = 0;
+  return ioctl(descriptor, TIOCOUTQ, &bytes) == 0 ? bytes : -1;
+}
+static inline void lp_close_on_exec(int descriptor) {
+  (void)fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
+/* 1 for a non-blocking socket of AF_UNIX without close-on-exec. */
+static inline int lp_is_inherited_local_socket(int descriptor) {
+  int domain = 0;
+  socklen_t size = sizeof domain;
+  int flags = fcntl(descriptor, F_GETFD);
+  if (flags < 0 || (flags & FD_CLOEXEC) != 0 || (fcntl(descriptor, F_GETFL) & O_NONBLOCK) == 0) return 0;
+  return getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
 
 /* ---- libcurl: one shim per type of argument ------------------------------ */
 

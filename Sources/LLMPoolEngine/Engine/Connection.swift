@@ -32,6 +32,8 @@ final class Connection {
   var resolvedAt: Int64 = 0
   var connectedAt: Int64 = 0
   var securedAt: Int64 = 0
+  private var countedReceived: UInt64 = 0
+  private var countedSent: UInt64 = 0
   /// It is on the engine's list of connections to read from, or to flush.
   var isToRead = false
   var isToFlush = false
@@ -91,7 +93,9 @@ final class Connection {
   }
 
   private func handshake() {
-    switch stream.handshake() {
+    let step = stream.handshake()
+    countBytes()
+    switch step {
     case .again: return
     case .failed(let failure): dialFailed(failure)
     case .done(let alpn, let resumed):
@@ -135,11 +139,11 @@ final class Connection {
   func read() {
     if phase == .handshaking, awaitedContext == nil { handshake() }
     var budget = Connection.readBudget
+    defer { countBytes() }
     while budget > 0, phase == .open, let session, session.wantsInput {
       switch stream.read(into: engine.readBuffer) {
       case .bytes(let count):
         budget -= count
-        self.count { $0.bytesReceived += count }
         session.receive(UnsafeRawBufferPointer(rebasing: engine.readBuffer[..<count]))
       case .wouldBlock: return
       case .endOfFile(let clean): return session.endOfInput(clean: clean, failure: nil)
@@ -150,11 +154,31 @@ final class Connection {
     if phase == .open, session?.wantsInput == true, stream.hasBufferedInput { engine.needsReading(self) }
   }
 
+  /// Whether a kept connection can carry a request. Over HTTP/1.1 what lies there unread is nobody's answer, or the
+  /// end: it is read first, while the core still takes back what it has just sent here.
+  func isQuiet() -> Bool {
+    guard version == .http1, stream.holdsInput() else { return true }
+    read()
+    if phase == .open, stream.holdsInput() { lost(.strayBytes) }
+    return phase == .open
+  }
+
   func flush() {
     guard phase == .open else { return }
-    let before = stream.bytesSent
     session?.flush()
-    if phase == .open { count { $0.bytesSent += Int(stream.bytesSent - before) } }
+    countBytes()
+  }
+
+  /// What the socket has carried since the last call: below TLS, its handshake and its last words included.
+  private func countBytes() {
+    guard let openStream else { return }
+    let (received, sent) = (openStream.bytesReceived, openStream.bytesSent)
+    guard received != countedReceived || sent != countedSent else { return }
+    count {
+      $0.bytesReceived += Int(received - countedReceived)
+      $0.bytesSent += Int(sent - countedSent)
+    }
+    (countedReceived, countedSent) = (received, sent)
   }
 
   /// Of the pool and of the origin alike.
@@ -186,6 +210,7 @@ final class Connection {
     if let openStream, openStream.descriptor >= 0 {
       _ = lp_epoll_control(engine.epoll, EPOLL_CTL_DEL, openStream.descriptor, 0, 0)
       openStream.close(goodbye: goodbye)
+      countBytes()
     }
     engine.removed(self)
   }

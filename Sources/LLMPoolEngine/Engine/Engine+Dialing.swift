@@ -154,7 +154,7 @@ extension Engine {
 
   // MARK: Dials
 
-  func dial(_ id: ConnectionID, _ originID: OriginID, _ rotation: UInt32) {
+  func dial(_ id: ConnectionID, _ originID: OriginID, _ rotation: UInt32, _ deadline: Instant) {
     guard let origin = origins[Int(originID.slot)] else { return }
     let slot = Int(id.slot)
     while connections.count <= slot { connections.append(nil) }
@@ -165,7 +165,7 @@ extension Engine {
     let peers = Engine.rotated(host?.addresses ?? [], rotation)
     var request = DialRequest(
       token: connection.tag, host: origin.host, port: origin.port, addresses: [],
-      timeoutMilliseconds: Engine.milliseconds(settings.core.timeouts.connect), keepalive: settings.keepalive)
+      timeoutMilliseconds: Engine.milliseconds(until: deadline, from: now), keepalive: settings.keepalive)
     if var proxy = origin.route.proxy {
       proxy.addresses = peers.map { $0.with(port: proxy.port) }
       request.proxy = proxy
@@ -178,9 +178,10 @@ extension Engine {
     dialer.dial(request)
   }
 
-  /// As the dialer counts: 0 is none.
-  private static func milliseconds(_ timeout: Nanoseconds) -> UInt32 {
-    timeout == .max ? 0 : UInt32(clamping: timeout / 1_000_000)
+  /// Rounded up, at least 1: libcurl may not give up before the core does. 0: no end.
+  private static func milliseconds(until deadline: Instant, from now: Int64) -> UInt32 {
+    guard deadline != .never else { return 0 }
+    return UInt32(clamping: max(1, (deadline.nanoseconds - now + 999_999) / 1_000_000))
   }
 
   /// So that new connections spread over the addresses.

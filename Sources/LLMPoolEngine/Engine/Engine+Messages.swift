@@ -6,20 +6,29 @@ extension Engine {
   func text(of failure: Failure, _ request: RequestState) -> String {
     let origin = origins[Int(request.origin)]
     let name = origin?.name ?? ""
-    let waited = Engine.seconds(now - request.options.submittedAt.nanoseconds)
+    let waited = Engine.text(now - request.options.submittedAt.nanoseconds)
     switch failure {
     case .poolTimeout, .queueFull:
       return poolText(failure, name, waited, origin)
     case .connectTimeout:
-      return "no connection to \(name) within its connect timeout, \(waited) after submission"
+      let limit = Engine.text(request.options.connectTimeout, or: settings.connectTimeout)
+      return "no connection to \(name) within \(limit), its connect timeout; \(waited) after submission"
     case .resolve:
       return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
     case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
       return request.failureMessage ?? origin?.lastDialFailure ?? "cannot connect to \(name)"
-    case .writeTimeout: return "\(name) took nothing of the request for its write timeout, \(waited) after submission"
-    case .firstByteTimeout: return "\(name) did not begin to answer in time, \(waited) after submission"
-    case .readTimeout: return "\(name) fell silent for the read timeout, \(waited) after submission"
-    case .totalTimeout: return "the request to \(name) took longer than its total timeout, \(waited)"
+    case .writeTimeout:
+      let limit = Engine.text(request.options.writeTimeout, or: settings.writeTimeout)
+      return "\(name) took nothing of the request for \(limit), its write timeout; \(waited) after submission"
+    case .firstByteTimeout:
+      let limit = Engine.text(request.options.firstByteTimeout, or: settings.firstByteTimeout)
+      return "\(name) did not begin to answer within \(limit), its first byte timeout; \(waited) after submission"
+    case .readTimeout:
+      let limit = Engine.text(request.options.readTimeout, or: settings.readTimeout)
+      return "\(name) sent nothing for \(limit), its read timeout; \(waited) after submission"
+    case .totalTimeout:
+      let limit = Engine.text(request.options.totalTimeout, or: settings.totalTimeout)
+      return "the request to \(name) took longer than \(limit), its total timeout"
     case .cancelled: return "cancelled by the application after \(waited)"
     case .closed: return "the pool was closed before \(name) had answered"
     // Without a session's word it was the core that gave the connection up.
@@ -43,8 +52,15 @@ extension Engine {
     return "no connection to \(name) became free within \(waited): \(use)\(dial)"
   }
 
-  private static func seconds(_ nanoseconds: Int64) -> String {
-    let tenths = max(0, nanoseconds) / 100_000_000
-    return "\(tenths / 10).\(tenths % 10) s"
+  /// A timeout of the request, or the pool's where it has none of its own.
+  private static func text(_ own: Nanoseconds, or pool: UInt32) -> String {
+    text(own == RequestOptions.asPool ? .milliseconds(pool) : own)
+  }
+
+  /// "50 ms", "2.5 s".
+  private static func text(_ nanoseconds: Int64) -> String {
+    let milliseconds = max(0, nanoseconds) / 1_000_000
+    if milliseconds < 1_000 { return "\(milliseconds) ms" }
+    return "\(milliseconds / 1_000).\(milliseconds % 1_000 / 100) s"
   }
 }

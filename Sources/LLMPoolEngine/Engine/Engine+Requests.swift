@@ -21,7 +21,7 @@ extension Engine {
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
     // A connection that is gone was reported as closed, and the core has taken the attempt back.
     guard let request = requests[id.slot], request.id == id, let connection = connection(connectionID),
-      connection.phase == .open, let session = connection.session
+      connection.phase == .open, let session = connection.session, !isReused || connection.isQuiet()
     else { return }
     request.attempt = attempt
     noteSending(request, true)

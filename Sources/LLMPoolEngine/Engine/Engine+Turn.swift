@@ -217,7 +217,7 @@ extension Engine: TurnHolder {
     case .discard(let attempt): if let request = request(attempt) { discard(request) }
     case .abort(let attempt, _): abort(attempt)
     case .close(let id, _): connection(id)?.close()
-    case .dial(let id, let origin, let rotation): dial(id, origin, rotation)
+    case .dial(let id, let origin, let rotation, let deadline): dial(id, origin, rotation, deadline)
     case .resolve(let host): resolve(host)
     case .ping(let id): connection(id)?.session?.ping()
     case .forget(let origin): forget(origin)
@@ -283,7 +283,8 @@ extension Engine: TurnHolder {
   }
 
   private func apply(_ settings: PoolSettings, _ context: TLSContext, _ rules: ProxyRules) {
-    let identityChanged = !settings.sharesConnections(with: self.settings) || rules != proxyRules
+    let identityChanged =
+      !settings.sharesConnections(with: self.settings) || !context.isSame(as: tls) || rules != proxyRules
     self.settings = settings
     if identityChanged {
       tls = context

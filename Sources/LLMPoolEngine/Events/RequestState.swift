@@ -178,12 +178,11 @@ final class RequestState: @unchecked Sendable {
 
   private static func validate(serverName: UnsafeRawBufferPointer) throws(CallError) -> String? {
     guard !serverName.isEmpty else { return nil }
-    let isName = serverName.allSatisfy { byte in
-      (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
-        || byte == 0x2D || byte == 0x2E || byte == 0x5F
-    }
-    guard isName, serverName.count <= 253 else {
-      throw CallError(.invalidArgument, "server_name: expected a host name of letters, digits, '-' and '.'")
+    // By the same rules as the host of a URL: the certificate is compared with it, and ".test" would be any name below.
+    guard URLParts.isHost(serverName) else {
+      throw CallError(
+        .invalidArgument,
+        "server_name: expected a host name: labels of 1 to 63 letters, digits, '-' and '_' with a '.' between them")
     }
     return String(decoding: serverName, as: UTF8.self)
   }

@@ -180,7 +180,9 @@ final class Http1Connection: HTTPSession {
 
   private func complete(_ request: RequestState, leftover: Int) {
     let wasSent = isSent && !dropsBody && writeFailure == nil
-    let reusable = wasSent && leftover == 0 && !answerClosesConnection && !request.summary.closesConnection
+    let reusable =
+      wasSent && leftover == 0 && !answerClosesConnection && !request.summary.closesConnection && !parser.isDoubtful
+      && !connection.stream.holdsInput()
     end()
     engine.finished(request, .success, reusable: reusable)
   }

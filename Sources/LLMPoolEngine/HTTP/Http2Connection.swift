@@ -8,7 +8,6 @@ import LLMPoolWire
 final class Http2Connection: HTTPSession {
   static let connectionWindow: Int32 = 16 << 20
   static let maximumHeaderBytes = 65_536
-  static let maximumInterimAnswers = 8
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
@@ -24,6 +23,8 @@ final class Http2Connection: HTTPSession {
   /// Nothing more of their uploads was there to be taken.
   private var drainedUploads: [Http2Stream] = []
   private var isFailed = false
+  /// The server's SETTINGS have come, with which it must begin (RFC 9113, section 3.4).
+  private var hasSpoken = false
   private var goAwayText: String?
   /// The server broke the protocol: nghttp2 has ended the session with a GOAWAY of ours.
   private var violationText: String?
@@ -35,6 +36,8 @@ final class Http2Connection: HTTPSession {
     nghttp2_option_new(&option)
     nghttp2_option_set_no_auto_window_update(option, 1)
     nghttp2_option_set_no_closed_streams(option, 1)
+    // A blank around a value is no part of it: taken off here, as curl and HTTP/1 do, not refused.
+    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1)
     nghttp2_session_client_new2(
       &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option)
     nghttp2_option_del(option)
@@ -227,10 +230,15 @@ final class Http2Connection: HTTPSession {
   }
 
   /// The connection is of no more use: nothing new may come to it, then each stream ends, then it is gone.
+  private static let priorKnowledge =
+    "it has not said a word of HTTP/2, which without TLS (LLMPOOL_HTTP_2, http1=False) it must know beforehand; "
+    + "does it speak HTTP/1.1 only?"
+
   private func fail(_ reason: CloseReason, _ failure: Failure, _ message: String) {
     guard !isFailed else { return }
     isFailed = true
     engine.tell(.goAway(connection.id))
+    let message = hasSpoken || connection.origin.isTLS ? message : "\(message); \(Self.priorKnowledge)"
     let lost = streams.values.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
@@ -267,6 +275,10 @@ final class Http2Connection: HTTPSession {
     if name.first == UInt8(ascii: ":") {
       // nghttp2 has checked that it is :status with three digits, once and first (RFC 9113, section 8.3.2).
       if value.count == 3 { stream.status = value.reduce(0) { $0 * 10 + UInt16($1 &- 0x30) } }
+      guard ResponseHead.isStatus(Int(stream.status)) else {
+        stream.localFailure = (.protocolViolation, "the status is \(stream.status); expected 100 to 999")
+        return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+      }
       return 0
     }
     guard answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
@@ -275,8 +287,16 @@ final class Http2Connection: HTTPSession {
     }
     // At once what most answers need: each growth is an allocation.
     if answer.head.isEmpty { answer.head.reserve(512) }
-    HeaderBlock.appendLine(name: name, value: value, to: &answer.head)
+    HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &answer.head)
     return 0
+  }
+
+  /// What nghttp2 would not take, for its name or its value: values are judged as over HTTP/1.
+  fileprivate func invalidHeader(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32
+  {
+    let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
+    guard isName, HeaderBlock.isReadable(value) else { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
+    return header(id, name, value)
   }
 
   fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {
@@ -293,6 +313,7 @@ final class Http2Connection: HTTPSession {
     case NGHTTP2_RST_STREAM:
       stream(header.stream_id)?.isResetByPeer = true
     case NGHTTP2_SETTINGS where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0:
+      hasSpoken = true
       let limit = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
       engine.tell(.settings(connection.id, maxStreams: Int(limit)))
     case NGHTTP2_PING where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0:
@@ -307,12 +328,11 @@ final class Http2Connection: HTTPSession {
   private func takeHead(_ stream: Http2Stream) {
     let answer = stream.request.answer
     if (100..<200).contains(stream.status) {
-      stream.interimAnswers += 1
-      answer.head.removeAll(keepingCapacity: true)
-      if stream.interimAnswers > Self.maximumInterimAnswers {
-        stream.localFailure = (.tooLarge, "more than \(Self.maximumInterimAnswers) interim answers")
+      if let error = stream.interim.take(answer.head.count) {
+        stream.localFailure = (.tooLarge, error.message)
         reset(stream, NGHTTP2_PROTOCOL_ERROR)
       }
+      answer.head.removeAll(keepingCapacity: true)
       return
     }
     if stream.status >= 300, !stream.isSent {
@@ -406,7 +426,7 @@ final class Http2Stream {
   let request: RequestState
   var id: Int32 = 0
   var status: UInt16 = 0
-  var interimAnswers = 0
+  var interim = InterimAllowance()
   var isOnWire = false
   var isSent = false
   var dropsBody = false
@@ -429,6 +449,14 @@ private enum Http2Callbacks {
       _, frame, name, nameCount, value, valueCount, _, user in
       with(user) { connection in
         connection.header(
+          frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
+          UnsafeRawBufferPointer(start: value, count: valueCount))
+      }
+    }
+    nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks) {
+      _, frame, name, nameCount, value, valueCount, _, user in
+      with(user) { connection in
+        connection.invalidHeader(
           frame!.pointee.hd.stream_id, UnsafeRawBufferPointer(start: name, count: nameCount),
           UnsafeRawBufferPointer(start: value, count: valueCount))
       }

@@ -11,8 +11,8 @@ package struct WireCounters: Sendable, Equatable {
     .counter("tls_handshakes", \.tlsHandshakes, "tls_handshakes_total", "TLS handshakes, resumed ones too."),
     .counter(
       "tls_resumptions", \.tlsResumptions, "tls_resumptions_total", "TLS handshakes that resumed a session."),
-    .counter("bytes_sent", \.bytesSent, "sent_bytes_total", "Bytes sent."),
-    .counter("bytes_received", \.bytesReceived, "received_bytes_total", "Bytes received."),
+    .counter("bytes_sent", \.bytesSent, "sent_bytes_total", "Bytes sent on sockets, TLS included."),
+    .counter("bytes_received", \.bytesReceived, "received_bytes_total", "Bytes received on sockets, TLS included."),
   ]
 }
 

@@ -56,9 +56,11 @@ extension ByteStream {
       let text = address.host.split(separator: "%").first.map(String.init) ?? ""
       return X509_VERIFY_PARAM_set1_ip_asc(parameters, text) == 1
     }
-    X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-    // An empty name would switch the check off.
-    return !name.isEmpty && X509_VERIFY_PARAM_set1_host(parameters, name, name.utf8.count) == 1
+    // The subject's CN is no host name (RFC 9525, section 6.3).
+    X509_VERIFY_PARAM_set_hostflags(
+      parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT))
+    // An empty name would switch the check off; one that begins with a dot would mean every name below it.
+    return !name.isEmpty && !name.hasPrefix(".") && X509_VERIFY_PARAM_set1_host(parameters, name, name.utf8.count) == 1
   }
 
   package func handshake() -> HandshakeStep {
@@ -98,7 +100,7 @@ extension ByteStream {
   private func handshakeFailure() -> TransportFailure {
     let error = ERR_get_error()
     ERR_clear_error()
-    if let verifyFailure { return failure(.tlsVerify, verifyFailure) }
+    if let verifyFailure { return failure(.tlsVerify, verifyFailure + (tlsContext?.missingAuthorities ?? "")) }
     if firstBytes.starts(with: Array("HTTP/".utf8)) {
       return failure(.tls, "the server answered in plain HTTP: this is not a TLS port")
     }

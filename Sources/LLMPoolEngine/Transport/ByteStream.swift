@@ -100,6 +100,19 @@ package final class ByteStream {
     return mayReceive && !receiveFailed
   }
 
+  /// Whether anything that the peer sent, its end included, lies unread: in TLS, whole or in part, or in the socket.
+  /// Asks the kernel only where the last `recv` may have left something.
+  package func holdsInput() -> Bool {
+    guard descriptor >= 0, deferredRead == nil, !sawEndOfFile else { return true }
+    if let ssl, SSL_has_pending(ssl) == 1 { return true }
+    guard mayReceive else { return false }
+    var byte: UInt8 = 0
+    let count = retryingInterrupted { recv(descriptor, &byte, 1, Int32(MSG_PEEK)) }
+    guard count < 0, errno == EAGAIN || errno == EWOULDBLOCK else { return true }
+    mayReceive = false
+    return false
+  }
+
   // MARK: reading and writing
 
   package func read(into buffer: UnsafeMutableRawBufferPointer) -> IOResult {

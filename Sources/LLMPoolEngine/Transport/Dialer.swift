@@ -43,6 +43,7 @@ package final class Dialer {
     guard Libraries.initialized, let multi = curl_multi_init() else {
       throw TransportFailure(.outOfMemory, "cannot create libcurl's multi handle")
     }
+    WakeupSockets.closeOnExec(of: multi)
     self.multi = multi
     self.watcher = watcher
     self.cacheAgeSeconds = cacheAgeSeconds

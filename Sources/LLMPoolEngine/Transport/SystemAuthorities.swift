@@ -15,6 +15,33 @@ struct SystemAuthorities: ~Copyable {
     return String(cString: X509_get_default_cert_file())
   }
 
+  /// SSL_CERT_DIR, or where OpenSSL was built to look: one directory, or several with colons between.
+  private static var directories: String {
+    if let named = lp_secure_getenv(X509_get_default_cert_dir_env()) { return String(cString: named) }
+    return String(cString: X509_get_default_cert_dir())
+  }
+
+  /// For a person whose system has no certificate in the file, and none in the directories either; else nil.
+  static func absence(file: String) -> String? {
+    let directories = directories
+    guard !directories.split(separator: ":").contains(where: { hasCertificate(String($0)) }) else { return nil }
+    return "; there is no CA certificate on this system, neither in the file \(file) nor in the directory "
+      + "\(directories): install ca-certificates, or name a file with ca_file or SSL_CERT_FILE"
+  }
+
+  /// OpenSSL finds certificates by links named "5ed36f99.0" after the hash of their subject.
+  private static func hasCertificate(_ path: String) -> Bool {
+    guard let directory = opendir(path) else { return false }
+    defer { closedir(directory) }
+    while let entry = readdir(directory) {
+      let isHashed = withUnsafeBytes(of: &entry.pointee.d_name) { name in
+        name[8] == UInt8(ascii: ".") && name[..<8].allSatisfy { $0 &- 0x30 < 10 || $0 &- 0x61 < 6 }
+      }
+      if isHashed { return true }
+    }
+    return false
+  }
+
   /// Reads the file, without OpenSSL. One that is not there holds nothing and is no error.
   init(path: String) {
     bytes = ByteBuffer()

@@ -39,6 +39,8 @@ package final class TLSContext: @unchecked Sendable {
   let systemFile = SystemAuthorities.path
   /// Whom a server's certificate may come from is known, or does not matter.
   private(set) var hasAuthorities: Bool
+  /// What was in the files that the options name, in their order.
+  private var digests: [[UInt8]] = []
   var sessions = TLSSessionCache()
   private var isAbandoned = false
 
@@ -50,8 +52,12 @@ package final class TLSContext: @unchecked Sendable {
     self.pointer = pointer
     hasAuthorities = options.insecure || options.caFile != nil
     // Every property is set, so the deinitialiser frees the context if this throws.
-    try Self.configure(pointer, options)
+    digests = try Self.configure(pointer, options)
   }
+
+  /// Whether both would accept the same servers and show the same certificate, by what is in the files that are named:
+  /// certificates are renewed under the same name. The system's store is not compared.
+  func isSame(as other: TLSContext) -> Bool { options == other.options && digests == other.digests }
 
   deinit {
     sessions.removeAll(free: !isAbandoned)
@@ -63,7 +69,8 @@ package final class TLSContext: @unchecked Sendable {
     isAbandoned = true
   }
 
-  private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) {
+  private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) -> [[UInt8]] {
+    var digests: [[UInt8]] = []
     ERR_clear_error()
     _ = lp_ctx_set_min_version(context, TLS1_2_VERSION)
     // SSL_OP_IGNORE_UNEXPECTED_EOF stays off: an end without close_notify is how a truncated answer shows.
@@ -83,7 +90,7 @@ package final class TLSContext: @unchecked Sendable {
       // An intermediate in ca_file may be the anchor, as with curl.
       X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), UInt(X509_V_FLAG_PARTIAL_CHAIN))
       if let file = options.caFile {
-        try loadAuthorities(context, file)
+        digests.append(try loadAuthorities(context, file))
       } else {
         // Where the store is a directory, or what a provider has, OpenSSL looks when it verifies.
         SSL_CTX_set_default_verify_dir(context)
@@ -91,7 +98,7 @@ package final class TLSContext: @unchecked Sendable {
         ERR_clear_error()  // A system without one of the default places is no error.
       }
     }
-    try loadClientCertificate(context, options)
+    return try digests + loadClientCertificate(context, options)
   }
 
   private static func setALPN(_ context: OpaquePointer, _ offer: TLSOptions.Offer) {
@@ -116,42 +123,67 @@ package final class TLSContext: @unchecked Sendable {
     hasAuthorities = true
   }
 
-  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TransportFailure) {
-    try checkReadable(file, field: "ca_file")
+  /// Where no certificate can be verified because the system has no store at all: where one was looked for.
+  var missingAuthorities: String? {
+    guard options.caFile == nil, lp_store_count(SSL_CTX_get_cert_store(pointer)) == 0 else { return nil }
+    return SystemAuthorities.absence(file: systemFile)
+  }
+
+  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TransportFailure) -> [UInt8] {
+    let digest = try readable(file, field: "ca_file")
     guard SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
       throw fileFailure("ca_file", file, otherwise: "no certificate in it")
     }
+    return digest
   }
 
   private static func loadClientCertificate(
     _ context: OpaquePointer, _ options: TLSOptions
-  ) throws(TransportFailure) {
+  ) throws(TransportFailure) -> [[UInt8]] {
     guard let certificate = options.clientCertFile else {
-      if options.clientKeyFile == nil { return }
+      if options.clientKeyFile == nil { return [] }
       throw TransportFailure(.invalidArgument, "client_key_file: given without client_cert_file")
     }
     // Without it OpenSSL would ask for the passphrase on the terminal of the process.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in -1 }
-    try checkReadable(certificate, field: "client_cert_file")
+    let certificateDigest = try readable(certificate, field: "client_cert_file")
     guard SSL_CTX_use_certificate_chain_file(context, certificate) == 1 else {
       throw fileFailure("client_cert_file", certificate, otherwise: "no certificate in it")
     }
     let keyField = options.clientKeyFile == nil ? "client_cert_file" : "client_key_file"
     let key = options.clientKeyFile ?? certificate
-    try checkReadable(key, field: keyField)
+    let keyDigest = try readable(key, field: keyField)
     guard SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1, SSL_CTX_check_private_key(context) == 1
     else { throw fileFailure(keyField, key, otherwise: "no private key in it") }
+    return [certificateDigest, keyDigest]
   }
 
-  private static func checkReadable(_ file: String, field: String) throws(TransportFailure) {
+  /// The SHA-256 of what is in the file. Of what is no regular file nothing: a pipe could not be read again. Taken
+  /// before OpenSSL reads the file: one that changes in between counts as changed, not as the same.
+  private static func readable(_ file: String, field: String) throws(TransportFailure) -> [UInt8] {
     let descriptor = open(file, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
       throw TransportFailure(.invalidArgument, "\(field): cannot read \(file): \(errnoText(errno))")
     }
     var information = stat()
-    let isDirectory = fstat(descriptor, &information) == 0 && information.st_mode & S_IFMT == S_IFDIR
-    Glibc.close(descriptor)
-    if isDirectory { throw TransportFailure(.invalidArgument, "\(field): \(file) is a directory") }
+    defer { Glibc.close(descriptor) }
+    let kind = fstat(descriptor, &information) == 0 ? information.st_mode & S_IFMT : 0
+    if kind == S_IFDIR { throw TransportFailure(.invalidArgument, "\(field): \(file) is a directory") }
+    return kind == S_IFREG ? digest(descriptor) : []
+  }
+
+  private static func digest(_ descriptor: Int32) -> [UInt8] {
+    let context = EVP_MD_CTX_new()
+    defer { EVP_MD_CTX_free(context) }
+    EVP_DigestInit_ex(context, EVP_sha256(), nil)
+    withUnsafeTemporaryAllocation(byteCount: 16_384, alignment: 16) { buffer in
+      while case let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count), count > 0 {
+        EVP_DigestUpdate(context, buffer.baseAddress, count)
+      }
+    }
+    var result = [UInt8](repeating: 0, count: 32)
+    EVP_DigestFinal_ex(context, &result, nil)
+    return result
   }
 
   /// OpenSSL puts several errors into its queue; the first that says something about the file is the one to tell.

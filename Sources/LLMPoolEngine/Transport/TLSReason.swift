@@ -38,7 +38,9 @@ enum TLSReason {
 
   private static func alternativeNames(_ certificate: OpaquePointer) -> String {
     let position = X509_get_ext_by_NID(certificate, NID_subject_alt_name, -1)
-    guard position >= 0, let extensionFound = X509_get_ext(certificate, position) else { return "no name" }
+    guard position >= 0, let extensionFound = X509_get_ext(certificate, position) else {
+      return "no host: it has no subjectAltName, and its CN does not count (RFC 9525)"
+    }
     return printed { X509V3_EXT_print($0, extensionFound, 0, 0) }
   }
 

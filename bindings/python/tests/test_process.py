@@ -156,6 +156,23 @@ print("ok")
     assert done.stdout == "ok\n", done.stderr
 
 
+def test_a_started_program_inherits_nothing(nginx, run_python):
+    """Neither connections, epoll sets and event descriptors nor libcurl's own two sockets."""
+    script = """
+import subprocess, sys, llmpool
+pools = [llmpool.Pool(verify=False) for _ in range(3)]
+for pool in pools:
+    for url in sys.argv[1:]:
+        llmpool.Client(base_url=url, pool=pool).get("/small").raise_for_status()
+print(subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True).stdout.decode())
+"""
+    done = run_python(script, nginx.url, nginx.tls_url)
+    links = [line.partition("-> ")[2] for line in done.stdout.splitlines() if "-> " in line]
+    assert links, done.stderr
+    ours = [link for link in links if link.startswith(("socket:", "anon_inode:"))]
+    assert not ours, done.stdout
+
+
 def test_pools_leave_nothing_behind(nginx, run_python):
     """No thread is left when close() returns; with requests in flight also no descriptor."""
     script = """

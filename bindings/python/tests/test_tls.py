@@ -1,9 +1,11 @@
 """Certificates: what is wrong with them is refused and named, what is right is accepted."""
 
 import ctypes
+import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import servers
@@ -110,6 +112,78 @@ def test_reconfigured_trust_holds_for_the_next_request(certificates, open_client
             client.get("/")
 
 
+def test_a_renewed_file_is_another_identity(certificates, open_client, tmp_path):
+    """The new CA stands under the name of the old one, which must be trusted no more."""
+
+    def handle_many(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            servers.answer(connection)
+
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Path(certificates.ca_file).read_bytes())
+    with servers.RawServer(handle_many, certificates.context("good")) as server:
+        client = open_client(server.url, ca_file=str(file))
+        assert client.get("/").is_success
+        client.pool.configure(ca_file=str(file))
+        assert client.get("/").reused  # it says what it said
+        file.write_bytes((certificates.directory / "unknown-ca.pem").read_bytes())
+        assert client.get("/").reused  # until configure() says otherwise
+        client.pool.configure(ca_file=str(file))
+        with pytest.raises(llmpool.CertificateError):
+            client.get("/")
+
+
+def test_no_authorities_at_all(certificates, tmp_path, run_python):
+    with servers.RawServer(handle, certificates.context("good")) as server:
+        script = "import sys, llmpool; llmpool.get(sys.argv[1])"
+        missing, empty = str(tmp_path / "none.pem"), str(tmp_path)
+        done = run_python(script, server.url, SSL_CERT_FILE=missing, SSL_CERT_DIR=empty)
+        assert "CertificateError" in done.stderr and missing in done.stderr
+        assert f"the directory {empty}: install ca-certificates" in done.stderr
+        (tmp_path / "5ed36f99.0").write_bytes(b"")
+        done = run_python(script, server.url, SSL_CERT_FILE=missing, SSL_CERT_DIR=empty)
+        assert "CertificateError" in done.stderr and "install" not in done.stderr
+
+
+@pytest.mark.parametrize("alpn", ["h2", "http/1.1"])
+def test_bytes_are_those_on_the_socket(alpn, nginx, open_client):
+    """Compared with what a relay between pool and server has passed on, TLS and all."""
+    passed = {"up": 0, "down": 0}
+
+    def pump(source, target, way):
+        while data := source.recv(65536):
+            passed[way] += len(data)
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+    def relay(connection, _):
+        with socket.create_connection(("127.0.0.1", nginx.tls)) as upstream:
+            back = threading.Thread(target=pump, args=(upstream, connection, "down"))
+            back.start()
+            pump(connection, upstream, "up")
+            back.join()
+
+    with servers.RawServer(relay) as server:
+        client = open_client(
+            f"https://127.0.0.1:{server.port}", verify=False, http2=alpn == "h2"
+        )
+        for _ in range(3):
+            assert client.post("/small", content=bytes(50_000)).status_code
+        pool = client.pool
+
+        def counted():
+            now = pool.stats()
+            return {"up": now.bytes_sent, "down": now.bytes_received} == passed
+
+        assert servers.wait_until(counted, 3), (pool.stats(), passed)
+        assert passed["down"] > 1000 and passed["up"] > 150_000
+        pool.configure(http2=alpn != "h2")  # closes the connection: its last words count, too
+        assert servers.wait_until(lambda: pool.stats().closed == 1, 3)
+        assert servers.wait_until(lambda: pool.stats().bytes_sent == passed["up"], 3)
+
+
 def perform(client, url, server_name=None):
     """(status, HTTP status) of a GET by the C API, which can name another TLS server."""
     request, event = abi.Request(), abi.Event()
@@ -145,7 +219,8 @@ def test_server_name(certificates, open_client):
         assert perform(client, server.url, b"another.example") == refused
         assert perform(client, server.url) == refused
         assert asked == [None, "other.example", "another.example", None]
-        assert perform(client, server.url, b"bad name")[0] == abi.E_INVALID_ARGUMENT
+        for name in (b"bad name", b".example", b".", b"a..b", b"other.example..", b"x" * 64, b"1.2"):
+            assert perform(client, server.url, name)[0] == abi.E_INVALID_ARGUMENT, name
 
 
 def test_reconfigured_ca_file_retires_what_was_verified_by_the_old(certificates, open_client):

@@ -695,6 +695,15 @@ def endless_interim_answers(peer):
         peer.send(frame.serialize() * 100)
 
 
+@script("OK")
+def hundreds_of_interim_answers(peer):
+    stream = peer.start().next_request()
+    frame = headers_frame(stream, encode([(":status", "102")]), "END_HEADERS")
+    peer.send(frame.serialize() * 500)
+    peer.answer(stream)
+    peer.serve()
+
+
 def header_script(name, *blocks, expect="E_PROTOCOL", end=True):
     """Answers with such a header block; the connection stays open."""
 
