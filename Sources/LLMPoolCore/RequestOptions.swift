@@ -22,7 +22,7 @@ public struct RequestOptions: Sendable, Equatable {
   public init(submittedAt: Instant = .never) { self.submittedAt = submittedAt }
 
   /// The timeouts that are left to the pool take its values as they are now.
-  func resolved(with pool: PoolOptions) -> RequestOptions {
+  public func resolved(with pool: PoolOptions) -> RequestOptions {
     var result = self
     result.timeouts = timeouts.combined(with: pool.timeouts) { $0 == RequestOptions.asPool ? $1 : $0 }
     return result

@@ -7,27 +7,28 @@ extension Engine {
     let origin = origins[Int(request.origin)]
     let name = origin?.name ?? ""
     let waited = Engine.text(now - request.options.submittedAt.nanoseconds)
+    let timeouts = request.options.resolved(with: settings.core).timeouts
     switch failure {
     case .poolTimeout, .queueFull:
       return poolText(failure, name, waited, origin)
     case .connectTimeout:
-      let limit = Engine.text(request.options.connectTimeout, or: settings.connectTimeout)
+      let limit = Engine.text(timeouts.connect)
       return "no connection to \(name) within \(limit), its connect timeout; \(waited) after submission"
     case .resolve:
       return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
     case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
       return request.failureMessage ?? origin?.lastDialFailure ?? "cannot connect to \(name)"
     case .writeTimeout:
-      let limit = Engine.text(request.options.writeTimeout, or: settings.writeTimeout)
+      let limit = Engine.text(timeouts.write)
       return "\(name) took nothing of the request for \(limit), its write timeout; \(waited) after submission"
     case .firstByteTimeout:
-      let limit = Engine.text(request.options.firstByteTimeout, or: settings.firstByteTimeout)
+      let limit = Engine.text(timeouts.firstByte)
       return "\(name) did not begin to answer within \(limit), its first byte timeout; \(waited) after submission"
     case .readTimeout:
-      let limit = Engine.text(request.options.readTimeout, or: settings.readTimeout)
+      let limit = Engine.text(timeouts.read)
       return "\(name) sent nothing for \(limit), its read timeout; \(waited) after submission"
     case .totalTimeout:
-      let limit = Engine.text(request.options.totalTimeout, or: settings.totalTimeout)
+      let limit = Engine.text(timeouts.total)
       return "the request to \(name) took longer than \(limit), its total timeout"
     case .cancelled: return "cancelled by the application after \(waited)"
     case .closed: return "the pool was closed before \(name) had answered"
@@ -50,11 +51,6 @@ extension Engine {
       return "max_pending_requests \(settings.core.maxPendingRequests) reached for \(name): \(use)"
     }
     return "no connection to \(name) became free within \(waited): \(use)\(dial)"
-  }
-
-  /// A timeout of the request, or the pool's where it has none of its own.
-  private static func text(_ own: Nanoseconds, or pool: UInt32) -> String {
-    text(own == RequestOptions.asPool ? .milliseconds(pool) : own)
   }
 
   /// "50 ms", "2.5 s".
