@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+import servers
 
 import llmpool
 from llmpool.mock import MockServer
@@ -211,6 +212,16 @@ def test_it_ends_by_itself_and_on_request():
     server.stop()
     server.stop()
     assert process.returncode == 0
+
+
+def test_it_ends_with_the_process_that_started_it(run_python):
+    """Also where that had no time to stop it, and never before."""
+    done = run_python(
+        "import os; from llmpool.mock import MockServer\n"
+        "print(MockServer(tls=False).start().url, flush=True); os.kill(os.getpid(), 9)"
+    )
+    port = int(done.stdout.rsplit(":", 1)[1])
+    assert servers.wait_until(lambda: not servers.listening(port), 10)
 
 
 def test_without_granian_it_says_what_to_install():

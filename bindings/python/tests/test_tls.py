@@ -166,9 +166,7 @@ def test_bytes_are_those_on_the_socket(alpn, nginx, open_client):
             back.join()
 
     with servers.RawServer(relay) as server:
-        client = open_client(
-            f"https://127.0.0.1:{server.port}", verify=False, http2=alpn == "h2"
-        )
+        client = open_client(f"https://127.0.0.1:{server.port}", verify=False, http2=alpn == "h2")
         for _ in range(3):
             assert client.post("/small", content=bytes(50_000)).status_code
         pool = client.pool
@@ -219,7 +217,15 @@ def test_server_name(certificates, open_client):
         assert perform(client, server.url, b"another.example") == refused
         assert perform(client, server.url) == refused
         assert asked == [None, "other.example", "another.example", None]
-        for name in (b"bad name", b".example", b".", b"a..b", b"other.example..", b"x" * 64, b"1.2"):
+        for name in (
+            b"bad name",
+            b".example",
+            b".",
+            b"a..b",
+            b"other.example..",
+            b"x" * 64,
+            b"1.2",
+        ):
             assert perform(client, server.url, name)[0] == abi.E_INVALID_ARGUMENT, name
 
 

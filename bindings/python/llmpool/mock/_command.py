@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--api-key", default=defaults.api_key, help="the key to accept; empty: any")
     add("--models", default=defaults.models, help="the only ones, as gpt-a,gpt-b; empty: any")
     add("--max-seconds", type=float, default=0, help="ends by itself after this; 0: never")
+    add("--until-stdin-ends", action="store_true", help="ends with who started it")
     add("--workers", type=int, choices=(1,), default=1, help="processes")
     return command
 
@@ -129,6 +130,8 @@ async def _serve(arguments: argparse.Namespace, certificate: Optional[Certificat
         loop.add_signal_handler(number, server.stop)
     if arguments.max_seconds > 0:
         loop.call_later(arguments.max_seconds, server.stop)
+    if arguments.until_stdin_ends:
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else server.stop())
     serving = loop.create_task(server.serve())
     ca_file = certificate.ca_file if certificate else None
     while not await _answers(host, port, ca_file, arguments.http):

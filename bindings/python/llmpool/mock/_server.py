@@ -15,7 +15,7 @@ class MockServer:
         tls: with a certificate whose CA is in ca_file.
         http: "1", "2" or "auto".
         api_key: the key to accept; "" accepts any.
-        max_seconds: [600] it ends by itself after this, should nobody stop it.
+        max_seconds: [0] it ends by itself after this; 0: with this process, however that ends.
         start_timeout: [30] seconds to wait until it is ready.
         options: the others of the command, as ttft=0.1 for --ttft 0.1.
 
@@ -34,7 +34,7 @@ class MockServer:
         tls: bool = True,
         http: str = "auto",
         api_key: str = "mock-key",
-        max_seconds: float = 600,
+        max_seconds: float = 0,
         start_timeout: float = 30,
         **options: Any,
     ) -> None:
@@ -50,6 +50,7 @@ class MockServer:
             "--http", http,
             f"--api-key={api_key}",
             f"--max-seconds={max_seconds}",
+            "--until-stdin-ends",
         ]  # fmt: skip
         for name, value in options.items():
             self._command.append(f"--{name.replace('_', '-')}={value}")
@@ -63,7 +64,7 @@ class MockServer:
         # A session of its own: Ctrl-C at a terminal is for the parent, which then stops this.
         self._process = subprocess.Popen(
             self._command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
