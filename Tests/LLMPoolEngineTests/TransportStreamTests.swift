@@ -10,7 +10,7 @@ import Testing
 @Suite struct TransportStreamTests {
   private func pair() -> (client: ByteStream, server: Int32) {
     let listener = Listener()
-    let client = ByteStream(descriptor: connectPlain(listener.port), host: "origin.test")
+    let client = ByteStream(descriptor: connectPlain(listener.port))
     let server = listener.acceptOne()
     listener.close()
     return (client, server)
@@ -92,7 +92,7 @@ import Testing
     resetClose(server)
     guard case .failed(let failure) = client.readAll().end else { return #expect(Bool(false)) }
     #expect(failure.failure == .read)
-    #expect(failure.message.contains("Connection reset by peer (origin.test at 127.0.0.1:"), "\(failure.message)")
+    #expect(failure.message.contains("Connection reset by peer"), "\(failure.message)")
     client.close(goodbye: false)
   }
 

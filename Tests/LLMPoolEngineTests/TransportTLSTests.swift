@@ -19,7 +19,7 @@ import Testing
   private func connect(
     _ port: UInt16, _ context: TLSContext, name: String = "localhost", key: UInt64 = 1
   ) -> (ByteStream, HandshakeStep) {
-    let stream = ByteStream(descriptor: connectPlain(port), host: name)
+    let stream = ByteStream(descriptor: connectPlain(port))
     stream.startTLS(context, serverName: name, sessionKey: key)
     return (stream, stream.completeHandshake())
   }
@@ -55,25 +55,21 @@ import Testing
   /// In OpenSSL's buffers, or in the socket.
   @Test func knowsWhatLiesUnread() throws {
     let size = 2 * 16_384
-    var signal: [Int32] = [0, 0]
-    #expect(pipe(&signal) == 0)
-    let (reading, writing) = (signal[0], signal[1])
     let server = TLSServer { connection, _ in
+      connection.write("tickets come before this")
       _ = connection.read()
       connection.write(String(repeating: "x", count: size))
       connection.write("poison")
-      Glibc.close(writing)
       _ = connection.read()
       connection.write("y")
       _ = connection.read()
     }
     let (stream, _) = connect(server.port, try trusting())
     var buffer = [UInt8](repeating: 0, count: size)
+    #expect(stream.readAll(count: 24).bytes.count == 24)
     #expect(stream.writeAll(Array("go".utf8)) == .bytes(2))
-    // All of it has come before the first byte is read.
-    var nothing: UInt8 = 0
-    #expect(Glibc.read(reading, &nothing, 1) == 0)
-    Glibc.close(reading)
+    // All of it has come before the first byte is read; a record of TLS 1.3 has 22 bytes around its text.
+    while lp_unread_bytes(stream.descriptor) < Int32(size + 6 + 3 * 22) { usleep(1_000) }
     #expect(stream.waitReady())
     #expect(buffer.withUnsafeMutableBytes { stream.read(into: $0) } == .bytes(size))
     #expect(stream.holdsInput())
@@ -128,7 +124,6 @@ import Testing
     #expect(failure.failure == .tlsVerify)
     #expect(failure.message.contains("certificate has expired on"), "\(failure.message)")
     #expect(failure.message.contains("issuer CN=Test Authority"), "\(failure.message)")
-    #expect(failure.message.contains("localhost at 127.0.0.1:"), "\(failure.message)")
   }
 
   @Test(arguments: ["localhost", "127.0.0.1", "x.elsewhere.test"])

@@ -48,11 +48,8 @@ final class Connection {
 
   var stream: ByteStream { openStream! }
   var description: String { peer.isEmpty || peer == origin.name ? origin.name : "\(origin.name) at \(peer)" }
-  /// The message with where it happened, once: what the stream reports says it already.
-  func located(_ message: String) -> String {
-    let place = "(\(description))"
-    return message.hasSuffix(place) ? message : "\(message) \(place)"
-  }
+  /// The message with where it happened: "reason (https://api.example.com:443 at 192.0.2.1:443)".
+  func located(_ message: String) -> String { "\(message) (\(description))" }
   /// The slot and the generation, as epoll gives them back.
   var tag: UInt64 { UInt64(id.generation) << 32 | UInt64(UInt32(bitPattern: id.slot)) }
   /// For the application: unique in the pool.
@@ -68,7 +65,7 @@ final class Connection {
     self.peer = peer
     self.address = address
     connectedAt = engine.now
-    let stream = ByteStream(descriptor: descriptor, host: origin.name)
+    let stream = ByteStream(descriptor: descriptor)
     openStream = stream
     let events = LP_EPOLLIN | LP_EPOLLOUT | LP_EPOLLRDHUP | LP_EPOLLET
     guard lp_epoll_control(engine.epoll, EPOLL_CTL_ADD, descriptor, events, tag) == 0 else {
@@ -97,7 +94,7 @@ final class Connection {
     countBytes()
     switch step {
     case .again: return
-    case .failed(let failure): dialFailed(failure)
+    case .failed(let failure): dialFailed(TransportFailure(failure.failure, located(failure.message)))
     case .done(let alpn, let resumed):
       securedAt = engine.now
       count { $0.tlsHandshakes += 1 }

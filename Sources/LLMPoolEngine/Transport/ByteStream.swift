@@ -29,7 +29,6 @@ package final class ByteStream {
   package private(set) var bytesReceived: UInt64 = 0
   package private(set) var bytesSent: UInt64 = 0
 
-  private let host: String
   private var mayReceive = true
   private var maySend = true
   private var hasHungUp = false
@@ -60,10 +59,9 @@ package final class ByteStream {
   var isReadingTLS = false
   var firstBytes: [UInt8] = []
 
-  /// Takes over a connected, non-blocking descriptor. `host` is for messages only.
-  package init(descriptor: Int32, host: String = "") {
+  /// Takes over a connected, non-blocking descriptor.
+  package init(descriptor: Int32) {
     self.descriptor = descriptor
-    self.host = host
     peer = SocketAddress(peerOf: descriptor)?.description ?? "unknown address"
     acknowledgedAtStart = Socket.bytesAcknowledged(descriptor)
   }
@@ -198,10 +196,8 @@ package final class ByteStream {
     descriptor = -1
   }
 
-  /// "reason (api.example.com at 192.0.2.1:443)"
-  func failure(_ failure: Failure, _ reason: String) -> TransportFailure {
-    TransportFailure(failure, "\(reason) (\(host.isEmpty ? peer : "\(host) at \(peer)"))")
-  }
+  /// Where it happened is the connection's to say, once for all that can go wrong on it.
+  func failure(_ failure: Failure, _ reason: String) -> TransportFailure { TransportFailure(failure, reason) }
 
   // MARK: system calls
 

@@ -1,4 +1,4 @@
-"""The tables of docs/leniency.md: what is read though no server should send it, what is refused.
+"""The tables of docs/leniency.md: what is read although it should not be sent, what is refused.
 
 Run as a program it prints what other clients make of the same answers, for their columns there.
 """

@@ -164,8 +164,7 @@ pools = [llmpool.Pool(verify=False) for _ in range(3)]
 for pool in pools:
     for url in sys.argv[1:]:
         llmpool.Client(base_url=url, pool=pool).get("/small").raise_for_status()
-command = ["ls", "-l", "/proc/self/fd"]
-print(subprocess.run(command, close_fds=False, capture_output=True).stdout.decode())
+subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False)
 """
     done = run_python(script, nginx.url, nginx.tls_url)
     links = [line.partition("-> ")[2] for line in done.stdout.splitlines() if "-> " in line]
