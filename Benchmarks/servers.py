@@ -5,13 +5,14 @@ import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "bindings" / "python" / "tests"))
+
+from processes import free_port, make_authority, make_certificate, running
+
 BUILD = HERE.parent / "build" / "bench"
 EVENTS_PER_FILE = 2000
 ANSWER_BYTES = 1024
@@ -26,7 +27,7 @@ http {{
   client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;
   uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;
   client_body_buffer_size 64k; sendfile on; tcp_nodelay on; open_file_cache max=100;
-  ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem; ssl_session_cache shared:s:1m;
+  ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/cert.key; ssl_session_cache shared:s:1m;
   ssl_protocols TLSv1.2 TLSv1.3; # not the default of nginx before 1.23
   server {{
     listen 127.0.0.1:{port} backlog=8192; listen 127.0.0.1:{tls_port} ssl http2 backlog=8192; root {root};
@@ -56,66 +57,19 @@ http {{
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(port, process, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args[0]} ended with {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"{process.args[0]} does not listen")
-
-
-@contextlib.contextmanager
-def running(command, port=None, **options):
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options)
-    try:
-        if port:
-            wait_for(port, process)
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def answer_text():
     start = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
     padding = ANSWER_BYTES - len(json.dumps({**start, "content": ""}))
     return json.dumps({**start, "content": "y" * padding})
 
 
-def make_certificates(root):
-    """A CA and a certificate of it: some clients take no certificate that signed itself."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=root)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-days", "365", "-subj", "/CN=bench CA",
-            "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    openssl("req", *key, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=localhost")
-    (root / "extensions").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
-    openssl("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial",
-            "-extfile", "extensions", "-days", "365", "-out", "cert.pem")  # fmt: skip
-
-
 def write_files():
     """Certificate, answer, request body and event file, made once."""
     root = BUILD / "root"
     root.mkdir(parents=True, exist_ok=True)
-    if not (root / "cert.pem").exists():
-        make_certificates(root)
+    if not (root / "cert.key").exists():  # not one that signed itself: some clients take none of those
+        make_authority(root, "ca", days=365)
+        make_certificate(root, "cert", "ca", days=365)
     (root / "post").write_text(answer_text())
     (root / "body").write_text("x" * 2048)
     chunk = {
@@ -142,7 +96,7 @@ def nginx(origins=0):
     config.write_text(NGINX.format(root=root, port=port, tls_port=tls_port, answer=answer_text(), more=more))
     command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p", root]
     try:
-        with running(command, port, stderr=subprocess.DEVNULL):
+        with running(command, port, root):
             yield {
                 "url": f"http://127.0.0.1:{port}/post", "tls_url": f"https://127.0.0.1:{tls_port}/post",
                 "events": f"http://127.0.0.1:{port}/events.sse",
@@ -157,8 +111,8 @@ def nghttpd(streams=100, tls=True):
     root = write_files()
     port = free_port()
     command = [shutil.which("nghttpd") or "/usr/sbin/nghttpd", "-d", root, "-m", str(streams), "-n1"]
-    command += [str(port), root / "key.pem", root / "cert.pem"] if tls else ["--no-tls", str(port)]
-    with running(command, port, stderr=subprocess.DEVNULL):
+    command += [str(port), root / "cert.key", root / "cert.pem"] if tls else ["--no-tls", str(port)]
+    with running(command, port, root):
         yield {
             "url": f"{'https' if tls else 'h2c'}://127.0.0.1:{port}/post", "ca": str(root / "ca.pem"),
             "root": str(root), "port": str(port), "plain_url": f"http://127.0.0.1:{port}/post",
@@ -168,20 +122,21 @@ def nghttpd(streams=100, tls=True):
 @contextlib.contextmanager
 def stream_server(interval_ms):
     port = free_port()
-    with running([BUILD / "stream_server", str(port), str(interval_ms)], port):
+    with running([BUILD / "stream_server", str(port), str(interval_ms)], port, BUILD):
         yield {"url": f"h2c://127.0.0.1:{port}/events"}
 
 
 @contextlib.contextmanager
 def mock(tokens_per_second, tokens):
     """The mock on granian, in plain HTTP/1.1."""
+    BUILD.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [
         sys.executable, "-m", "llmpool.mock", "--no-tls", "--http", "1", "--port", str(port),
         "--tokens-per-second", str(tokens_per_second), "--tokens", str(tokens), "--max-seconds", "600",
     ]  # fmt: skip
     path = os.pathsep.join(filter(None, [str(HERE.parent / "bindings" / "python"), os.environ.get("PYTHONPATH")]))
-    with running(command, port, env={**os.environ, "PYTHONPATH": path}):
+    with running(command, port, BUILD, env={**os.environ, "PYTHONPATH": path}):
         yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions"}
 
 
@@ -191,8 +146,8 @@ def token_server(tls=True):
     root = write_files()
     port = free_port()
     command = [sys.executable, HERE / "python" / "token_server.py", str(port)]
-    command += [root / "cert.pem", root / "key.pem"] if tls else []
-    with running(command, port, stderr=subprocess.DEVNULL):
+    command += [root / "cert.pem", root / "cert.key"] if tls else []
+    with running(command, port, root):
         yield {"url": f"{'https' if tls else 'http'}://127.0.0.1:{port}", "port": str(port), "ca": str(root / "ca.pem")}
 
 
@@ -206,7 +161,7 @@ def proxied_token_server():
         config.write_text(PROXY.format(root=root, port=port, upstream=server["port"]))
         command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p", root]
         try:
-            with running(command, port, stderr=subprocess.DEVNULL):
+            with running(command, port, root):
                 yield {"url": f"http://127.0.0.1:{port}", "port": str(port)}
         finally:
             config.unlink()
@@ -223,5 +178,5 @@ def far_nginx(one_way_ms=25):
 def delay_proxy(target_port, one_way_ms=25):
     port = free_port()
     command = [sys.executable, HERE / "python" / "delay_proxy.py", str(port), str(target_port), str(one_way_ms)]
-    with running(command, port):
+    with running(command, port, BUILD):
         yield port

@@ -5,18 +5,20 @@ import os
 import socket
 import ssl
 import struct
-import subprocess
 import threading
-import time
 from pathlib import Path
 
-OPENSSL_NEW = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-sha256")
-
-
-def openssl(directory, *arguments):
-    subprocess.run(
-        ("openssl", *arguments), cwd=directory, check=True, capture_output=True, timeout=60
-    )
+from processes import (  # noqa: F401
+    LOOPBACK_NAMES,
+    OPENSSL_NEW,
+    free_port,
+    listening,
+    make_authority,
+    make_certificate,
+    openssl,
+    running,
+    wait_until,
+)
 
 
 class Certificates:
@@ -24,35 +26,16 @@ class Certificates:
 
     def __init__(self, directory):
         self.directory = Path(directory)
-        self._ca("ca")
-        self._ca("unknown-ca")
-        self._leaf("good", "ca", "DNS:localhost,IP:127.0.0.1", "-days", "2")
-        self._leaf("expired", "ca", "DNS:localhost,IP:127.0.0.1", "-days", "-1")
-        self._leaf("wrong-host", "ca", "DNS:other.example", "-days", "2")
-        self._leaf("unknown", "unknown-ca", "DNS:localhost,IP:127.0.0.1", "-days", "2")
+        make_authority(directory, "ca")
+        make_authority(directory, "unknown-ca")
+        make_certificate(directory, "good", "ca")
+        make_certificate(directory, "expired", "ca", days=-1)
+        make_certificate(directory, "wrong-host", "ca", "DNS:other.example")
+        make_certificate(directory, "unknown", "unknown-ca")
         openssl(
-            self.directory, "req", "-x509", *OPENSSL_NEW, "-keyout", "self-signed.key",
+            directory, "req", "-x509", *OPENSSL_NEW, "-keyout", "self-signed.key",
             "-out", "self-signed.pem", "-days", "2", "-subj", "/CN=localhost",
-            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        )  # fmt: skip
-
-    def _ca(self, name):
-        openssl(
-            self.directory, "req", "-x509", *OPENSSL_NEW, "-keyout", f"{name}.key",
-            "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN=test {name}",
-            "-addext", "basicConstraints=critical,CA:TRUE",
-        )  # fmt: skip
-
-    def _leaf(self, name, ca, names, *validity):
-        (self.directory / f"{name}.cnf").write_text(f"subjectAltName={names}\n")
-        openssl(
-            self.directory, "req", *OPENSSL_NEW, "-keyout", f"{name}.key", "-out", f"{name}.csr",
-            "-subj", f"/CN={name}",
-        )  # fmt: skip
-        openssl(
-            self.directory, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem",
-            "-CAkey", f"{ca}.key", "-CAcreateserial", "-sha256", "-extfile", f"{name}.cnf",
-            "-out", f"{name}.pem", *validity,
+            "-addext", f"subjectAltName={LOOPBACK_NAMES}",
         )  # fmt: skip
 
     @property
@@ -76,48 +59,6 @@ def python_path():
 
     here = Path(__file__).resolve().parent
     return os.pathsep.join([str(here), str(Path(llmpool.__file__).resolve().parent.parent)])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(condition, seconds=10.0, step=0.005):
-    """True as soon as the condition holds, False if it does not within the time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(step)
-    return True
-
-
-def listening(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextlib.contextmanager
-def running(command, port, cwd):
-    """A server program, until the block ends."""
-    with open(Path(cwd) / "log", "wb") as log:
-        process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        started = wait_until(lambda: listening(port) or process.poll() is not None)
-        if not started or process.poll() is not None:
-            raise RuntimeError(f"{command[0]}: {(Path(cwd) / 'log').read_text()}")
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def sockets_to(port, states=("01", "02", "03", "08")):
