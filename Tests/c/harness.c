@@ -82,6 +82,23 @@ llmpool_stats_t harness_stats(llmpool_t *pool) {
   return stats;
 }
 
+void harness_set_up(server_t **server, llmpool_t **pool, llmpool_queue_t **queue) {
+  *server = server_start();
+  *pool = harness_pool(NULL);
+  *queue = harness_queue();
+}
+
+void harness_tear_down(server_t *server, llmpool_t *pool, llmpool_queue_t *queue) {
+  llmpool_event_t event;
+  CHECK_EQ(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), 0);
+  llmpool_stats_t stats = harness_stats(pool);
+  CHECK_EQ(stats.pending + stats.active + stats.backing_off, 0);
+  CHECK_EQ(stats.connecting + stats.in_use, 0);
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+  server_stop(server);
+}
+
 llmpool_t *harness_pool_h2(llmpool_options_t options) {
   options.http_versions = LLMPOOL_HTTP_2;
   return harness_pool(&options);

@@ -22,6 +22,11 @@ void harness_release(llmpool_event_t *event);
 /* A snapshot whose identities hold: checked. */
 llmpool_stats_t harness_stats(llmpool_t *pool);
 
+/* What a program of tests shares among them. */
+void harness_set_up(server_t **server, llmpool_t **pool, llmpool_queue_t **queue);
+/* Each test took what was its own: nothing waits in the queue, nothing is left in the pool. */
+void harness_tear_down(server_t *server, llmpool_t *pool, llmpool_queue_t *queue);
+
 /* nghttpd on loopback without TLS, which knows HTTP/2 alone: it serves the files of a directory of its own, and sends
  * back what is posted. */
 typedef struct {

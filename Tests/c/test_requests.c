@@ -637,20 +637,11 @@ static void test_stats(void) {
 /* ---- main ---- */
 
 static void set_up(void) {
-  server = server_start();
-  pool = harness_pool(NULL);
-  queue = harness_queue();
+  harness_set_up(&server, &pool, &queue);
 }
 
 static void tear_down(void) {
-  llmpool_event_t event;
-  CHECK_EQ(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), 0); /* each test took what was its own */
-  llmpool_stats_t stats = harness_stats(pool);
-  CHECK_EQ(stats.pending + stats.active + stats.backing_off, 0);
-  CHECK_EQ(stats.connecting + stats.in_use, 0);
-  CHECK_OK(llmpool_queue_close(queue));
-  CHECK_OK(llmpool_close(pool, 0));
-  server_stop(server);
+  harness_tear_down(server, pool, queue);
 }
 
 static void run_basics(void) {

@@ -226,19 +226,11 @@ static void test_warm_of_a_server_that_is_down(void) {
 /* ---- main ---- */
 
 static void set_up(void) {
-  server = server_start();
-  pool = harness_pool(NULL);
-  queue = harness_queue();
+  harness_set_up(&server, &pool, &queue);
 }
 
 static void tear_down(void) {
-  llmpool_event_t event;
-  CHECK_EQ(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), 0);
-  llmpool_stats_t stats = harness_stats(pool);
-  CHECK_EQ(stats.pending + stats.active + stats.backing_off, 0);
-  CHECK_OK(llmpool_queue_close(queue));
-  CHECK_OK(llmpool_close(pool, 0));
-  server_stop(server);
+  harness_tear_down(server, pool, queue);
 }
 
 int main(void) {

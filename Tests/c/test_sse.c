@@ -465,18 +465,11 @@ static void test_over_http2(void) {
 /* ---- main ---- */
 
 static void set_up(void) {
-  server = server_start();
-  pool = harness_pool(NULL);
-  queue = harness_queue();
+  harness_set_up(&server, &pool, &queue);
 }
 
 static void tear_down(void) {
-  llmpool_event_t event;
-  CHECK_EQ(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), 0);
-  CHECK_EQ(harness_stats(pool).active, 0);
-  CHECK_OK(llmpool_queue_close(queue));
-  CHECK_OK(llmpool_close(pool, 0));
-  server_stop(server);
+  harness_tear_down(server, pool, queue);
 }
 
 int main(void) {
