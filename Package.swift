@@ -22,14 +22,17 @@ let package = Package(
     .target(name: "LLMPool", dependencies: ["LLMPoolEngine"]),
     .systemLibrary(name: "CLLMPool", path: "include"),
     .target(name: "LLMPoolC", dependencies: ["LLMPoolEngine", "CLLMPool"]),
-    .executableTarget(name: "example-swift", dependencies: ["LLMPool"], path: "examples/swift"),
+    .executableTarget(name: "llmpool-example", dependencies: ["LLMPool"], path: "examples/swift"),
+    .target(name: "LLMPoolTestSupport", dependencies: ["LLMPoolCore"], path: "Tests/Support"),
     .testTarget(name: "LLMPoolCoreTests", dependencies: ["LLMPoolCore"]),
     .target(name: "LLMPoolSimulation", dependencies: ["LLMPoolCore"], path: "Tests/LLMPoolSimulation"),
-    .executableTarget(name: "simulate", dependencies: ["LLMPoolSimulation"], path: "Tests/LLMPoolSimulationCommand"),
-    .testTarget(name: "LLMPoolSimulationTests", dependencies: ["LLMPoolSimulation", "LLMPoolEngine"]),
-    .testTarget(name: "LLMPoolWireTests", dependencies: ["LLMPoolWire"]),
-    .testTarget(name: "LLMPoolEngineTests", dependencies: ["LLMPoolEngine"]),
-    .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool", "LLMPoolEngine"]),
+    .executableTarget(
+      name: "llmpool-simulate", dependencies: ["LLMPoolSimulation"], path: "Tests/LLMPoolSimulationCommand"),
+    .testTarget(
+      name: "LLMPoolSimulationTests", dependencies: ["LLMPoolSimulation", "LLMPoolEngine", "LLMPoolTestSupport"]),
+    .testTarget(name: "LLMPoolWireTests", dependencies: ["LLMPoolWire", "LLMPoolTestSupport"]),
+    .testTarget(name: "LLMPoolEngineTests", dependencies: ["LLMPoolEngine", "LLMPoolTestSupport"]),
+    .testTarget(name: "LLMPoolTests", dependencies: ["LLMPool", "LLMPoolEngine", "LLMPoolTestSupport"]),
   ]
 )
 
@@ -40,7 +43,8 @@ if Context.environment["LLMPOOL_FUZZ"] != nil {
       name: "fuzz-wire", dependencies: ["LLMPoolWire"], path: "Fuzz/wire", exclude: ["corpus"],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
     .executableTarget(
-      name: "fuzz-http2", dependencies: ["LLMPoolEngine"], path: "Fuzz/http2", exclude: ["corpus"],
+      name: "fuzz-http2", dependencies: ["LLMPoolEngine", "LLMPoolTestSupport"], path: "Fuzz/http2",
+      exclude: ["corpus"],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
   ]
 }

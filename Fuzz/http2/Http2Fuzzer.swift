@@ -1,5 +1,7 @@
 import Glibc
 import LLMPoolEngine
+import LLMPoolTestSupport
+import Synchronization
 
 // A server that sends whatever the fuzzer makes up to a connection that speaks HTTP/2, in plain text with prior
 // knowledge. Whatever it is, each request ends, and the pool is whole afterwards.
@@ -47,48 +49,19 @@ public func fuzzOneInput(_ data: UnsafePointer<UInt8>, _ size: Int) -> CInt {
 
 /// Sends the answer to each connection and closes it.
 private final class FuzzServer: @unchecked Sendable {
-  private let listener: Int32
-  let port: UInt16
-  private let lock = Lock()
-  private var answer: [UInt8] = []
+  private let listener = Listener(backlog: 16)
+  private let answer = Mutex<[UInt8]>([])
+  var port: UInt16 { listener.port }
 
-  init() {
-    listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let listener = listener
-    port = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw in
-        precondition(bind(listener, raw, size) == 0 && listen(listener, 16) == 0)
-        getsockname(listener, raw, &size)
-      }
-      return UInt16(bigEndian: pointer.pointee.sin_port)
-    }
-    var thread = pthread_t()
-    pthread_create(
-      &thread, nil,
-      { context in
-        Unmanaged<FuzzServer>.fromOpaque(context!).takeUnretainedValue().serve()
-        return nil
-      }, Unmanaged.passRetained(self).toOpaque())
-  }
+  init() { TestThread.detached { self.serve() } }
 
-  func setAnswer(_ bytes: [UInt8]) {
-    lock.lock()
-    answer = bytes
-    lock.unlock()
-  }
+  func setAnswer(_ bytes: [UInt8]) { answer.withLock { $0 = bytes } }
 
   private func serve() {
     while true {
-      let connection = accept(listener, nil, nil)
+      let connection = accept(listener.descriptor, nil, nil)
       guard connection >= 0 else { continue }
-      lock.lock()
-      let bytes = answer
-      lock.unlock()
-      _ = bytes.withUnsafeBytes { send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+      _ = sendAll(connection, answer.withLock { $0 })
       shutdown(connection, Int32(SHUT_WR))
       var rest = [UInt8](repeating: 0, count: 65_536)
       while recv(connection, &rest, rest.count, 0) > 0 {}

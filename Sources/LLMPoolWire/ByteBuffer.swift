@@ -66,12 +66,6 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     end &+= 1
   }
 
-  /// Appends the number in decimal digits.
-  public mutating func appendDecimal(_ value: UInt64) {
-    reserve(20)
-    end &+= writeDecimal(value, to: memory! + end)
-  }
-
   /// Appends the number in hexadecimal digits, without leading zeros.
   public mutating func appendHexadecimal(_ value: UInt64) {
     reserve(16)
@@ -92,12 +86,6 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
       start = 0
       end = 0
     }
-  }
-
-  /// Drops bytes at the end, so that `count` remain.
-  @inlinable public mutating func truncate(to count: Int) {
-    precondition(count >= 0 && count <= end &- start)
-    end = start &+ count
   }
 
   /// Moves bytes and memory out of the buffer, which is empty then.

@@ -8,9 +8,6 @@ public enum RequestMethod: UInt8, Sendable {
   /// A request without a body says `Content-Length: 0`, because the method gives a meaning to one
   /// (RFC 9110 section 8.6).
   public var expectsContent: Bool { self == .post || self == .put || self == .patch }
-
-  /// Doing it twice has the effect of doing it once (RFC 9110 section 9.2.2).
-  public var isIdempotent: Bool { self != .post && self != .patch && self != .other }
 }
 
 /// How the end of a message's body is marked (RFC 9112 section 6).

@@ -146,14 +146,6 @@ public struct URLParts: Equatable, Sendable {
     return prefix + write(url, portAlways: true, to: target.baseAddress! + prefix)
   }
 
-  public func appendAuthority(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    out.didWrite(writeAuthority(of: url, to: out.writable(authorityRoom)))
-  }
-
-  public func appendOrigin(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    out.didWrite(writeOrigin(of: url, to: out.writable(originRoom)))
-  }
-
   private func write(
     _ url: UnsafeRawBufferPointer, portAlways: Bool, to target: UnsafeMutableRawPointer
   ) -> Int {

@@ -1,6 +1,7 @@
 import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
+import LLMPoolTestSupport
 import Synchronization
 import Testing
 

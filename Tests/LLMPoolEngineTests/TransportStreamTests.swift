@@ -1,6 +1,7 @@
 import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
+import LLMPoolTestSupport
 import Testing
 
 @testable import LLMPoolEngine

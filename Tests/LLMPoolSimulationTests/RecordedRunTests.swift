@@ -2,6 +2,7 @@ import Glibc
 import LLMPoolCore
 import LLMPoolEngine
 import LLMPoolSimulation
+import LLMPoolTestSupport
 import Testing
 
 /// What the engine tells the core in a run on real sockets keeps the promises that the simulation makes for it: the
@@ -9,44 +10,22 @@ import Testing
 @Suite struct RecordedRunTests {
   /// Answers, closes, resets or says nothing, by turns, to whatever it is sent.
   private final class UnrulyServer: @unchecked Sendable {
-    private let listener: Int32
-    let port: UInt16
+    private let listener = Listener(backlog: 64)
+    var port: UInt16 { listener.port }
 
-    init() {
-      listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-      var address = sockaddr_in()
-      address.sin_family = sa_family_t(AF_INET)
-      address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-      var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-      let listener = listener
-      port = withUnsafeMutablePointer(to: &address) { pointer in
-        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw in
-          precondition(bind(listener, raw, size) == 0 && listen(listener, 64) == 0)
-          getsockname(listener, raw, &size)
-        }
-        return UInt16(bigEndian: pointer.pointee.sin_port)
-      }
-      var thread = pthread_t()
-      pthread_create(
-        &thread, nil,
-        { context in
-          Unmanaged<UnrulyServer>.fromOpaque(context!).takeRetainedValue().serve()
-          return nil
-        }, Unmanaged.passRetained(self).toOpaque())
-      pthread_detach(thread)
-    }
+    init() { TestThread.detached { self.serve() } }
 
-    func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
+    func stop() { listener.stop() }
 
     /// One loop over all connections: the order of what happens is whatever the kernel makes it.
     private func serve() {
       var open: [Int32] = []
       var turn = 0
       while true {
-        var polled = ([listener] + open).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        var polled = ([listener.descriptor] + open).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         guard poll(&polled, nfds_t(polled.count), 10_000) > 0 else { break }
         if polled[0].revents != 0 {
-          let connection = accept(listener, nil, nil)
+          let connection = accept(listener.descriptor, nil, nil)
           guard connection >= 0 else { break }
           open.append(connection)
         }
@@ -60,11 +39,11 @@ import Testing
         }
       }
       for connection in open { close(connection) }
-      close(listener)
+      listener.close()
     }
 
     private func answer(_ connection: Int32, _ turn: Int) -> Bool {
-      var text: String
+      let text: String
       switch turn % 9 {
       case 3: return false
       case 5: text = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"
@@ -72,8 +51,7 @@ import Testing
       case 7: return true
       default: text = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
       }
-      let sent = text.withUTF8 { send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-      return sent > 0 && turn % 9 != 5
+      return sendAll(connection, Array(text.utf8)) && turn % 9 != 5
     }
   }
 

@@ -1,5 +1,6 @@
 import Glibc
 import LLMPool
+import LLMPoolTestSupport
 import Testing
 
 /// The Swift interface on real sockets.

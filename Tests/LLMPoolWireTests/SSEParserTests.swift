@@ -1,3 +1,4 @@
+import LLMPoolTestSupport
 import LLMPoolWire
 import Testing
 

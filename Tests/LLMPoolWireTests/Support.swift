@@ -1,3 +1,4 @@
+import LLMPoolTestSupport
 import LLMPoolWire
 
 /// Gives the bytes in memory of exactly their size, so that a sanitizer sees every read beyond them.
@@ -39,21 +40,14 @@ extension Array where Element == UInt8 {
   }
 }
 
-/// A seeded generator (SplitMix64): a failing run can be run again.
-struct Random: RandomNumberGenerator {
-  var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
+extension URLParts {
+  func appendAuthority(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
+    out.didWrite(writeAuthority(of: url, to: out.writable(authorityRoom)))
   }
 
-  mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
+  func appendOrigin(of url: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
+    out.didWrite(writeOrigin(of: url, to: out.writable(originRoom)))
+  }
 }
 
 /// Damages a text: changes, drops, repeats and inserts bytes, those that a grammar minds more often than others.

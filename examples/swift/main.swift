@@ -1,4 +1,4 @@
-// The Swift interface at work: example-swift URL [API_KEY [MODEL]]
+// The Swift interface at work: llmpool-example URL [API_KEY [MODEL]]
 // A whole answer, the tokens of another while they arrive, and a third that is cancelled after its first tokens. Needs
 // no Foundation. URL is that of chat completions; SSL_CERT_FILE may name a CA to trust.
 import Glibc

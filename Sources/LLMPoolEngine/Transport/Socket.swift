@@ -4,10 +4,6 @@ import Glibc
 /// Socket options and what the kernel knows about a TCP connection. None of them fails loudly: an option that the
 /// system refuses leaves the system's default, and a fact that it does not know is nil.
 enum Socket {
-  static func setNoDelay(_ descriptor: Int32) {
-    set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
-  }
-
   /// Only for a connected socket: before that TCP_USER_TIMEOUT would also cut the dial short.
   static func setKeepalive(_ descriptor: Int32, _ settings: KeepaliveSettings) {
     let tcp = Int32(IPPROTO_TCP)
