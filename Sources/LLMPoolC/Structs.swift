@@ -166,9 +166,9 @@ extension llmpool_request_t {
   }()
 
   private var timeouts: Timeouts<Nanoseconds> {
-    withUnsafeBytes(of: self) { bytes in
+    withUnsafePointer(to: self) { request in
       llmpool_request_t.timeoutOffsets.map { offset in
-        let milliseconds = bytes.load(fromByteOffset: offset, as: UInt32.self)
+        let milliseconds = UnsafeRawPointer(request).load(fromByteOffset: offset, as: UInt32.self)
         return milliseconds == .max ? .max : .milliseconds(milliseconds)
       }
     }
