@@ -147,7 +147,11 @@ class Events(Converter[Event]):
         self._parser = Parser()
 
     def batch(self, items: List[Any]) -> Iterable[Event]:
-        events = items if type(items[0]) is Event else self._parse(items)
+        if type(items[0]) is Event:
+            return self._until_stop(items)
+        return self._parse(items)
+
+    def _until_stop(self, events: List[Event]) -> List[Event]:
         stop = self._stop
         if stop is not None:
             for index, event in enumerate(events):
@@ -156,13 +160,14 @@ class Events(Converter[Event]):
                     return events[:index]
         return events
 
-    def _parse(self, items: List[Any]) -> List[Event]:
+    def _parse(self, items: List[Any]) -> Iterator[Event]:
+        """Event by event, so that those before a fault in the batch are not lost."""
         if self._bytes is None:
             self._bytes = Bytes(self._coding)
-        events: List[Event] = []
         for piece in self._bytes.batch(items):
-            events += self._parser.feed(piece)
-        return events
+            yield from self._until_stop(self._parser.feed(piece))
+            if self.stopped:
+                return
 
     def end(self) -> Iterable[Event]:
         if self._bytes is not None:

@@ -44,12 +44,14 @@
 
 from typing import TYPE_CHECKING, Optional
 
+from . import secrets
+
 if TYPE_CHECKING:
     from .models import Request, Response
 
 
 class HTTPError(Exception):
-    """The base of what can go wrong with a request.
+    """The base of what can go wrong with a request. Its message shows no credentials.
 
     Attributes:
         status: the library's name of the error, as "LLMPOOL_E_READ"; "" where Python found it.
@@ -66,7 +68,8 @@ class HTTPError(Exception):
         status: str = "",
         unseen: bool = False,
     ) -> None:
-        super().__init__(message)
+        known = request._secrets() if request is not None else ()
+        super().__init__(secrets.text(message, known))
         self.request = request
         self.status = status
         self.unseen = unseen
@@ -228,3 +231,6 @@ class ResponseNotRead(StreamError):
 
 class InvalidURL(Exception):
     """The URL cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(secrets.text(message))

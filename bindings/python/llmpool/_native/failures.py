@@ -2,6 +2,7 @@
 
 from typing import Dict, Optional, Type
 
+from .._http import secrets
 from .._http.exceptions import (
     Cancelled,
     CertificateError,
@@ -88,6 +89,7 @@ def check(status: int) -> None:
     if status >= 0:
         return
     message = last_error() or abi.STATUS_MESSAGES.get(status, f"status {status}")
+    message = secrets.text(message)
     if status == abi.E_INVALID_ARGUMENT:
         raise ValueError(message)
     if status == abi.E_UNSUPPORTED:
