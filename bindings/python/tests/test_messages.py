@@ -101,7 +101,7 @@ def test_a_stream_that_was_not_entered_is_an_object_like_any():
         (b'{"error": {"code": 5}}', "application/json", ': {"error": {"code": 5}} ('),
         (b'{"message": "cut', "application/json", ': {"message": "cut ('),
         (b"no such page\n", "text/plain", ": no such page ("),
-        (b"<html><head><title>502 Bad\n Gateway</title></head>", "text/html", ": 502 Bad Gateway ("),
+        (b"<html><title>502 Bad\n Gateway</title></html>", "text/html", ": 502 Bad Gateway ("),
         (b"<html>x</html>", "text/html", "' (x-request-id"),
         (b"\0\1\2", "application/octet-stream", "' (x-request-id"),
         (b"", "text/plain", "' (x-request-id"),
@@ -170,7 +170,10 @@ def test_json_of_what_is_none(loads):
     llmpool.use_json(loads=loads)
     try:
         text = says(html.json, json.JSONDecodeError)
-        assert "the answer is not JSON (status 502, content-type 'text/html; charset=utf-8', it " in text
+        assert (
+            "the answer is not JSON (status 502, content-type 'text/html; charset=utf-8', it "
+            in text
+        )
         assert "begins '<html><body>Bad <b>Gateway</b></body></html>') (cf-ray: abc-FRA): " in text
         assert "the answer has no body (status 204, no type)" in says(llmpool.Response(204).json)
         long = llmpool.Response(200, text="x" * 1_000_000)

@@ -100,7 +100,7 @@ def test_texts_of_public_objects(name):
 
 
 def error_of(function):
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(Exception) as caught:
         function()
     return "".join(traceback.format_exception_only(caught.type, caught.value)), caught.value
 
@@ -149,7 +149,9 @@ def test_messages(function):
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
 def test_messages_of_the_library(scheme):
     dead = servers.free_port()
-    with llmpool.Pool(proxy=f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{dead}", max_retries=0) as pool:
+    with llmpool.Pool(
+        proxy=f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{dead}", max_retries=0
+    ) as pool:
         client = llmpool.Client(pool=pool, headers=HEADERS, timeout=5)
         text, error = error_of(lambda: client.get(URL.replace("https", "http")))
         assert isinstance(error, llmpool.TransportError)
@@ -219,7 +221,8 @@ def test_names(name, secret):
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "://", "?a=", "@", "Bearer ", "a:", "token=", "cookie: ", "aA1-", "sk-", "http://"]
+    "text",
+    ["a", "://", "?a=", "@", "Bearer ", "a:", "token=", "cookie: ", "aA1-", "sk-", "http://"],
 )
 def test_long_texts_are_short_work(text):
     began = time.process_time()

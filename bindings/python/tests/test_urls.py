@@ -132,7 +132,7 @@ HOSTS = {
     "faß.de": "xn--fa-hia.de",
     "βόλος.com": "xn--nxasmm1c.com",
     "ශ්\u200dරී.com": "xn--10cl1a0b660p.com",
-    "نامه\u200cای.com": "xn--mgba3gch31f060k.com",
+    "نامه\u200cای.com": "xn--mgba3gch31f060k.com",  # noqa: RUF001
     "BÜCHER.example": "xn--bcher-kva.example",
     "日本語。jp": "xn--wgv71a119e.jp",
 }

@@ -87,7 +87,7 @@ def text_charset(charset: str) -> Optional[str]:
         return None
     try:
         codec = codecs.lookup(charset)
-        b"".decode(charset, "replace")  # raises for what is no text encoding
+        b"x".decode(charset, "replace")  # raises for what is no text encoding
     except Exception:  # of a codec that somebody registered, too
         return None
     if codec.name in _NO_CHARSETS or codec.incrementaldecoder is None:

@@ -46,7 +46,10 @@ _LOOKS = (
         r"(?=[^\s\"',;]*[A-Z0-9=])[^\s\"',;]{6,}",
         rf"\1\2{HIDDEN}",
     ),
-    (r"(?i)(\b(?:set-)?cookie[\"']?[:=]\s*[\"']?)(?!\[secure\])[^\s\"'][^\"'\r\n]*", rf"\1{HIDDEN}"),
+    (
+        r"(?i)(\b(?:set-)?cookie[\"']?[:=]\s*[\"']?)(?!\[secure\])[^\s\"'][^\"'\r\n]*",
+        rf"\1{HIDDEN}",
+    ),
     # "max_tokens" counts, it opens nothing.
     (
         r"(?i)((?:api[-_ ]?|access[-_ ]?|subscription[-_ ]?|account[-_ ]?)key(?:[-_]?id)?"
