@@ -8,6 +8,7 @@ import pytest
 import servers
 
 import llmpool
+from llmpool._http.config import UNSET
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -311,6 +312,68 @@ def test_redirect_to_another_origin_sends_no_secret(open_client):
             assert client.get("/away", follow_redirects=True).text == "end"
     assert b"secret" in first.seen[0][2]
     assert b"secret" not in other.seen[0][2] and b"x-other: kept" in other.seen[0][2]
+
+
+@pytest.mark.parametrize(
+    "before, after, kept",
+    [
+        ("http://h/a", "https://h/b", True),  # the same host made secure
+        ("http://h:80/a", "https://H:443/b", True),
+        ("http://h/a", "https://h:8443/b", False),
+        ("http://h:8080/a", "https://h/b", False),
+        ("http://h/a", "https://other/b", False),
+        ("https://h/a", "http://h/b", False),
+        ("https://h/a", "https://h:444/b", False),
+    ],
+)
+def test_which_credentials_follow_a_redirect(before, after, kept):
+    client = llmpool.Client(
+        headers={
+            "authorization": "s1", "x-api-key": "s2", "Cookie": "s3", "x-auth-token": "s4",
+            "ocp-apim-subscription-key": "s5", "Proxy-Authorization": "p", "x-other": "o",
+            "idempotency-key": "i",
+        }
+    )  # fmt: skip
+    call = client._prepare("POST", before, b"x", None, None, None, None, None, UNSET, 0)
+    answer = llmpool.Response(307, headers={"location": after}, request=call.request)
+    sent = client._redirected(answer, call, []).request.headers
+    names = ("authorization", "x-api-key", "cookie", "x-auth-token", "ocp-apim-subscription-key")
+    assert [name in sent for name in names] == [kept] * 5
+    assert "proxy-authorization" not in sent
+    assert sent["x-other"] == "o" and sent["idempotency-key"] == "i"
+    same = llmpool.Response(307, headers={"location": "/c"}, request=call.request)
+    assert "proxy-authorization" in client._redirected(same, call, []).request.headers
+
+
+# Each text that reaches the library, with a NUL in it.
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda client: client.request("GET\0", "/"),
+        lambda client: client.request("GE\ud800T", "/"),
+        lambda client: client.request("GET /\r\nx", "/"),
+        lambda client: client.stream("G\0ET", "/").__enter__(),
+        lambda client: client.get("/a\0b"),
+        lambda client: client.get("/", headers={"a\0": "b"}),
+        lambda client: client.get("/", headers={"a": "b\0"}),
+        lambda client: client.get("/", headers={"a": b"b\0"}),
+        lambda client: client.pool.warm("http://127.0.0.1:9/\0"),
+        lambda client: client.pool.warm("http://127.0.0.1:9\0.example/"),
+        lambda client: client.pool.stats("http://127.0.0.1:9\0"),
+        lambda client: client.pool.stats("\ud800"),
+        lambda client: client.pool.configure(proxy="http://127.0.0.1:9\0"),
+        lambda client: client.pool.configure(no_proxy="a\0b"),
+        lambda client: client.pool.configure(ca_file="/a\0b"),
+        lambda client: client.pool.configure(client_cert="/a\0b"),
+        lambda client: client.pool.configure(client_cert=("/a", "/a\0b")),
+        lambda client: llmpool.Client(base_url="http://h/\0"),
+    ],
+)
+def test_a_nul_is_refused(use, open_client):
+    client = open_client("http://127.0.0.1:9")
+    with pytest.raises((ValueError, llmpool.LocalProtocolError, llmpool.InvalidURL)):
+        use(client)
+    assert client.pool.stats().submitted == 0
 
 
 def test_redirects_end(open_client):

@@ -1,4 +1,5 @@
 import pytest
+import servers
 
 import llmpool
 from llmpool import Limits, Timeout
@@ -165,3 +166,46 @@ def test_shared_pool_is_not_closed():
     with pytest.raises(ValueError):
         pool.close()
     assert "connecting" in repr(pool)
+
+
+def test_limits_and_timeouts_of_a_pool_can_be_read(open_pool):
+    limits = llmpool.Limits(max_connections=7, max_pending_requests=None, keepalive_expiry=2.5)
+    pool = open_pool(limits=limits, timeout=llmpool.Timeout(3, read=None, total=90))
+    assert pool.limits.max_connections == 7 and pool.limits.max_pending_requests is None
+    assert pool.limits.keepalive_expiry == 2.5 and pool.limits.max_keepalive_connections == 20
+    assert pool.limits.max_connection_age is None
+    assert pool.timeout.connect == 3 and pool.timeout.read is None and pool.timeout.total == 90
+    pool.configure(limits=llmpool.Limits(max_connections=9), timeout=llmpool.Timeout(read=4))
+    assert pool.limits.max_connections == 9 and pool.limits.keepalive_expiry == 2.5
+    assert pool.timeout.connect == 3 and pool.timeout.read == 4
+    same = open_pool(limits=pool.limits, timeout=pool.timeout)
+    assert same.limits == pool.limits and same.timeout == pool.timeout
+    fresh = open_pool()
+    assert fresh.limits == llmpool.Limits(
+        max_connections=100, max_connections_per_origin=None, max_keepalive_connections=20,
+        keepalive_expiry=30, max_connection_age=None, max_streams_per_connection=100,
+        max_pending_requests=10_000,
+    )  # fmt: skip
+    assert fresh.timeout == llmpool.Timeout(
+        connect=5, read=60, write=10, pool=10, first_byte=None, total=None
+    )
+    assert llmpool.shared().limits.max_connections
+    pool.close()
+    with pytest.raises(llmpool.PoolClosed):
+        pool.limits  # noqa: B018
+
+
+def test_no_idle_connection_is_kept(nginx, open_pool):
+    pool = open_pool(limits=llmpool.Limits(max_keepalive_connections=0))
+    assert pool.limits.max_keepalive_connections == 0
+    client = llmpool.Client(base_url=nginx.url, pool=pool)
+    for _ in range(3):
+        assert not client.get("/small").reused
+        assert servers.wait_until(lambda: pool.stats().idle == 0)
+    assert pool.stats().opened == 3
+    pool.configure(limits=llmpool.Limits(max_keepalive_connections=5))
+    assert pool.limits.max_keepalive_connections == 5 and pool.limits.keepalive_expiry == 30
+    client.get("/small")
+    assert client.get("/small").reused
+    with pytest.raises(ValueError, match="from 0"):
+        llmpool.Limits(max_keepalive_connections=-1)

@@ -1,7 +1,11 @@
+from enum import Enum
+
 import pytest
+import servers
 
 import llmpool
 from llmpool import Headers, LocalProtocolError
+from llmpool._http.decode import accept_encoding
 
 
 def test_case_and_order():
@@ -37,6 +41,36 @@ def test_received_block():
     assert Headers._parse(b"x: \xe9")["x"] == "é"  # not UTF-8
 
 
+def test_each_value_is_decoded_by_itself():
+    block = b"A: \xe9 \r\nB: " + "ü".encode() + b"\r\nC: x\r\n"
+    headers = Headers._parse(block)
+    assert headers["a"] == "é" and headers["b"] == "ü" and headers["c"] == "x"
+    assert headers.raw == [(b"A", b"\xe9"), (b"B", "ü".encode()), (b"C", b"x")]
+    assert headers.copy()._block() == b"A: \xe9\r\nB: \xc3\xbc\r\nC: x\r\n"
+
+
+def test_values_that_are_not_ascii_are_sent_as_the_bytes_they_are(open_client):
+    seen = []
+
+    def handle(connection, _):
+        seen.append(servers.read_request(connection)[0])
+        servers.answer(connection, b"", b"x-back: \xfc\r\n")
+
+    with servers.RawServer(handle) as server:
+        client = open_client(server.url, headers={"x-latin": b"\xfc"})
+        answer = client.get("/", headers={"x-utf8": "ü".encode(), "x-model": Model.SMALL})
+        assert answer.headers.raw[-1] == (b"x-back", b"\xfc") and answer.headers["x-back"] == "ü"
+        assert answer.request.headers["x-utf8"] == "ü"
+    assert b"x-latin: \xfc\r\n" in seen[0] and b"x-utf8: \xc3\xbc\r\n" in seen[0]
+    assert b"x-model: gpt-small" in seen[0].split(b"\r\n")
+    with pytest.raises(LocalProtocolError, match="give it as bytes"):
+        llmpool.Client(headers={"x": "ü"})
+
+
+class Model(str, Enum):
+    SMALL = "gpt-small"
+
+
 def test_repr_hides_secrets():
     headers = Headers({"Authorization": "Bearer sk-1", "x-api-key": "sk-2", "accept": "*/*"})
     assert "sk-" not in repr(headers) and "*/*" in repr(headers)
@@ -60,7 +94,7 @@ def test_values_that_are_not_ascii_or_text():
     with pytest.raises(LocalProtocolError, match="'x'"):
         llmpool.Client(headers={"x": "ä"})
     for value in (None, 5):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="'x'"):
             llmpool.Client(headers={"x": value})
     with pytest.raises(TypeError):
         llmpool.Client().get("http://127.0.0.1:1/", headers={"x": ["a"]})
@@ -80,8 +114,10 @@ def test_block_is_made_once_per_set():
 def test_defaults_and_content_type():
     client = llmpool.Client()
     block = client._block(None, "application/json")
+    codings = accept_encoding().encode()
+    assert codings.startswith(b"gzip, deflate")
     version = llmpool.__version__.encode()
-    assert b"accept: */*\r\n" in block and b"accept-encoding: gzip, deflate\r\n" in block
+    assert b"accept: */*\r\n" in block and b"accept-encoding: " + codings + b"\r\n" in block
     assert b"user-agent: python-llmpool/" + version + b"\r\n" in block
     assert b"content-type: application/json\r\n" in block
     own = client._block({"Content-Type": "application/x-ndjson"}, "application/json")

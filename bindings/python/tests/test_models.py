@@ -1,11 +1,13 @@
 import gzip
 import json
 import pickle
+import time
 import zlib
 
 import pytest
 
 import llmpool
+from llmpool._client.converters import Text
 from llmpool._http.content import encode_body
 from llmpool._http.decode import decode_body
 from llmpool._http.models import Request, Response
@@ -21,7 +23,9 @@ def raw_deflate(data):
 
 def response(body=b"", headers=b"", status=200, **more):
     request = Request("GET", llmpool.URL("https://h/p"), b"", None)
-    return Response(request, status, body=body, header_block=headers, **more)
+    answer = Response.__new__(Response)
+    answer._received(request, status, body=body, header_block=headers, **more)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,9 @@ def response(body=b"", headers=b"", status=200, **more):
         ("deflate", raw_deflate(TEXT)),
         ("deflate, gzip", gzip.compress(zlib.compress(TEXT))),
         ("identity", TEXT),
-        ("br", TEXT),  # not ours to undo
+        ("utf-8", TEXT),  # a mistake of the server's
+        ("gzip", gzip.compress(TEXT) + b"junk"),  # ignored by curl and every other client
+        ("gzip", gzip.compress(TEXT) + b"\x1f"),
     ],
 )
 def test_codings(coding, body):
@@ -44,7 +50,9 @@ def test_codings(coding, body):
     assert answer.raw_content == body
 
 
-@pytest.mark.parametrize("body", [b"junk", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"junk"])
+@pytest.mark.parametrize(
+    "body", [b"junk", gzip.compress(TEXT)[:-9], gzip.compress(TEXT) + b"\x1f\x8b"]
+)
 def test_broken_codings(body):
     answer = response(body, b"content-encoding: gzip\r\n")
     for _ in range(2):
@@ -76,6 +84,113 @@ def test_text_and_charset():
     chosen = response(b"\xfc")
     chosen.encoding = "latin-1"
     assert chosen.text == "ü"
+
+
+# Codecs that Python has and that are no charsets, or raise whatever the errors argument says.
+NO_CHARSETS = [
+    "punycode", "idna", "undefined", "unicode_escape", "raw-unicode-escape", "hex", "base64",
+    "zlib", "rot13", "quopri", "uu", "bz2", "none", "a\0b", "x" * 5000, "ü", "../os", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("charset", NO_CHARSETS)
+def test_text_never_raises(charset):
+    line = f"content-type: text/plain; charset={charset}\r\n".encode()
+    for body in (b"\xff-\xfe\x80", b"xn--" + b"a" * 2000, b"\\ud800\\", b"\xc3\xbc"):
+        answer = response(body, line)
+        assert answer.encoding == "utf-8" and answer.text == body.decode("utf-8", "replace")
+        assert "".join(Text("", answer.encoding).batch([body])) is not None
+    with pytest.raises(json.JSONDecodeError):
+        response(b"{", line).json()
+    if charset:
+        with pytest.raises(LookupError, match="no text encoding"):
+            response().encoding = charset
+
+
+def test_text_never_raises_for_any_codec_of_python():
+    import encodings.aliases
+
+    for name in sorted({*encodings.aliases.aliases, *encodings.aliases.aliases.values()}):
+        line = f"content-type: text/plain; charset={name}\r\n".encode()
+        for body in (b"\xff\xfe\0-+", bytes(range(256)), b"\x1b$B\xff"):
+            answer = response(body, line)
+            converter = Text("", answer.encoding)
+            pieces = [body[i : i + 1] for i in range(len(body))]
+            streamed = "".join((*converter.batch(pieces), *converter.end()))
+            assert answer.text.lstrip("\ufeff") == streamed.lstrip("\ufeff"), name
+
+
+def test_text_is_not_held_back():
+    assert list(Text("", "utf-8").batch([b"a", b"b"])) == ["a", "b"]
+    assert "".join(Text("", "utf-16").batch(["hü".encode("utf-16-le")])) == "hü"
+
+
+def test_punycode_is_not_decoded():
+    began = time.process_time()
+    long = b"a-" + b"9" * 300_000
+    assert response(long, b"content-type: text/plain; charset=punycode\r\n").text == long.decode()
+    assert time.process_time() - began < 1
+
+
+def test_json_has_the_charset_of_its_content_type():
+    def decoded(body, charset):
+        return response(
+            body, f"Content-Type: application/json; charset={charset}\r\n".encode()
+        ).json()
+
+    assert decoded('"ü"'.encode("latin-1"), "iso-8859-1") == "ü"
+    assert decoded('"ж"'.encode("koi8-r"), "KOI8-R") == "ж"
+    assert decoded('"日"'.encode("shift_jis"), "Shift_JIS") == "日"
+    for charset in ("utf-8", "utf8", "punycode", "no-such", "hex", "ascii"):
+        assert decoded('"ü"'.encode(), charset) == "ü"
+    for encoding in ("utf-16", "utf-8-sig"):  # a byte order mark says more than the header
+        assert decoded('"ü"'.encode(encoding), "iso-8859-1") == "ü"
+    llmpool.use_json(loads=lambda text: text)
+    try:
+        assert decoded('"ü"'.encode("latin-1"), "iso-8859-1") == '"ü"'
+    finally:
+        llmpool.use_json()
+
+
+@pytest.mark.parametrize(
+    "given, content, kind",
+    [
+        ({}, b"", None),
+        ({"json": {"a": "ü"}}, '{"a":"ü"}'.encode(), "application/json"),
+        ({"text": "ü"}, "ü".encode(), "text/plain; charset=utf-8"),
+        ({"html": "<b>"}, b"<b>", "text/html; charset=utf-8"),
+        ({"content": b"x"}, b"x", None),
+        ({"json": [], "headers": {"Content-Type": "text/x"}}, b"[]", "text/x"),
+        ({"content": gzip.compress(b"x"), "headers": {"content-encoding": "gzip"}}, b"x", None),
+    ],
+)
+def test_responses_for_the_tests_of_an_application(given, content, kind):
+    answer = llmpool.Response(200, **given)
+    assert answer.content == content and answer.headers.get("content-type") == kind
+    assert answer.raise_for_status() is answer and repr(answer) == "<Response [200 OK]>"
+    if "json" in given:
+        assert answer.json() == given["json"]
+    assert answer.attempts == 1 and not answer.reused and answer.history == []
+    assert answer.http_version == "HTTP/1.1" and answer.elapsed.total_seconds() == 0
+    again = pickle.loads(pickle.dumps(answer))
+    assert again.content == content and again.status_code == 200
+    assert answer.request.method == "GET" and answer.url == ""
+    with pytest.raises(llmpool.HTTPStatusError, match=r"^Server error '500 Internal Server Error'"):
+        llmpool.Response(500, **given).raise_for_status()
+
+
+def test_responses_for_tests_are_checked():
+    request = llmpool.Request("POST", "https://h/p", {"x-a": "1"}, b"body")
+    answer = llmpool.Response(404, request=request)
+    assert answer.url.host == "h" and answer.request.headers["x-a"] == "1"
+    with pytest.raises(TypeError, match="only one of"):
+        llmpool.Response(200, text="a", json={})
+    with pytest.raises(TypeError, match="status_code"):
+        llmpool.Response("200")
+    with pytest.raises(TypeError, match="content is bytes"):
+        llmpool.Response(200, content={"a": 1})
+    with pytest.raises(llmpool.LocalProtocolError):
+        llmpool.Response(200, headers={"a b": "x"})
 
 
 def test_json():

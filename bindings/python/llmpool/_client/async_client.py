@@ -1,7 +1,7 @@
 """The asyncio client."""
 
 from types import TracebackType
-from typing import Any, List, Mapping, Optional, Type
+from typing import Any, List, Mapping, NoReturn, Optional, Type
 
 from .._http.config import UNSET, TimeoutTypes
 from .._http.content import Content, FilesTypes
@@ -12,7 +12,7 @@ from .._native import hub
 from .._native.call import Call
 from .._pool import leaks
 from .async_stream import AsyncStreamResponse
-from .base import BaseClient, make_response
+from .base import BaseClient, make_response, not_entered, refuse_arguments
 
 
 class AsyncClient(BaseClient):
@@ -45,12 +45,15 @@ class AsyncClient(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
 
         The arguments and errors are those of Client.request(); content may also be an async
         iterator of bytes. Plain files and iterators are read on the loop's thread.
         """
+        if unsupported:
+            refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
@@ -79,6 +82,7 @@ class AsyncClient(BaseClient):
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
         sse: bool = True,
+        **unsupported: NoReturn,
     ) -> "AsyncStream":
         """Sends a request when its async with block begins, and gives the answer as it comes.
 
@@ -90,6 +94,8 @@ class AsyncClient(BaseClient):
         The arguments and errors are those of Client.stream(). Leaving the block early, and the
         cancellation of its task, cancel the request.
         """
+        if unsupported:
+            refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
@@ -180,3 +186,6 @@ class AsyncStream:
     ) -> None:
         if self._response is not None:
             await self._response.aclose()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        not_entered("async with", name)

@@ -1,30 +1,27 @@
 """What both clients share: their settings, and requests made ready to submit."""
 
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
+from .._http import secrets
 from .._http.config import UNSET, Timeout, TimeoutTypes, Unset, as_timeout, count
 from .._http.content import Body, Content, FilesTypes, encode_body
-from .._http.exceptions import StreamConsumed, TooManyRedirects
+from .._http.decode import accept_encoding
+from .._http.exceptions import LocalProtocolError, StreamConsumed, TooManyRedirects
 from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED
 from .._native.call import Call, failure
 from .._native.record import Answer
+from .._native.text import c_string
 from .._pool import monitor
-from .._pool.pool import OPTION_NAMES, Pool, shared
+from .._pool.pool import Pool, shared
 from .._version import __version__
+from .refusals import not_entered, refuse_arguments, refuse_client_argument
 
 MAX_REDIRECTS = 20
 DEFAULT_MAX_RESPONSE_BYTES = 64 << 20
 
-# What httpx calls these, so that the error can help whoever comes from there.
-_POOL_ARGUMENTS = frozenset(
-    ("limits", "cert", "trust_env", "mounts", "transport", "http_versions", *OPTION_NAMES)
-)
-_NOT_FOR_ANOTHER_ORIGIN = (
-    "authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "host",
-)  # fmt: skip
 _BODY_HEADERS = ("content-type", "content-length", "content-encoding", "transfer-encoding")
 _METHODS = {
     method: method.encode()
@@ -33,13 +30,14 @@ _METHODS = {
 # These announce a body of no bytes rather than none.
 _EXPECT_BODY = frozenset(("POST", "PUT", "PATCH"))
 _CACHED = 128
+_new_response = Response.__new__
 
 
 def _default_headers() -> Headers:
     return Headers(
         {
             "accept": "*/*",
-            "accept-encoding": "gzip, deflate",
+            "accept-encoding": accept_encoding(),
             "user-agent": f"python-llmpool/{__version__}",
         }
     )
@@ -61,7 +59,7 @@ class BaseClient:
         **unsupported: NoReturn,
     ) -> None:
         if unsupported:
-            _refuse(type(self).__name__, next(iter(unsupported)))
+            refuse_client_argument(type(self).__name__, next(iter(unsupported)))
         if pool is not None and not isinstance(pool, Pool):
             raise TypeError(f"pool is a llmpool.Pool, not {type(pool).__name__}")
         self.pool = shared() if pool is None else pool
@@ -173,7 +171,8 @@ class BaseClient:
         if self.pool._watched is not monitor.watching:  # this process was forked
             monitor.watch(self.pool)
         if files:
-            given = merge(self._headers, Headers(headers)).get("content-type", "")
+            given = next(iter(Headers(headers).get_list("content-type")), "")
+            given = given or self._headers.get("content-type", "")
             body = encode_body(content, data, json, files, given)
         else:
             body = encode_body(content, data, json)
@@ -183,6 +182,8 @@ class BaseClient:
         else:
             block = self._block(headers, body.content_type)
         chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
+        if not isinstance(method, str):
+            raise TypeError(f"method is a str, not {type(method).__name__}")
         return self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
             options,
@@ -191,7 +192,10 @@ class BaseClient:
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
         """Not cached: a boundary and a length are of one request."""
         merged = merge(self._headers, Headers(headers) if headers else None)
-        if body.content_type and "content-type" not in merged:
+        # A multipart body's is made from what the headers say, and has the boundary.
+        if body.content_type.startswith("multipart/") or (
+            body.content_type and "content-type" not in merged
+        ):
             merged["content-type"] = body.content_type
         if body.length is not None and "content-length" not in merged:
             merged["content-length"] = str(body.length)
@@ -211,7 +215,7 @@ class BaseClient:
         request = Request(method, url, block, body)
         raw_method = _METHODS.get(method)
         if raw_method is None:
-            raw_method = method.encode("latin-1", "replace")
+            raw_method = _raw_method(method)
         if body is None and upload is None and method in _EXPECT_BODY:
             body = b""
         return Call(
@@ -238,18 +242,26 @@ class BaseClient:
         elif call.upload is not None:
             raise StreamConsumed("a body that was sent piece by piece cannot follow a redirect")
         if url.origin != before.url.origin:
-            _drop(headers, _NOT_FOR_ANOTHER_ORIGIN)
+            _drop(headers, _not_for(url, before.url, headers))
         return self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout,
             call.options,
         )  # fmt: skip
 
 
+def _raw_method(method: str) -> bytes:
+    try:
+        return c_string("method", method)
+    except ValueError as error:
+        raise LocalProtocolError(str(error)) from None
+
+
 def make_response(call: Call, answer: Answer) -> Response:
     """The response of a request whose DONE came; raises what it ended with."""
     if answer.status:
         raise failure(answer, call.request)
-    return Response(  # by position: names would take as long again
+    response = _new_response(Response)
+    response._received(  # by position: names would take as long again
         call.request,
         answer.http_status,
         answer.http_version,
@@ -263,19 +275,26 @@ def make_response(call: Call, answer: Answer) -> Response:
         answer.timings,
         call.limit,
     )
+    return response
 
 
-def _drop(headers: Headers, names: Tuple[str, ...]) -> None:
-    for name in names:
+def _not_for(url: URL, before: URL, headers: Headers) -> Iterable[str]:
+    """The headers that do not follow a redirect to another origin.
+
+    From http to https of one host, on the default ports, credentials do: a server that takes plain
+    text sends its clients on like that, and httpx and requests keep them too. Those of a proxy are
+    nobody else's.
+    """
+    secure = (before.scheme, url.scheme) == ("http", "https") and before.host == url.host
+    if secure and before.port is None and url.port is None:
+        return ("proxy-authorization",)
+    return ("host", *filter(secrets.is_secret, headers))
+
+
+def _drop(headers: Headers, names: Iterable[str]) -> None:
+    for name in tuple(names):
         if name in headers:
             del headers[name]
 
 
-def _refuse(client: str, name: str) -> NoReturn:
-    if name not in _POOL_ARGUMENTS:
-        raise TypeError(f"{client}() has no argument {name!r}")
-    raise TypeError(
-        f"{name} belongs to a pool, not to a client: set it for the pool that the whole process "
-        f"shares, llmpool.configure({name}=...), or give this client a pool of its own, "
-        f"llmpool.{client}(pool=llmpool.Pool({name}=...))"
-    )
+__all__ = ["BaseClient", "make_response", "not_entered", "refuse_arguments"]

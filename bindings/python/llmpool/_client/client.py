@@ -1,7 +1,7 @@
 """The blocking client."""
 
 from types import TracebackType
-from typing import Any, List, Mapping, Optional, Type
+from typing import Any, List, Mapping, NoReturn, Optional, Type
 
 from .._http.config import UNSET, TimeoutTypes
 from .._http.content import Content, FilesTypes
@@ -11,7 +11,7 @@ from .._http.urls import ParamTypes
 from .._native import lane
 from .._native.call import Call
 from .._pool import leaks
-from .base import BaseClient, make_response
+from .base import BaseClient, make_response, not_entered, refuse_arguments
 from .stream import StreamResponse
 
 
@@ -59,6 +59,7 @@ class Client(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
 
@@ -87,6 +88,8 @@ class Client(BaseClient):
 
         An answer of 4xx or 5xx is returned; see Response.raise_for_status().
         """
+        if unsupported:
+            refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
@@ -115,6 +118,7 @@ class Client(BaseClient):
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
         sse: bool = True,
+        **unsupported: NoReturn,
     ) -> "Stream":
         """Sends a request when its with block begins, and gives the answer as it comes.
 
@@ -133,6 +137,8 @@ class Client(BaseClient):
 
         Raises, at the with: as request().
         """
+        if unsupported:
+            refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, (priority,)
         )
@@ -223,6 +229,9 @@ class Stream:
     ) -> None:
         if self._response is not None:
             self._response.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        not_entered("with", name)
 
 
 _default: Optional[Client] = None

@@ -72,16 +72,38 @@ class Bytes(Converter[bytes]):
         return (self._left,) if self._left else ()
 
 
+# Python's incremental decoders of these refuse what has no byte order mark.
+_MARKS = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
+
+
 class Text(Converter[str]):
     def __init__(self, coding: str, encoding: str, size: Optional[int] = None) -> None:
         self._bytes = Bytes(coding)
-        self._decode = codecs.getincrementaldecoder(encoding)("replace").decode
+        self._name = codecs.lookup(encoding).name
+        self._begin: Optional[bytes] = b"" if self._name in _MARKS else None
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
         self._size = size
         self._left = ""
 
     def batch(self, items: List[Any]) -> Iterable[str]:
         for piece in self._bytes.batch(items):
             yield from self._chunks(self._decode(piece))
+
+    def _decode(self, piece: bytes, final: bool = False) -> str:
+        if self._begin is not None:
+            piece = self._begin + piece
+            if len(piece) < 4 and not final:
+                self._begin = piece
+                return ""
+            self._begin = None
+            if not piece.startswith(
+                _MARKS[self._name]
+            ):  # in the order that decode() takes it to be
+                self._decoder = codecs.getincrementaldecoder(f"{self._name}-le")("replace")
+        return self._decoder.decode(piece, final)
 
     def _chunks(self, text: str) -> Iterator[str]:
         size = self._size
@@ -147,7 +169,11 @@ class Events(Converter[Event]):
         self._parser = Parser()
 
     def batch(self, items: List[Any]) -> Iterable[Event]:
-        events = items if type(items[0]) is Event else self._parse(items)
+        if type(items[0]) is Event:
+            return self._until_stop(items)
+        return self._parse(items)
+
+    def _until_stop(self, events: List[Event]) -> List[Event]:
         stop = self._stop
         if stop is not None:
             for index, event in enumerate(events):
@@ -156,13 +182,14 @@ class Events(Converter[Event]):
                     return events[:index]
         return events
 
-    def _parse(self, items: List[Any]) -> List[Event]:
+    def _parse(self, items: List[Any]) -> Iterator[Event]:
+        """Event by event, so that those before a fault in the batch are not lost."""
         if self._bytes is None:
             self._bytes = Bytes(self._coding)
-        events: List[Event] = []
         for piece in self._bytes.batch(items):
-            events += self._parser.feed(piece)
-        return events
+            yield from self._until_stop(self._parser.feed(piece))
+            if self.stopped:
+                return
 
     def end(self) -> Iterable[Event]:
         if self._bytes is not None:

@@ -1,8 +1,10 @@
 """Responses whose body is read as it comes."""
 
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Type
 
+from .._http.decode import StreamDecoder
 from .._http.exceptions import (
     RequestError,
     ResponseNotRead,
@@ -40,7 +42,7 @@ class BaseStream(Response):
     def __init__(self, call: Call, sink: Sink, place: str) -> None:
         head = sink.head
         assert head is not None
-        super().__init__(
+        self._received(
             call.request,
             head.http_status,
             http_version=head.http_version,
@@ -85,6 +87,17 @@ class BaseStream(Response):
     def raw_content(self) -> bytes:
         """The same as content: what was sent is not kept."""
         return self.content
+
+    def _beginning(self) -> bytes:
+        if self._content is not None:
+            return self._content
+        items = [] if self._consumed else self._sink.items
+        parts = [item.data.encode() if type(item) is Event else item for item in items]
+        decoded: List[bytes] = []
+        with suppress(RequestError):
+            for part in StreamDecoder(self._coding(), _CREDIT).feed(b"".join(parts)):
+                decoded.append(part)
+        return b"".join(decoded)
 
     def _begin(self) -> None:
         if self._closed:

@@ -34,12 +34,21 @@ def milliseconds(name: str, seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
 
 
-def count(name: str, number: int, largest: int = 0xFFFFFFFF) -> int:
+def count(name: str, number: int, largest: int = 0xFFFFFFFF, least: int = 1) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f"{name} is a whole number or None, not {type(number).__name__}")
-    if not 1 <= number <= largest:
-        raise ValueError(f"{name} is None (no limit) or from 1 to {largest}, not {number}")
+    if not least <= number <= largest:
+        raise ValueError(f"{name} is None (no limit) or from {least} to {largest}, not {number}")
     return number
+
+
+# Of llmpool_options_t: max_keepalive_connections, for which 0 means no limit, and
+# keepalive_expiry_ms where no idle connection is to be kept.
+_NONE_KEPT = (1, 1)
+
+
+def none_is_kept(options: Any) -> bool:
+    return (options.max_keepalive_connections, options.keepalive_expiry_ms) == _NONE_KEPT
 
 
 class Limits:
@@ -48,7 +57,8 @@ class Limits:
     Args:
         max_connections: open connections, in use and idle. A new pool has 100.
         max_connections_per_origin: of them to one scheme, host and port. None.
-        max_keepalive_connections: idle connections kept open. 20.
+        max_keepalive_connections: idle connections kept open. 20. With 0 a connection is closed
+            1 ms after its last request, whatever keepalive_expiry says.
         keepalive_expiry: seconds that an idle connection is kept. 30.
         max_connection_age: seconds after which a connection is retired, +-10 % at random. None.
         max_streams_per_connection: HTTP/2 requests at once on one connection; the server's own
@@ -93,9 +103,26 @@ class Limits:
                 continue
             if name in self.SECONDS:
                 options[f"{name}_ms"] = 0 if value is None else milliseconds(name, value)
+            elif name == "max_keepalive_connections":
+                options[name] = 0 if value is None else count(name, value, least=0) or _NONE_KEPT[0]
             else:
                 options[name] = 0 if value is None else count(name, value)
+        if self.max_keepalive_connections == 0:
+            options["keepalive_expiry_ms"] = _NONE_KEPT[1]
         return options
+
+    @classmethod
+    def _of_options(cls, options: Any) -> "Limits":
+        """From the fields of llmpool_options_t."""
+        values: Dict[str, Any] = {}
+        for name in cls.__slots__:
+            if name in cls.SECONDS:
+                values[name] = (getattr(options, f"{name}_ms") or 0) / 1000 or None
+            else:
+                values[name] = getattr(options, name) or None
+        if none_is_kept(options):
+            values["max_keepalive_connections"] = 0
+        return cls(**values)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Limits) and self._as_options() == other._as_options()
@@ -168,6 +195,8 @@ class Timeout:
             if not 2 <= len(timeout) <= len(self._OF_ONE_VALUE):
                 raise ValueError("a timeout tuple is (connect, read[, write[, pool]])")
             return {**dict.fromkeys(self._OF_ONE_VALUE), **dict(zip(self._OF_ONE_VALUE, timeout))}
+        if timeout is not None and not isinstance(timeout, Unset):
+            _check_timeout(timeout)
         return dict.fromkeys(self.NAMES if timeout is None else self._OF_ONE_VALUE, timeout)
 
     def _as_options(self) -> Dict[str, int]:
@@ -178,11 +207,28 @@ class Timeout:
             if value
         }
 
+    @classmethod
+    def _of_options(cls, options: Any) -> "Timeout":
+        """From the fields of llmpool_options_t."""
+        return cls(
+            **{name: getattr(options, f"{name}_timeout_ms") / 1000 or None for name in cls.NAMES}
+        )
+
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Timeout) and self._fields == other._fields
 
     def __repr__(self) -> str:
         return _repr(self, self.NAMES)
+
+
+def _check_timeout(timeout: Any) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        kind = type(timeout)
+        name = kind.__name__
+        if name == "Timeout":  # of httpx or aiohttp
+            name = f"{kind.__module__.partition('.')[0]}.{name}"
+        raise TypeError(f"timeout is a number of seconds, None or a llmpool.Timeout, not {name}")
+    milliseconds("timeout", timeout)
 
 
 def as_timeout(value: TimeoutTypes) -> Timeout:

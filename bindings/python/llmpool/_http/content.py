@@ -1,6 +1,8 @@
 """Bodies of requests: JSON, forms, multipart, and what is sent piece by piece."""
 
+import io
 import os
+from itertools import chain
 from typing import (
     IO,
     Any,
@@ -21,7 +23,9 @@ from urllib.parse import urlencode
 from .json import encode
 from .urls import params_list, primitive
 
-Content = Union[str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], AsyncIterable[bytes]]
+Content = Union[
+    str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], IO[str], AsyncIterable[bytes]
+]
 FileContent = Union[str, bytes, IO[bytes]]
 FileTypes = Union[
     FileContent,
@@ -36,6 +40,7 @@ FilesTypes = Union[Mapping[str, FileTypes], Sequence[Tuple[str, FileTypes]]]
 PIECE = 256 << 10
 # A multipart body up to this is made at once: it can be sent again where that is safe.
 _IN_MEMORY = 1 << 20
+_CO_COROUTINE = 0x80  # of the inspect module
 
 
 class Body(NamedTuple):
@@ -84,6 +89,10 @@ def _from_content(content: Optional[Content]) -> Body:
     if isinstance(content, (bytearray, memoryview)):
         return Body(bytes(content))
     if hasattr(content, "read"):
+        if _is_async(content):
+            return Body(None, content)
+        if _is_text(content):
+            return _from_text_file(content)
         return Body(None, content, "", _length_of(content))
     if hasattr(content, "__aiter__") or (
         hasattr(content, "__iter__") and not isinstance(content, Mapping)
@@ -93,6 +102,27 @@ def _from_content(content: Optional[Content]) -> Body:
         "content is str, bytes, a file or an (async) iterator of bytes, not "
         f"{type(content).__name__}"
     )
+
+
+def _is_async(file: Any) -> bool:
+    """Whether it is a file of aiofiles, anyio or the like, whose read() is awaited."""
+    code = getattr(file.read, "__code__", None)  # inspect takes longer to import than all of this
+    if code is not None and code.co_flags & _CO_COROUTINE:
+        return True
+    return hasattr(file, "__aiter__") and not hasattr(file, "__iter__")
+
+
+def _is_text(file: Any) -> bool:
+    return isinstance(file, io.TextIOBase) or bool(getattr(file, "encoding", None))
+
+
+def _from_text_file(file: Any) -> Body:
+    """A file opened in text mode is sent as UTF-8: how many bytes it has shows when it is read."""
+    begin = file.read(_IN_MEMORY)
+    rest = file.read(1) if len(begin) == _IN_MEMORY else ""
+    if not rest:
+        return Body(begin.encode("utf-8"))
+    return Body(None, chain(_cut(begin.encode("utf-8")), (rest.encode("utf-8"),), _read(file)))
 
 
 def _length_of(file: Any) -> Optional[int]:
@@ -111,9 +141,20 @@ def _length_of(file: Any) -> Optional[int]:
 def _read(file: Any) -> Iterator[bytes]:
     while True:
         piece = file.read(PIECE)
+        if hasattr(piece, "__await__"):
+            _refuse_async(piece)
         if not piece:
             return
         yield piece.encode("utf-8") if isinstance(piece, str) else piece
+
+
+def _refuse_async(source: Any) -> None:
+    if hasattr(source, "close"):
+        source.close()  # a coroutine: or Python warns that nobody awaited it
+    raise TypeError(
+        "a file or iterator of asyncio's needs an AsyncClient, as content=; Client and multipart "
+        "take a plain file, open(path, 'rb')"
+    )
 
 
 def _cut(piece: Any) -> Iterator[Union[bytes, memoryview]]:
@@ -130,15 +171,26 @@ def _cut(piece: Any) -> Iterator[Union[bytes, memoryview]]:
 
 def pieces(source: Any) -> Iterator[Union[bytes, memoryview]]:
     """The pieces of an upload, none of them large."""
-    if hasattr(source, "__aiter__"):
-        raise TypeError("an async iterator as content needs an AsyncClient")
-    for piece in _read(source) if hasattr(source, "read") else source:
+    if hasattr(source, "read"):
+        source = _read(source)
+    elif not hasattr(source, "__iter__"):
+        _refuse_async(None)
+    for piece in source:
         yield from _cut(piece)
 
 
 async def async_pieces(source: Any) -> AsyncIterator[Union[bytes, memoryview]]:
     """The same from an async iterator, or from a plain one."""
-    if hasattr(source, "__aiter__"):
+    if hasattr(source, "read"):
+        while True:
+            piece = source.read(PIECE)
+            if hasattr(piece, "__await__"):
+                piece = await piece
+            if not piece:
+                return
+            for part in _cut(piece.encode("utf-8") if isinstance(piece, str) else piece):
+                yield part
+    elif hasattr(source, "__aiter__"):
         async for piece in source:
             for part in _cut(piece):
                 yield part
@@ -159,10 +211,25 @@ def _parameter(name: str, value: str) -> str:
     return f'{name}="{value.translate(_SPECIAL)}"'
 
 
+def _field_name(name: Any) -> str:
+    plain = primitive(name) if isinstance(name, (str, bytes)) else None
+    if plain is None:
+        raise TypeError(f"a field's name is a str, not {type(name).__name__}")
+    return plain.decode("utf-8") if isinstance(plain, bytes) else plain
+
+
 class _Multipart:
     def __init__(self, data: Mapping[str, Any], files: FilesTypes, content_type: str) -> None:
-        self.boundary = _boundary_of(content_type) or os.urandom(16).hex()
-        self.content_type = content_type or f"multipart/form-data; boundary={self.boundary}"
+        if content_type and not content_type.lower().startswith("multipart/"):
+            raise ValueError(
+                "files= are sent as multipart/form-data, but the headers have content-type "
+                f"{content_type!r}: leave it out, of the client's headers too"
+            )
+        boundary = _boundary_of(content_type)
+        self.boundary = boundary or os.urandom(16).hex()
+        self.content_type = content_type or "multipart/form-data"
+        if not boundary:
+            self.content_type = f"{self.content_type.rstrip('; ')}; boundary={self.boundary}"
         self._parts: List[Union[bytes, IO[bytes]]] = []
         for name, value in data.items():
             for each in value if isinstance(value, (list, tuple)) else (value,):
@@ -176,11 +243,9 @@ class _Multipart:
         self._parts.append(text.encode("utf-8"))
 
     def _field(self, name: str, value: Any) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"a field's name is a str, not {type(name).__name__}")
-        self._head(f"Content-Disposition: form-data; {_parameter('name', name)}")
-        raw = value if isinstance(value, bytes) else primitive(value).encode("utf-8")
-        self._parts += (raw, b"\r\n")
+        self._head(f"Content-Disposition: form-data; {_parameter('name', _field_name(name))}")
+        raw = primitive(value)
+        self._parts += (raw if isinstance(raw, bytes) else raw.encode("utf-8"), b"\r\n")
 
     def _file(self, name: str, file: Any) -> None:
         headers: Mapping[str, str] = {}
@@ -193,7 +258,7 @@ class _Multipart:
             content = file
             filename = os.path.basename(str(getattr(file, "name", "upload")))
         given = {key.lower() for key in headers}
-        disposition = f"Content-Disposition: form-data; {_parameter('name', name)}"
+        disposition = f"Content-Disposition: form-data; {_parameter('name', _field_name(name))}"
         if filename is not None:
             disposition += f"; {_parameter('filename', filename)}"
         lines = [disposition, *(f"{key}: {value}" for key, value in headers.items())]
@@ -208,13 +273,7 @@ class _Multipart:
             if "\r" in line or "\n" in line:
                 raise ValueError("a header of a file has a line break")
         self._head(*lines)
-        if isinstance(content, str):
-            content = content.encode("utf-8")
-        if not isinstance(content, bytes) and not hasattr(content, "read"):
-            raise TypeError(f"a file is str, bytes or a file object, not {type(content).__name__}")
-        if getattr(content, "encoding", None):
-            raise TypeError("a file is opened in binary mode to be sent, not in text mode")
-        self._parts += (content, b"\r\n")
+        self._parts += (_part(content), b"\r\n")
 
     def body(self) -> Body:
         length: Optional[int] = 0
@@ -233,9 +292,26 @@ class _Multipart:
                 yield from _read(part)
 
 
+def _part(content: Any) -> Union[bytes, IO[bytes]]:
+    if isinstance(content, io.StringIO):
+        content = content.read()
+    if isinstance(content, str):
+        return content.encode("utf-8")
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, (bytearray, memoryview)):
+        return bytes(content)
+    if not hasattr(content, "read"):
+        raise TypeError(f"a file is str, bytes or a file object, not {type(content).__name__}")
+    if _is_async(content):
+        _refuse_async(None)
+    if _is_text(content):
+        raise TypeError("a file is opened in binary mode to be sent, not in text mode")
+    file: IO[bytes] = content
+    return file
+
+
 def _boundary_of(content_type: str) -> str:
-    if not content_type.lower().startswith("multipart/form-data"):
-        return ""
     for part in content_type.split(";")[1:]:
         name, _, value = part.partition("=")
         if name.strip().lower() == "boundary":

@@ -44,6 +44,8 @@
 
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from . import secrets
+
 if TYPE_CHECKING:
     from .models import Request, Response
 
@@ -90,7 +92,7 @@ __all__ = [
 
 
 class HTTPError(Exception):
-    """The base of what can go wrong with a request.
+    """The base of what can go wrong with a request. Its message shows no credentials.
 
     Attributes:
         status: the library's name of the error, as "LLMPOOL_E_READ"; "" where Python found it.
@@ -110,7 +112,8 @@ class HTTPError(Exception):
         status: str = "",
         unseen: bool = False,
     ) -> None:
-        super().__init__(message)
+        known = request._secrets() if request is not None else ()
+        super().__init__(secrets.text(message, known))
         self.request = request
         self.status = status
         self.unseen = unseen
@@ -316,3 +319,6 @@ class ResponseNotRead(StreamError):
 
 class InvalidURL(Exception):
     """The URL cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(secrets.text(message))

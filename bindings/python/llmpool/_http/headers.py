@@ -1,29 +1,43 @@
 """Headers: a multi-dict that does not mind case, and the block of lines that the library takes."""
 
+from enum import Enum
 from typing import Any, Iterable, Iterator, List, Mapping, MutableMapping, Optional, Tuple, Union
 
+from . import secrets
 from .exceptions import LocalProtocolError
 
 Text = Union[str, bytes]
 HeaderTypes = Union[
     "Headers", Mapping[str, Text], Mapping[bytes, Text], Iterable[Tuple[Text, Text]], None
 ]
-Item = Tuple[str, str, str]  # the name as given, its lower case, the value
-
-SECRET = frozenset(
-    ("authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key",
-     "x-goog-api-key")
-)  # fmt: skip
+# The name as given, its lower case, the value, and its bytes where they are not the value's UTF-8.
+Item = Tuple[str, str, str, Optional[bytes]]
 
 _TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&'*+-.^_`|~"
 
 
-def _text(value: Text) -> str:
+def _name(name: Text) -> str:
+    if isinstance(name, bytes):
+        return name.decode("latin-1")
+    if isinstance(name, str):
+        return name
+    raise TypeError(f"a header's name is str or bytes, not {type(name).__name__}")
+
+
+def _item(name: Text, value: Any) -> Item:
+    text = _name(name)
+    if isinstance(value, Enum):  # str() and format() of one with str in it differ by version
+        value = value.value
     if isinstance(value, str):
-        return value
+        return text, text.lower(), value, None
     if isinstance(value, bytes):
-        return decode(value)
-    raise TypeError(f"a header's name and value are str or bytes, not {type(value).__name__}")
+        return text, text.lower(), decode(value), None if value.isascii() else value
+    if value is None:
+        raise TypeError(
+            f"the value of the header {text!r} is None: is an environment variable not set? A "
+            "header that is not to be sent is left out"
+        )
+    raise TypeError(f"the value of the header {text!r} is str or bytes, not {type(value).__name__}")
 
 
 def decode(raw: bytes) -> str:
@@ -53,33 +67,38 @@ class Headers(MutableMapping[str, str]):
         pairs: Iterable[Tuple[Text, Text]] = (
             headers.items() if isinstance(headers, Mapping) else headers
         )
-        for name, value in pairs:
-            text = _text(name)
-            self._items.append((text, text.lower(), _text(value)))
+        self._items = [_item(name, value) for name, value in pairs]
 
     @classmethod
     def _parse(cls, block: bytes) -> "Headers":
         """From the library's "name: value" lines, which it has checked."""
         self = cls()
-        for line in decode(block).split("\r\n"):
+        if not block.isascii():  # each value by itself: one in Latin-1 does not concern another
+            lines = (line.partition(b":") for line in block.split(b"\r\n"))
+            self._items = [_item(n, value.strip(b" \t")) for n, colon, value in lines if colon]
+            return self
+        for line in str(block, "ascii").split("\r\n"):
             name, separator, value = line.partition(":")
             if separator:
-                self._items.append((name, name.lower(), value.strip(" \t")))
+                self._items.append((name, name.lower(), value.strip(" \t"), None))
         return self
 
     @property
     def raw(self) -> List[Tuple[bytes, bytes]]:
-        """Every line as a pair of bytes, names as they were given or received."""
-        return [(name.encode(), value.encode("utf-8")) for name, _, value in self._items]
+        """Every line as a pair of bytes, in order, as they were given or received."""
+        return [
+            (name.encode("utf-8"), value.encode("utf-8") if raw is None else raw)
+            for name, _, value, raw in self._items
+        ]
 
     def multi_items(self) -> List[Tuple[str, str]]:
         """Every line as (lower-case name, value)."""
-        return [(key, value) for _, key, value in self._items]
+        return [(key, value) for _, key, value, _ in self._items]
 
     def get_list(self, key: str, split_commas: bool = False) -> List[str]:
         """Every value of a name, in order; with split_commas also split at commas."""
         key = key.lower()
-        values = [value for _, name, value in self._items if name == key]
+        values = [value for _, name, value, _ in self._items if name == key]
         if not split_commas:
             return values
         return [part.strip() for value in values for part in value.split(",")]
@@ -89,7 +108,7 @@ class Headers(MutableMapping[str, str]):
         other = headers if isinstance(headers, Headers) else Headers(headers)
         if not other._items:
             return
-        replaced = {key for _, key, _ in other._items}
+        replaced = {item[1] for item in other._items}
         self._items = [item for item in self._items if item[1] not in replaced] + other._items
         self._version += 1
 
@@ -103,11 +122,10 @@ class Headers(MutableMapping[str, str]):
         return values[0] if len(values) == 1 else ", ".join(values)
 
     def __setitem__(self, key: str, value: str) -> None:
-        name, text = _text(key), _text(value)
-        lower = name.lower()
-        item = (name, lower, text)
-        for index, (_, found, _) in enumerate(self._items):
-            if found == lower:
+        item = _item(key, value)
+        lower = item[1]
+        for index, found in enumerate(self._items):
+            if found[1] == lower:
                 rest = [later for later in self._items[index + 1 :] if later[1] != lower]
                 self._items[index:] = [item, *rest]
                 break
@@ -127,13 +145,13 @@ class Headers(MutableMapping[str, str]):
         if not isinstance(key, str):
             return False
         lower = key.lower()
-        return any(found == lower for _, found, _ in self._items)
+        return any(item[1] == lower for item in self._items)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key for _, key, _ in self._items))
+        return iter(dict.fromkeys(item[1] for item in self._items))
 
     def __len__(self) -> int:
-        return len({key for _, key, _ in self._items})
+        return len({item[1] for item in self._items})
 
     def __eq__(self, other: Any) -> bool:
         try:
@@ -145,15 +163,15 @@ class Headers(MutableMapping[str, str]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = [(key, "[secure]" if key in SECRET else value) for key, value in self.multi_items()]
+        shown = [(key, secrets.header(key, value)) for key, value in self.multi_items()]
         return f"Headers({shown!r})"
 
     def _block(self) -> bytes:
         """The lines for llmpool_request_t.headers, each name and value checked."""
-        return b"".join(_line(name, value) for name, _, value in self._items)
+        return b"".join(_line(name, value, raw) for name, _, value, raw in self._items)
 
 
-def _line(name: str, value: str) -> bytes:
+def _line(name: str, value: str, raw: Optional[bytes]) -> bytes:
     # Checked before they are joined: afterwards a line break would be a header of its own. The
     # value is not shown, it may be a key.
     if not name or name.strip(_TOKEN):  # what is left of it begins with another character
@@ -163,11 +181,14 @@ def _line(name: str, value: str) -> bytes:
             f"the value of the header {name!r} has a line break or a NUL; is the end of a file "
             "in it?"
         )
+    if raw is not None:
+        return b"%s: %s\r\n" % (name.encode("ascii"), raw.strip(b" \t"))
     try:
         return f"{name}: {value.strip(' ' + chr(9))}\r\n".encode("ascii")
     except UnicodeEncodeError:
         raise LocalProtocolError(
-            f"the value of the header {name!r} has characters that are not ASCII"
+            f"the value of the header {name!r} has characters that are not ASCII; HTTP names no "
+            "encoding for them: give it as bytes, value.encode('utf-8') for example"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """JSON, by the standard library or by what the application prefers."""
 
 import json
+import re
 from json import JSONEncoder
 from typing import Any, Callable, Optional, Union
 
@@ -31,10 +32,21 @@ def use_json(*, dumps: Optional[Dumps] = None, loads: Optional[Loads] = None) ->
 
 def encode(value: Any) -> bytes:
     text = _dumps(value)
-    return text if isinstance(text, bytes) else text.encode("utf-8")
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # halves of surrogate pairs: JSON can name them (RFC 8259, 8.2)
+        return re.sub("[\ud800-\udfff]", _escape, text).encode("utf-8")
 
 
-def decode(content: bytes, **kwargs: Any) -> Any:
+def _escape(half: "re.Match[str]") -> str:
+    return f"\\u{ord(half.group()):04x}"
+
+
+def decode(content: Union[bytes, str], **kwargs: Any) -> Any:
+    if isinstance(content, str):
+        return decode_text(content, **kwargs)
     if _loads is not None and not kwargs:
         return _loads(content)
     # json.loads() of bytes first guesses the encoding; nearly always it is this one. A byte order

@@ -1,14 +1,17 @@
 """Requests and responses."""
 
 import codecs
+import re
+from functools import lru_cache
 from struct import unpack
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, AbstractSet, Any, List, Optional, Union
 
+from . import secrets
 from .constants import HTTP_1_0, HTTP_1_1, HTTP_2, TIMINGS_FORMAT
 from .decode import decode_body
 from .exceptions import HTTPStatusError, RequestError
-from .headers import Headers
-from .json import decode
+from .headers import Headers, HeaderTypes
+from .json import decode, encode
 from .urls import URL
 
 if TYPE_CHECKING:
@@ -30,11 +33,18 @@ class Request:
 
     __slots__ = ("method", "url", "content", "_block", "_headers")
 
-    def __init__(self, method: str, url: URL, block: bytes, content: Optional[bytes]) -> None:
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: Union[HeaderTypes, bytes] = None,
+        content: Optional[bytes] = None,
+    ) -> None:
         self.method = method
-        self.url = url
+        self.url = url if isinstance(url, URL) else URL(url)
         self.content = content or b""
-        self._block = block
+        # Bytes are lines that were checked.
+        self._block = headers if isinstance(headers, bytes) else Headers(headers)._block()
         self._headers: Optional[Headers] = None
 
     @property
@@ -45,7 +55,11 @@ class Request:
         return self._headers
 
     def __repr__(self) -> str:
-        return f"<Request({self.method!r}, {str(self.url)!r})>"
+        return f"<Request({self.method!r}, {secrets.in_url(self.url)!r})>"
+
+    def _secrets(self) -> AbstractSet[str]:
+        """What of it is not shown where a server says it again."""
+        return secrets.of_request(self.headers.multi_items(), self.url.query)
 
     def __reduce__(self) -> Any:
         return Request, (self.method, self.url, self._block, self.content)
@@ -59,8 +73,40 @@ def _charset(content_type: str) -> Optional[str]:
     return None
 
 
+# Codecs of Python's that are no charsets. Some raise whatever the errors argument says.
+_NO_CHARSETS = frozenset(
+    ("punycode", "idna", "undefined", "unicode_escape", "unicode-escape", "raw_unicode_escape",
+     "raw-unicode-escape")
+)  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def text_charset(charset: str) -> Optional[str]:
+    """The charset, where text can be decoded with it; else None."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,40}", charset):
+        return None
+    try:
+        codec = codecs.lookup(charset)
+        b"x".decode(charset, "replace")  # raises for what is no text encoding
+    except Exception:  # of a codec that somebody registered, too
+        return None
+    if codec.name in _NO_CHARSETS or codec.incrementaldecoder is None:
+        return None
+    return charset
+
+
 class Response:
     """The answer to a request, complete.
+
+    The pool makes them. For the tests of an application there are, as in httpx, Response(200),
+    Response(200, json={...}), Response(404, text="...", headers={...}).
+
+    Args:
+        status_code: as 200.
+        headers: as Client.request() takes them.
+        content, text, html, json: the body, one of them; the content type is set where the headers
+            have none.
+        request: what it answers. None: a GET of no URL.
 
     Attributes:
         request: what was sent, after redirects the last.
@@ -79,6 +125,42 @@ class Response:
 
     def __init__(
         self,
+        status_code: int,
+        *,
+        headers: HeaderTypes = None,
+        content: Optional[bytes] = None,
+        text: Optional[str] = None,
+        html: Optional[str] = None,
+        json: Any = None,
+        request: Optional[Request] = None,
+    ) -> None:
+        if sum(each is not None for each in (content, text, html, json)) > 1:
+            raise TypeError("only one of content, text, html and json can be given")
+        if isinstance(status_code, bool) or not isinstance(status_code, int):
+            raise TypeError(f"status_code is a number as 200, not {type(status_code).__name__}")
+        body, kind = content, ""
+        if text is not None:
+            body, kind = text.encode("utf-8"), "text/plain; charset=utf-8"
+        elif html is not None:
+            body, kind = html.encode("utf-8"), "text/html; charset=utf-8"
+        elif json is not None:
+            body, kind = encode(json), "application/json"
+        if isinstance(body, str):
+            body = body.encode("utf-8")
+        if body is not None and not isinstance(body, bytes):
+            raise TypeError(f"content is bytes, not {type(body).__name__}")
+        lines = Headers(headers)
+        if kind and "content-type" not in lines:
+            lines["content-type"] = kind
+        if body is not None and "content-length" not in lines:
+            lines["content-length"] = str(len(body))
+        self._received(
+            request or Request("GET", ""), status_code, body=body or b"",
+            header_block=lines._block(),
+        )  # fmt: skip
+
+    def _received(
+        self,
         request: Request,
         status_code: int,
         http_version: int = HTTP_1_1,
@@ -92,6 +174,7 @@ class Response:
         timings: bytes = b"",
         limit: int = 64 << 20,
     ) -> None:
+        """Fills in what came from a server."""
         self.request = request
         self.status_code = status_code
         self.attempts = attempts
@@ -201,30 +284,58 @@ class Response:
         if self._encoding:
             return self._encoding
         charset = self.charset_encoding
-        if charset:
-            try:
-                if getattr(codecs.lookup(charset), "_is_text_encoding", True):
-                    return charset
-            except LookupError:
-                pass
-        return "utf-8"
+        return (text_charset(charset) if charset else None) or "utf-8"
 
     @encoding.setter
     def encoding(self, value: str) -> None:
+        if value and text_charset(value) is None:
+            raise LookupError(f"{value!r} is no text encoding that Python knows")
         self._encoding = value
 
     @property
     def text(self) -> str:
-        """The body as text; bytes that do not fit the charset become U+FFFD."""
-        return self.content.decode(self.encoding, "replace")
+        """The body as text; bytes that do not fit the charset become U+FFFD.
+
+        Raises: as content, and nothing of its own.
+        """
+        content = self.content
+        try:
+            return content.decode(self.encoding, "replace")
+        except Exception:  # a codec that somebody registered
+            return content.decode("utf-8", "replace")
 
     def json(self, **kwargs: Any) -> Any:
         """The body parsed as JSON (see use_json()); keyword arguments go to json.loads().
 
+        It is UTF-8, UTF-16 or UTF-32, or what the content type's charset says.
+
         Raises:
-            ValueError: the body is not JSON (json.JSONDecodeError).
+            ValueError: the body is not JSON (json.JSONDecodeError); the message has the status, the
+                content type and the beginning of the body.
         """
-        return decode(self.content, **kwargs)
+        content = self.content
+        try:
+            return decode(self._json_source(content), **kwargs)
+        except ValueError as error:
+            from .explain import not_json
+
+            raise not_json(self, content, error) from None
+
+    def _json_source(self, content: bytes) -> Union[bytes, str]:
+        """The body as text, where the headers name a charset that JSON is not guessed to have."""
+        block = self._block
+        if block.find(b"harset") < 0 and block.find(b"HARSET") < 0:
+            return content
+        charset = self.charset_encoding
+        if charset is None or charset.lower().startswith("utf"):
+            return content
+        if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content
+        known = text_charset(charset)
+        try:
+            return content.decode(known) if known else content
+        except ValueError:
+            return content
 
     @property
     def is_informational(self) -> bool:
@@ -258,17 +369,22 @@ class Response:
         """This response, where its status is 2xx.
 
         Raises:
-            HTTPStatusError: it is not; .response is this.
+            HTTPStatusError: it is not; .response is this. The message has what the server said and
+                its id of the request.
         """
         if self.is_success:
             return self
-        kind = {1: "Informational response", 3: "Redirect response", 4: "Client error"}.get(
-            self.status_code // 100, "Server error"
-        )
-        message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{self.url}'"
-        if self.has_redirect_location:
-            message += f"\nRedirect location: '{self.headers['location']}'"
+        from .explain import status_message
+
+        message = status_message(self, self._beginning())
         raise HTTPStatusError(message, request=self.request, response=self)
+
+    def _beginning(self) -> bytes:
+        """Of the body what is there, decoded."""
+        try:
+            return self.content
+        except RequestError:
+            return b""
 
     def __repr__(self) -> str:
         return f"<Response [{self.status_code} {self.reason_phrase}]>"

@@ -35,7 +35,12 @@ class Event(NamedTuple):
         Raises:
             ValueError: the data is not JSON (json.JSONDecodeError).
         """
-        return decode_text(self.data, **kwargs)
+        try:
+            return decode_text(self.data, **kwargs)
+        except ValueError as error:
+            from .explain import event_not_json
+
+            raise event_not_json(self.data, error) from None
 
     def encode(self, last_id: str = "") -> bytes:
         """The event as it is sent, its id left out where it is the last one."""

@@ -15,6 +15,11 @@ from .record import Answer, Sink
 STREAM_FLAGS = abi.REQUEST_STREAM | abi.REQUEST_MANUAL_CREDIT
 SSE_FLAGS = abi.REQUEST_SSE | abi.REQUEST_SSE_JOIN | abi.REQUEST_MANUAL_CREDIT
 
+# Of a streamed answer that is an error so much of the body is awaited, so long (seconds), before
+# the application has it: usually it comes with the head.
+ERROR_BYTES = 32 << 10
+ERROR_WAIT = 0.25
+
 
 # Fields of llmpool_request_t that most requests leave at 0, as a request's options.
 OPTIONS = ("priority",)

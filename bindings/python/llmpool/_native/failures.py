@@ -2,6 +2,7 @@
 
 from typing import Dict, Iterator, Optional, Type
 
+from .._http import secrets
 from .._http.exceptions import HTTPError, InvalidURL, LocalProtocolError, TransportError
 from .._http.models import Request
 from . import abi
@@ -48,6 +49,7 @@ def check(status: int) -> None:
     if status >= 0:
         return
     message = last_error() or abi.STATUS_MESSAGES.get(status, f"status {status}")
+    message = secrets.text(message)
     if status == abi.E_INVALID_ARGUMENT:
         raise ValueError(message)
     if status == abi.E_UNSUPPORTED:

@@ -18,7 +18,16 @@ from typing import Any, AsyncGenerator, Deque, Dict, Optional, Tuple
 
 from .._http.content import async_pieces
 from . import abi
-from .call import SSE_FLAGS, STREAM_FLAGS, Call, RequestStruct, failure, write
+from .call import (
+    ERROR_BYTES,
+    ERROR_WAIT,
+    SSE_FLAGS,
+    STREAM_FLAGS,
+    Call,
+    RequestStruct,
+    failure,
+    write,
+)
 from .failures import check, submit_refused
 from .library import lib
 from .record import Answer, Reader, Sink, Sinks, dispatch
@@ -286,7 +295,26 @@ async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
             if sink.done is not None:
                 raise failure(sink.done, call.request)
             await hub.arrival(sink)
+        if sink.head.http_status >= 400:
+            await _wait_error(hub, sink)
         return hub, sink
     except BaseException:
         hub.abandon(sink)
         raise
+
+
+async def _wait_error(hub: Hub, sink: Sink) -> None:
+    """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
+    deadline = hub.loop.time() + ERROR_WAIT
+    while sink.done is None and sink.credit < ERROR_BYTES and hub.loop.time() < deadline:
+        waiter = hub.arrival(sink)
+        timer = hub.loop.call_at(deadline, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+
+
+def _resolve(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -17,7 +17,16 @@ from typing import Any, Deque, Optional, Tuple
 from .._http.content import pieces
 from .._http.models import Request
 from . import abi
-from .call import SSE_FLAGS, STREAM_FLAGS, Call, RequestStruct, failure, write
+from .call import (
+    ERROR_BYTES,
+    ERROR_WAIT,
+    SSE_FLAGS,
+    STREAM_FLAGS,
+    Call,
+    RequestStruct,
+    failure,
+    write,
+)
 from .failures import check, submit_refused
 from .library import lib
 from .record import Answer, Reader, Sink, Sinks, answer_of, dispatch
@@ -158,6 +167,15 @@ class Lane:
             sink.items = []
         return True
 
+    def wait_error(self, sink: Sink) -> None:
+        """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
+        deadline = time.monotonic() + ERROR_WAIT
+        while sink.done is None and sink.credit < ERROR_BYTES:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._poller.poll(left * 1000):
+                return
+            self.read()
+
     def end(self, sink: Sink) -> None:
         """Cancels the request, if it is not over, and gives the lane back."""
         if sink.done is None and self.queue is not None:
@@ -231,6 +249,8 @@ def start(call: Call, sse: bool) -> Tuple[Lane, Sink]:
     try:
         sink = lane.start(call, SSE_FLAGS if sse else STREAM_FLAGS)
         lane.wait_head(sink, call.request)
+        if sink.head is not None and sink.head.http_status >= 400:
+            lane.wait_error(sink)
         return lane, sink
     except RequestEnded as ended:
         give_back(lane, True)

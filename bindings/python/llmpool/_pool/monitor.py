@@ -104,7 +104,10 @@ def log(notice: int, fields: bytes, message: bytes) -> None:
         if separator:
             values[name] = value
     text = message.rstrip(b"\0").decode("utf-8", "replace")
-    logging.getLogger("llmpool").log(level, "%s", text, extra={"llmpool": values})
+    logger = logging.getLogger("llmpool")
+    if not logger.hasHandlers():  # to stderr without a format that would say whose it is
+        text = f"llmpool: {text}"
+    logger.log(level, "%s", text, extra={"llmpool": values})
 
 
 def _forget() -> None:

@@ -10,14 +10,17 @@ from .._http.config import (
     UNSET,
     Limits,
     MaybeSeconds,
+    Timeout,
     TimeoutTypes,
     Unset,
     as_timeout,
     milliseconds,
+    none_is_kept,
 )
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
+from .._native.text import c_string
 
 if TYPE_CHECKING:
     from .._native.stats import Stats
@@ -29,18 +32,26 @@ _configuring = threading.Lock()
 
 
 def _file(name: str, value: Optional[Path]) -> Optional[bytes]:
-    if value is None:
-        return None
-    raw = os.fsencode(value)
-    if b"\0" in raw:
-        raise ValueError(f"{name} has a NUL in it")
-    return raw
+    return None if value is None else c_string(name, os.fsencode(value))
 
 
 def _text(name: str, value: Optional[str]) -> Optional[bytes]:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is a str or None, not {type(value).__name__}")
-    return _file(name, value)
+    return None if value is None else c_string(name, value)
+
+
+def _key_pair(value: Any) -> Tuple[Any, Any]:
+    if not isinstance(value, (tuple, list)):
+        return value, value
+    if len(value) == 3:
+        raise ValueError(
+            "client_cert is a file or a pair (certificate, key): a key with a passphrase is not "
+            "read; 'openssl pkey -in key.pem -out plain.pem' writes one without"
+        )
+    if len(value) != 2:
+        raise ValueError(f"client_cert is a file or a pair (certificate, key), not {len(value)}")
+    return value[0], value[1]
 
 
 def _versions(http1: bool, http2: bool) -> int:
@@ -113,6 +124,8 @@ def _fill(
         if not isinstance(limits, Limits):
             raise TypeError(f"limits is a llmpool.Limits, not {type(limits).__name__}")
         values.update(limits._as_options())
+        if values.get("max_keepalive_connections", 1) != 1 and none_is_kept(options):
+            values.setdefault("keepalive_expiry_ms", 30_000)  # kept again, as long as by default
     if not isinstance(timeout, Unset):
         values.update(as_timeout(timeout)._as_options())
     if "http1" in given or "http2" in given:
@@ -121,8 +134,7 @@ def _fill(
         http2 = given.get("http2", now != abi.HTTP_1_1)
         values["http_versions"] = _versions(http1, http2)
     if "client_cert" in given:
-        pair = given["client_cert"]
-        certificate, key = pair if isinstance(pair, (tuple, list)) else (pair, pair)
+        certificate, key = _key_pair(given["client_cert"])
         values["client_cert_file"] = _file("client_cert", certificate)
         values["client_key_file"] = _file("client_cert", key)
     for name, (field, convert) in _OPTIONS.items():
@@ -222,11 +234,27 @@ class Pool:
             TypeError: there is no such option.
             PoolClosed: the pool is closed.
         """
-        now = abi.Options()
         with _configuring:
-            check(lib.options_get(self._handle, ctypes.byref(now), ctypes.sizeof(now)))
+            now = self._options()
             _fill(now, limits, timeout, options)
             check(lib.configure(self._handle, ctypes.byref(now)))
+
+    def _options(self) -> abi.Options:
+        now = abi.Options()
+        check(lib.options_get(self._handle, ctypes.byref(now), ctypes.sizeof(now)))
+        return now
+
+    @property
+    def limits(self) -> Limits:
+        """What the pool may use now; configure() changes it."""
+        with _configuring:
+            return Limits._of_options(self._options())
+
+    @property
+    def timeout(self) -> Timeout:
+        """For requests that have no timeout of their own; configure() changes it."""
+        with _configuring:
+            return Timeout._of_options(self._options())
 
     def warm(self, url: str, connections: int = 1) -> None:
         """Opens connections to the URL's origin ahead of need, as the limits allow.
@@ -238,7 +266,8 @@ class Pool:
             ValueError: the URL is none.
             PoolClosed: the pool is closed.
         """
-        check(lib.warm(self._handle, url.encode(), _count("connections", connections)))
+        raw = c_string("url", url)
+        check(lib.warm(self._handle, raw, _count("connections", connections)))
 
     def stats(self, origin: Optional[str] = None) -> "Stats":
         """The counters of the pool, or of one origin, as "https://api.example.com:443".
@@ -250,7 +279,7 @@ class Pool:
 
         raw = abi.Stats()
         raw.size = ctypes.sizeof(raw)
-        name = None if origin is None else origin.encode()
+        name = None if origin is None else c_string("origin", origin)
         check(lib.stats(self._handle, name, ctypes.byref(raw)))
         return Stats(*(getattr(raw, field) for field in Stats.__annotations__))
 
