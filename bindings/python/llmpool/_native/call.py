@@ -5,7 +5,6 @@ from ctypes import c_uint64
 from typing import Any, Optional, Tuple, Union
 
 from .._http.config import Timeout
-from .._http.exceptions import HTTPError
 from .._http.models import Request
 from . import abi
 from .failures import request_failed, submit_refused
@@ -73,8 +72,10 @@ def _check(options: Tuple[int, ...]) -> None:
             raise ValueError(f"{name} is from {least} to {most}, not {value}")
 
 
-def failure(answer: Answer, request: Request) -> HTTPError:
+def failure(answer: Answer, request: Request) -> BaseException:
     """The exception for a DONE whose status is not OK."""
+    if answer.error is not None:
+        return answer.error
     message = answer.message.decode("utf-8", "replace")
     unseen = bool(answer.flags & abi.EVENT_UNSEEN)
     return request_failed(answer.status, message, request, unseen)
