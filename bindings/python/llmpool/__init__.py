@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, List
 from ._client.client import Client, get, post, request, stream
 from ._client.stream import StreamResponse
 from ._http import exceptions as _exceptions
-from ._http.config import Limits, Timeout
+from ._http.config import Limits, Retry, Timeout
 from ._http.exceptions import *  # noqa: F403
 from ._http.headers import Headers
 from ._http.json import use_json
@@ -47,6 +47,7 @@ __all__ = [
     "Pool",
     "Request",
     "Response",
+    "Retry",
     "Stats",
     "StreamResponse",
     "Timeout",

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any, List, Mapping, Optional, Type
 
-from .._http.config import UNSET, TimeoutTypes
+from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -45,6 +45,8 @@ class AsyncClient(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
     ) -> Response:
         """Sends a request and waits for its complete answer.
 
@@ -52,8 +54,9 @@ class AsyncClient(BaseClient):
         iterator of bytes. Plain files and iterators are read on the loop's thread.
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         response = make_response(call, await hub.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
@@ -78,6 +81,8 @@ class AsyncClient(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         sse: bool = True,
     ) -> "AsyncStream":
         """Sends a request when its async with block begins, and gives the answer as it comes.
@@ -91,8 +96,9 @@ class AsyncClient(BaseClient):
         cancellation of its task, cancel the request.
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return AsyncStream(self, call, sse, follow)
 

@@ -86,7 +86,7 @@ class AsyncStreamResponse(BaseStream):
             if sink.done is None:
                 hub.abandon(sink)
             elif not sink.done.status:
-                self._times = sink.done.timings
+                self._conclude(sink.done)
         if sink.uploader is not None:
             await end_upload(sink)
 
@@ -128,7 +128,7 @@ class AsyncStreamResponse(BaseStream):
                     timer.cancel()
         if sink.done is not None:
             sink.items = []
-            self._times = sink.done.timings
+            self._conclude(sink.done)
             self._ended()
 
     def _ended(self) -> None:

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any, List, Mapping, Optional, Type
 
-from .._http.config import UNSET, TimeoutTypes
+from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -36,6 +36,9 @@ class Client(BaseClient):
         timeout: seconds or a Timeout; what it does not say is as the pool has it.
         pool: a Pool of one's own instead of the shared one. It is not closed with the client.
         follow_redirects: False gives redirects as answers.
+        retry: when requests may be sent again, as request() has it; None: where the server
+            provably has not acted on them, as often as the pool allows.
+        server_name: for TLS, where it is not the URL's host. Not for where a redirect leads.
         max_response_bytes: [64 MiB] the largest body of an answer, before decoding and after; not
             of one that is streamed.
 
@@ -59,6 +62,8 @@ class Client(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
     ) -> Response:
         """Sends a request and waits for its complete answer.
 
@@ -76,6 +81,11 @@ class Client(BaseClient):
             timeout: seconds or a Timeout instead of the client's; None: no timeout.
             follow_redirects: instead of the client's.
             priority: [0] higher goes first among those that wait for a connection.
+            retry: when it may be sent again: "status", after 408, 409, 429 and 5xx too; "sent",
+                even where the server may have begun to act; False, never; a Retry with bounds of
+                its own; None: as the client has it.
+            server_name: for TLS, where it is not the URL's host; "": the URL's host. None: as the
+                client has it.
 
         Raises:
             TimeoutException: and its subclasses, which say what took too long.
@@ -88,8 +98,9 @@ class Client(BaseClient):
         An answer of 4xx or 5xx is returned; see Response.raise_for_status().
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         response = make_response(call, lane.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
@@ -114,6 +125,8 @@ class Client(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         sse: bool = True,
     ) -> "Stream":
         """Sends a request when its with block begins, and gives the answer as it comes.
@@ -134,8 +147,9 @@ class Client(BaseClient):
         Raises, at the with: as request().
         """
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return Stream(self, call, sse, follow)
 

@@ -16,7 +16,7 @@ from .._http.sse import Event
 from .._native import abi
 from .._native.call import Call, failure
 from .._native.library import lib
-from .._native.record import Sink
+from .._native.record import Answer, Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
 
@@ -117,11 +117,16 @@ class BaseStream(Response):
         self._lent = 0
         if done is None:
             return items
-        self._times = done.timings
+        self._conclude(done)
         self._ended()
         if done.status:
             raise failure(done, self.request)
         return None
+
+    def _conclude(self, done: Answer) -> None:
+        """What is known at the end only."""
+        self._times = done.timings
+        self.attempts = done.attempts or self.attempts
 
     def _ended(self) -> None:
         """The answer was read to its end."""
@@ -203,7 +208,7 @@ class StreamResponse(BaseStream):
         self._closed = True
         self._leave()
         if self._sink.done is not None and not self._sink.done.status:
-            self._times = self._sink.done.timings
+            self._conclude(self._sink.done)
 
     def _iterate(self, converter: Converter[Item]) -> Iterator[Item]:
         self._begin()
@@ -244,7 +249,7 @@ class StreamResponse(BaseStream):
             self._lane.append(lane)
         if ended and self._sink.done is not None:
             self._sink.items = []
-            self._times = self._sink.done.timings
+            self._conclude(self._sink.done)
             self._ended()
 
     def _leave(self, is_exiting: Any = sys.is_finalizing) -> None:
