@@ -12,10 +12,11 @@ from .._native import hub
 from .._native.call import Call
 from .._pool import leaks
 from .async_stream import AsyncStreamResponse
-from .base import BaseClient, make_response
+from .base import make_response
+from .verbs import AsyncVerbs
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncVerbs):
     """Client for asyncio, with the same arguments.
 
     Works on asyncio and uvloop, also through anyio on them; not on trio. One client may be used
@@ -114,34 +115,6 @@ class AsyncClient(BaseClient):
             response = AsyncStreamResponse(call, *await hub.start(call, sse), place=place)
         response.history = history
         return response
-
-    async def get(self, url: str, **arguments: Any) -> Response:
-        """GET; the arguments are those of request()."""
-        return await self.request("GET", url, **arguments)
-
-    async def post(self, url: str, **arguments: Any) -> Response:
-        """POST; the arguments are those of request()."""
-        return await self.request("POST", url, **arguments)
-
-    async def put(self, url: str, **arguments: Any) -> Response:
-        """PUT; the arguments are those of request()."""
-        return await self.request("PUT", url, **arguments)
-
-    async def patch(self, url: str, **arguments: Any) -> Response:
-        """PATCH; the arguments are those of request()."""
-        return await self.request("PATCH", url, **arguments)
-
-    async def delete(self, url: str, **arguments: Any) -> Response:
-        """DELETE; the arguments are those of request()."""
-        return await self.request("DELETE", url, **arguments)
-
-    async def head(self, url: str, **arguments: Any) -> Response:
-        """HEAD; the arguments are those of request()."""
-        return await self.request("HEAD", url, **arguments)
-
-    async def options(self, url: str, **arguments: Any) -> Response:
-        """OPTIONS; the arguments are those of request()."""
-        return await self.request("OPTIONS", url, **arguments)
 
     async def aclose(self) -> None:
         """Takes no more requests. The pool stays open, also one of one's own."""

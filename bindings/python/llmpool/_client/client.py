@@ -11,11 +11,12 @@ from .._http.urls import ParamTypes
 from .._native import lane
 from .._native.call import Call
 from .._pool import leaks
-from .base import BaseClient, make_response
+from .base import make_response
 from .stream import StreamResponse
+from .verbs import Verbs
 
 
-class Client(BaseClient):
+class Client(Verbs):
     """Makes requests, with headers, a base URL and a timeout of its own, on a pool.
 
     A client is cheap and has no connections: they are the pool's. Client() uses the pool that
@@ -166,34 +167,6 @@ class Client(BaseClient):
         response.history = history
         return response
 
-    def get(self, url: str, **arguments: Any) -> Response:
-        """GET; the arguments are those of request()."""
-        return self.request("GET", url, **arguments)
-
-    def post(self, url: str, **arguments: Any) -> Response:
-        """POST; the arguments are those of request()."""
-        return self.request("POST", url, **arguments)
-
-    def put(self, url: str, **arguments: Any) -> Response:
-        """PUT; the arguments are those of request()."""
-        return self.request("PUT", url, **arguments)
-
-    def patch(self, url: str, **arguments: Any) -> Response:
-        """PATCH; the arguments are those of request()."""
-        return self.request("PATCH", url, **arguments)
-
-    def delete(self, url: str, **arguments: Any) -> Response:
-        """DELETE; the arguments are those of request()."""
-        return self.request("DELETE", url, **arguments)
-
-    def head(self, url: str, **arguments: Any) -> Response:
-        """HEAD; the arguments are those of request()."""
-        return self.request("HEAD", url, **arguments)
-
-    def options(self, url: str, **arguments: Any) -> Response:
-        """OPTIONS; the arguments are those of request()."""
-        return self.request("OPTIONS", url, **arguments)
-
     def close(self) -> None:
         """Takes no more requests. The pool stays open, also one of one's own."""
         self._closed = True
@@ -239,34 +212,4 @@ class Stream:
             self._response.close()
 
 
-_default: Optional[Client] = None
-
-
-def _default_client() -> Client:
-    global _default
-    if _default is None:
-        _default = Client()
-    return _default
-
-
-def request(method: str, url: str, **arguments: Any) -> Response:
-    """A request on the shared pool, with no settings of its own: see Client.request()."""
-    return _default_client().request(method, url, **arguments)
-
-
-def get(url: str, **arguments: Any) -> Response:
-    """GET on the shared pool: see Client.request()."""
-    return request("GET", url, **arguments)
-
-
-def post(url: str, **arguments: Any) -> Response:
-    """POST on the shared pool: see Client.request()."""
-    return request("POST", url, **arguments)
-
-
-def stream(method: str, url: str, **arguments: Any) -> Stream:
-    """A streamed request on the shared pool: see Client.stream()."""
-    return _default_client().stream(method, url, **arguments)
-
-
-__all__ = ["Client", "Stream", "get", "post", "request", "stream"]
+__all__ = ["Client", "Stream"]

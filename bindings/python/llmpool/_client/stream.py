@@ -2,7 +2,7 @@
 
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Type
+from typing import Any, Iterator, List, Optional, Type
 
 from .._http.exceptions import (
     RequestError,
@@ -15,13 +15,11 @@ from .._http.models import Response
 from .._http.sse import Event
 from .._native import abi
 from .._native.call import Call, failure
+from .._native.lane import Lane
 from .._native.library import lib
 from .._native.record import Answer, Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
-
-if TYPE_CHECKING:
-    from .._native.lane import Lane
 
 # Window is given back when so many bytes were consumed. Half of the smallest window that a pool
 # can have, so that the server is never left with a few bytes to send.
@@ -154,7 +152,7 @@ class StreamResponse(BaseStream):
 
     __slots__ = ("_lane",)
 
-    def __init__(self, call: Call, lane: "Lane", sink: Sink, *, place: str = "") -> None:
+    def __init__(self, call: Call, lane: Lane, sink: Sink, *, place: str = "") -> None:
         super().__init__(call, sink, place)
         # It lies here while nobody uses it: a thread that takes it out has it for itself.
         self._lane: List[Lane] = [lane]

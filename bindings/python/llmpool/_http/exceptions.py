@@ -44,8 +44,13 @@
 
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from .later import later
+
 if TYPE_CHECKING:
     from .models import Request, Response
+else:
+    Request = later("llmpool._http.models", "Request")
+    Response = later("llmpool._http.models", "Response")
 
 __all__ = [
     "Cancelled",
@@ -291,10 +296,11 @@ class HTTPStatusError(HTTPError):
         self,
         message: str,
         *,
-        request: "Optional[Request]" = None,
-        response: "Optional[Response]" = None,
+        request: "Request",
+        response: "Response",
     ) -> None:
         super().__init__(message, request=request)
+        self.request: Request = request
         self.response = response
 
 

@@ -15,12 +15,15 @@ from .._http.config import (
     as_timeout,
     milliseconds,
 )
+from .._http.later import later
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
 
 if TYPE_CHECKING:
     from .._native.stats import Stats
+else:
+    Stats = later("llmpool._native.stats", "Stats")
 
 Path = Union[str, "os.PathLike[str]"]
 
