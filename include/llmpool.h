@@ -206,6 +206,9 @@ typedef struct llmpool_request {
   uint32_t first_byte_timeout_ms;
   uint32_t total_timeout_ms;
   const char *server_name; /* for TLS, where it is not the URL's host: a name made of labels as in a URL; NULL */
+  uint32_t max_retries;    /* how often it is tried again, for whatever reason; 0: as the pool's option says */
+  uint32_t retry_after_max_ms; /* a longer Retry-After ends the request with the answer in hand, with RETRY_STATUS;
+                                  0: as the pool's option says; LLMPOOL_NO_TIMEOUT: any */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */

@@ -52,7 +52,7 @@ public final class Pool: Sendable {
     guard !Task.isCancelled else { throw CallError(.cancelled, "the task was cancelled before the request was sent") }
     try request.withInput { input throws(CallError) in
       var input = input
-      input.flags = flags
+      input.flags.formUnion(flags)
       input.userData = UInt64(UInt(bitPattern: Unmanaged.passRetained(receiver).toOpaque()))
       do throws(CallError) {
         try engine.submit(input, queue: queue) { receiver.submitted(engine, $0) }

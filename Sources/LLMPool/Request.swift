@@ -15,6 +15,10 @@ public struct Request: Sendable {
   public var priority: Int32 = 0
   /// Largest body of an answer. Default: 64 MiB.
   public var maxResponseBytes = 64 << 20
+  /// When it may be sent again; nil: where the server provably has not acted on it, as often as the pool allows.
+  public var retry: Retry?
+  /// For TLS (RFC 6066, section 3), where it is not the URL's host.
+  public var serverName: String?
 
   /// The timeouts of one request; nil: as the pool has it; `.zero` or less: none.
   public typealias Timeouts = LLMPoolCore.Timeouts<Duration?>
@@ -49,20 +53,24 @@ extension Request {
       }
       block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
     }
-    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8))
+    var input = RequestInput()
+    input.options.priority = priority
+    input.maxResponseBytes = maxResponseBytes
+    input.options.timeouts = timeouts.map(Request.timeout)
+    try retry?.set(&input)
+    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8), name: Array((serverName ?? "").utf8))
     let result: Result<Void, CallError> = parts.method.withUnsafeBytes { method in
       parts.url.withUnsafeBytes { url in
-        block.withUnsafeBytes { headers in
-          self.body.withUnsafeBytes { content in
-            var input = RequestInput()
-            if self.method != nil { input.method = method }
-            input.url = url
-            input.headers = headers
-            input.body = content
-            input.options.priority = priority
-            input.maxResponseBytes = maxResponseBytes
-            input.options.timeouts = timeouts.map(Request.timeout)
-            do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
+        parts.name.withUnsafeBytes { name in
+          block.withUnsafeBytes { headers in
+            self.body.withUnsafeBytes { content in
+              if self.method != nil { input.method = method }
+              if serverName != nil { input.serverName = name }
+              input.url = url
+              input.headers = headers
+              input.body = content
+              do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
+            }
           }
         }
       }

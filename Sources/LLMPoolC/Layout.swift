@@ -66,6 +66,8 @@ enum Layout {
     "first_byte_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.first_byte_timeout_ms)!,
     "total_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.total_timeout_ms)!,
     "server_name": MemoryLayout<llmpool_request_t>.offset(of: \.server_name)!,
+    "max_retries": MemoryLayout<llmpool_request_t>.offset(of: \.max_retries)!,
+    "retry_after_max_ms": MemoryLayout<llmpool_request_t>.offset(of: \.retry_after_max_ms)!,
   ]
 
   static let stats: [String: Int] = [

@@ -153,6 +153,8 @@ extension llmpool_request_t {
     input.body = UnsafeRawBufferPointer(start: body, count: body_size)
     input.maxResponseBytes = Int(clamping: max_response_bytes)
     input.options.timeouts = timeouts
+    input.options.maxRetries = max_retries
+    input.options.retryAfterMax = llmpool_request_t.time(retry_after_max_ms)
     input.serverName = bytes(server_name)
     return input
   }
@@ -168,10 +170,13 @@ extension llmpool_request_t {
   private var timeouts: Timeouts<Nanoseconds> {
     withUnsafePointer(to: self) { request in
       llmpool_request_t.timeoutOffsets.map { offset in
-        let milliseconds = UnsafeRawPointer(request).load(fromByteOffset: offset, as: UInt32.self)
-        return milliseconds == .max ? .max : .milliseconds(milliseconds)
+        llmpool_request_t.time(UnsafeRawPointer(request).load(fromByteOffset: offset, as: UInt32.self))
       }
     }
+  }
+
+  private static func time(_ milliseconds: UInt32) -> Nanoseconds {
+    milliseconds == .max ? .max : .milliseconds(milliseconds)
   }
 }
 

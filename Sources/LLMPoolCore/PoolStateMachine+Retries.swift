@@ -36,7 +36,7 @@ extension PoolStateMachine {
   }
 
   private mutating func mayRetry(_ slot: Int, _ failure: Failure, unseen: Bool) -> Bool {
-    let limit = options.maxRetries + (isMutant(.retryTooMany) ? 1 : 0)
+    let limit = maxRetries(slot) + (isMutant(.retryTooMany) ? 1 : 0)
     guard isReplayable(slot), requests[slot].retries < limit else { return false }
     switch failure {
     case .refused, .connect, .read, .write, .protocolViolation:
@@ -47,6 +47,16 @@ extension PoolStateMachine {
     }
     // What nobody has acted on adds no load to a server; all else must not amplify an outage.
     return (unseen && failure != .connect) || retryBudget.take(now)
+  }
+
+  private func maxRetries(_ slot: Int) -> Int {
+    let own = requests[slot].options.maxRetries
+    return own == 0 ? options.maxRetries : Int(own)
+  }
+
+  private func retryAfterMax(_ slot: Int) -> Nanoseconds {
+    let own = requests[slot].options.retryAfterMax
+    return own == RequestOptions.asPool ? options.retryAfterMax : own
   }
 
   /// The head of an answer is here: it goes out, or the request is tried again because of its status.
@@ -69,13 +79,13 @@ extension PoolStateMachine {
   /// RFC 9110, section 10.2.3 (Retry-After), and what the vendors' SDKs take for temporary.
   private mutating func statusRetryDelay(_ slot: Int, _ status: Int, _ advice: RetryAdvice) -> Nanoseconds? {
     guard requests[slot].options.flags.contains(.retryStatus), isReplayable(slot),
-      requests[slot].retries < options.maxRetries
+      requests[slot].retries < maxRetries(slot)
     else { return nil }
     let isTemporary = status == 408 || status == 409 || status == 429 || status >= 500
     guard status >= 400, advice.shouldRetry ?? isTemporary else { return nil }
     let delay = advice.retryAfter.map { max(0, $0) } ?? backoff(Int(requests[slot].retries) + 1)
     // Nobody is helped by a request that sleeps past its own end: better the answer in hand.
-    guard advice.retryAfter == nil || delay <= options.retryAfterMax,
+    guard advice.retryAfter == nil || delay <= retryAfterMax(slot),
       now + delay < requests[slot].options.submittedAt + requests[slot].options.timeouts.total
     else { return nil }
     return retryBudget.take(now) ? delay : nil

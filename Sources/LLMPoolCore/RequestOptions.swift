@@ -10,7 +10,7 @@ public struct RequestOptions: Sendable, Equatable {
     public static let noRetry = Flags(rawValue: 1 << 3)
   }
 
-  /// A timeout that follows the pool's option.
+  /// A time that follows the pool's option.
   public static let asPool: Nanoseconds = 0
 
   public var submittedAt: Instant
@@ -18,6 +18,10 @@ public struct RequestOptions: Sendable, Equatable {
   public var flags: Flags = []
   /// `asPool`: as the pool has it; `.max`: none.
   public var timeouts = Timeouts<Nanoseconds>(all: asPool)
+  /// 0: as the pool has it when it is asked.
+  public var maxRetries: UInt32 = 0
+  /// `asPool`: as the pool has it when it is asked; `.max`: any.
+  public var retryAfterMax: Nanoseconds = asPool
 
   public init(submittedAt: Instant = .never) { self.submittedAt = submittedAt }
 

@@ -1,6 +1,7 @@
 import Glibc
 import LLMPool
 import LLMPoolTestSupport
+import Synchronization
 import Testing
 
 /// The Swift interface on real sockets.
@@ -42,6 +43,32 @@ import Testing
       #expect(second.isReused)
       #expect(server.connections == 1)
     }
+    try pool.close()
+  }
+
+  @Test func aRequestIsSentAgainWhereItSaysSo() async throws {
+    let asked = Mutex(0)
+    let server = LoopbackServer { path, _ in
+      let count = asked.withLock { count -> Int in
+        count += 1
+        return count
+      }
+      return count % 3 == 0 ? answerText("200 OK", "ok") : answerText("503 Busy", "", headers: "Retry-After: 0\r\n")
+    }
+    defer { server.stop() }
+    let pool = try Pool()
+    var request = Request(method: "POST", url: server.url("/"), body: [1])
+    for (retry, status, attempts) in [
+      (nil, 503, 1), (Retry.never, 503, 1), (.onStatus, 200, 1),
+      (.onStatus, 200, 3), (Retry(onStatus: true, maxRetries: 1), 503, 2),
+    ] as [(Retry?, Int, Int)] {
+      request.retry = retry
+      let response = try await pool.send(request)
+      #expect(response.status == status)
+      #expect(response.attempts == attempts)
+    }
+    request.retry = Retry(maxRetries: 0)
+    await #expect(throws: PoolError.self) { try await pool.send(request) }
     try pool.close()
   }
 

@@ -46,7 +46,7 @@ static void test_options_layout(void) {
 }
 
 static void test_request_layout(void) {
-  SIZE(llmpool_request_t, 120);
+  SIZE(llmpool_request_t, 128);
   OFFSET(llmpool_request_t, size, 0);
   OFFSET(llmpool_request_t, flags, 8);
   OFFSET(llmpool_request_t, priority, 12);
@@ -66,6 +66,8 @@ static void test_request_layout(void) {
   OFFSET(llmpool_request_t, first_byte_timeout_ms, 104);
   OFFSET(llmpool_request_t, total_timeout_ms, 108);
   OFFSET(llmpool_request_t, server_name, 112);
+  OFFSET(llmpool_request_t, max_retries, 120);
+  OFFSET(llmpool_request_t, retry_after_max_ms, 124);
 }
 
 static void test_timings_layout(void) {

@@ -124,6 +124,35 @@ static void test_a_lost_answer(void) {
   }
 }
 
+/* Its own bounds come before the pool's. */
+static void test_bounds_of_a_request(void) {
+  const char *plan[] = {"503 X\nretry-after: 0", "503 X\nretry-after: 0", "503 X\nretry-after: 0", NULL};
+  const uint32_t counts[] = {1, 3};
+  for (int i = 0; i < 2; i++) {
+    server_plan(server, plan);
+    llmpool_request_t request = harness_request(server_url(server, "/plan"));
+    request.flags = RETRY_STATUS;
+    request.max_retries = counts[i];
+    harness_submit(pool, &request, queue);
+    llmpool_event_t done = harness_next(queue);
+    CHECK_EQ(done.http_status, i == 0 ? 503 : 200);
+    CHECK_EQ(done.attempts, counts[i] + 1);
+    harness_release(&done);
+  }
+  const char *late[] = {"429 X\nretry-after: 1", NULL};
+  const uint32_t bounds[] = {500, 2000, LLMPOOL_NO_TIMEOUT};
+  for (int i = 0; i < 3; i++) {
+    server_plan(server, late);
+    llmpool_request_t request = harness_request(server_url(server, "/plan"));
+    request.flags = RETRY_STATUS;
+    request.retry_after_max_ms = bounds[i];
+    harness_submit(pool, &request, queue);
+    llmpool_event_t done = harness_next(queue);
+    CHECK_EQ(done.http_status, i == 0 ? 429 : 200);
+    harness_release(&done);
+  }
+}
+
 /* A delivered part rules a retry out, whatever the request allows. */
 static void test_a_broken_stream_is_not_tried_again(void) {
   int before = server_requests(server);
@@ -244,6 +273,7 @@ int main(void) {
   RUN(test_no_more_than_max_retries);
   RUN(test_a_streamed_answer);
   RUN(test_a_lost_answer);
+  RUN(test_bounds_of_a_request);
   RUN(test_a_broken_stream_is_not_tried_again);
   RUN(test_cancel_while_backing_off);
   RUN(test_priority);

@@ -16,10 +16,11 @@ The interface follows httpx.
 
 from typing import TYPE_CHECKING, Any, List
 
-from ._client.client import Client, get, post, request, stream
+from ._client.client import Client, Stream
+from ._client.functions import get, post, request, stream
 from ._client.stream import StreamResponse
 from ._http import exceptions as _exceptions
-from ._http.config import Limits, Timeout
+from ._http.config import Limits, Retry, Timeout
 from ._http.exceptions import *  # noqa: F403
 from ._http.headers import Headers
 from ._http.json import use_json
@@ -31,7 +32,7 @@ from ._pool.pool import Pool, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._client.async_client import AsyncClient
+    from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
     from ._http.timings import Timings
     from ._native.stats import Stats
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "URL",
     "AsyncClient",
+    "AsyncStream",
     "AsyncStreamResponse",
     "Client",
     "Event",
@@ -47,7 +49,9 @@ __all__ = [
     "Pool",
     "Request",
     "Response",
+    "Retry",
     "Stats",
+    "Stream",
     "StreamResponse",
     "Timeout",
     "Timings",
@@ -74,6 +78,7 @@ del _name
 # Imported when they are asked for: asyncio alone takes longer than all of this package.
 _LATER = {
     "AsyncClient": "_client.async_client",
+    "AsyncStream": "_client.async_client",
     "AsyncStreamResponse": "_client.async_stream",
     "Stats": "_native.stats",
     "Timings": "_http.timings",

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any, List, Mapping, NoReturn, Optional, Type
 
-from .._http.config import UNSET, TimeoutTypes
+from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -12,10 +12,11 @@ from .._native import hub
 from .._native.call import Call
 from .._pool import leaks
 from .async_stream import AsyncStreamResponse
-from .base import BaseClient, make_response, not_entered, refuse_arguments
+from .base import make_response, not_entered, refuse_arguments
+from .verbs import AsyncVerbs
 
 
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncVerbs):
     """Client for asyncio, with the same arguments.
 
     Works on asyncio and uvloop, also through anyio on them; not on trio. One client may be used
@@ -45,6 +46,8 @@ class AsyncClient(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
@@ -55,8 +58,9 @@ class AsyncClient(BaseClient):
         if unsupported:
             refuse_arguments(unsupported)
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         response = make_response(call, await hub.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
@@ -81,6 +85,8 @@ class AsyncClient(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         sse: bool = True,
         **unsupported: NoReturn,
     ) -> "AsyncStream":
@@ -97,8 +103,9 @@ class AsyncClient(BaseClient):
         if unsupported:
             refuse_arguments(unsupported)
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return AsyncStream(self, call, sse, follow)
 
@@ -114,34 +121,6 @@ class AsyncClient(BaseClient):
             response = AsyncStreamResponse(call, *await hub.start(call, sse), place=place)
         response.history = history
         return response
-
-    async def get(self, url: str, **arguments: Any) -> Response:
-        """GET; the arguments are those of request()."""
-        return await self.request("GET", url, **arguments)
-
-    async def post(self, url: str, **arguments: Any) -> Response:
-        """POST; the arguments are those of request()."""
-        return await self.request("POST", url, **arguments)
-
-    async def put(self, url: str, **arguments: Any) -> Response:
-        """PUT; the arguments are those of request()."""
-        return await self.request("PUT", url, **arguments)
-
-    async def patch(self, url: str, **arguments: Any) -> Response:
-        """PATCH; the arguments are those of request()."""
-        return await self.request("PATCH", url, **arguments)
-
-    async def delete(self, url: str, **arguments: Any) -> Response:
-        """DELETE; the arguments are those of request()."""
-        return await self.request("DELETE", url, **arguments)
-
-    async def head(self, url: str, **arguments: Any) -> Response:
-        """HEAD; the arguments are those of request()."""
-        return await self.request("HEAD", url, **arguments)
-
-    async def options(self, url: str, **arguments: Any) -> Response:
-        """OPTIONS; the arguments are those of request()."""
-        return await self.request("OPTIONS", url, **arguments)
 
     async def aclose(self) -> None:
         """Takes no more requests. The pool stays open, also one of one's own."""

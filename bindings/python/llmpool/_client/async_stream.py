@@ -1,13 +1,15 @@
 """Responses of the asyncio client whose body is read as it comes."""
 
 import asyncio
+import contextlib
+import sys
 from types import TracebackType
 from typing import Any, AsyncGenerator, AsyncIterator, List, Optional, Type
 
 from .._http.exceptions import RequestError
 from .._http.sse import Event
 from .._native.call import Call
-from .._native.hub import Hub
+from .._native.hub import Hub, end_upload
 from .._native.record import Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
@@ -77,15 +79,16 @@ class AsyncStreamResponse(BaseStream):
         nothing."""
         self._closed = True
         hub, self._hub = self._hub, None
+        sink = self._sink
         if hub is not None:
-            sink = self._sink
-            waiter, sink.waiter = sink.waiter, None
-            if waiter is not None and not waiter.done() and not hub.loop.is_closed():
-                waiter.set_result(None)  # another task reads: it gets StreamClosed
+            if not hub.loop.is_closed():
+                sink.wake()  # another task reads: it gets StreamClosed
             if sink.done is None:
                 hub.abandon(sink)
             elif not sink.done.status:
-                self._times = sink.done.timings
+                self._conclude(sink.done)
+        if sink.uploader is not None:
+            await end_upload(sink)
 
     async def _iterate(self, converter: Converter[Item]) -> AsyncGenerator[Item, None]:
         self._begin()
@@ -125,11 +128,13 @@ class AsyncStreamResponse(BaseStream):
                     timer.cancel()
         if sink.done is not None:
             sink.items = []
-            self._times = sink.done.timings
-            self._hub = None
+            self._conclude(sink.done)
+            self._ended()
 
     def _ended(self) -> None:
         self._hub = None
+        if self._sink.uploader is not None:  # nobody wants the rest of the body
+            self._sink.uploader.cancel()
 
     async def __aenter__(self) -> "AsyncStreamResponse":
         return self
@@ -142,12 +147,16 @@ class AsyncStreamResponse(BaseStream):
     ) -> None:
         await self.aclose()
 
-    def __del__(self, leaked: Any = leaks.leaked) -> None:
+    def __del__(self, leaked: Any = leaks.leaked, is_exiting: Any = sys.is_finalizing) -> None:
         hub = getattr(self, "_hub", None)
-        if hub is None or self._sink.done is not None:
+        if hub is None or self._sink.done is not None or is_exiting():
             return
         self._hub = None
         hub.abandon(self._sink)
+        uploader = self._sink.uploader
+        if uploader is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                hub.loop.call_soon_threadsafe(uploader.cancel)
         leaked(repr(self), self._place)
 
 

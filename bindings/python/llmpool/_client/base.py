@@ -3,15 +3,25 @@
 from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
 from .._http import secrets
-from .._http.config import UNSET, Timeout, TimeoutTypes, Unset, as_timeout, count
+from .._http.config import (
+    UNSET,
+    Retry,
+    RetryTypes,
+    Timeout,
+    TimeoutTypes,
+    Unset,
+    as_retry,
+    as_timeout,
+    count,
+)
 from .._http.content import Body, Content, FilesTypes, encode_body
 from .._http.decode import accept_encoding
 from .._http.exceptions import LocalProtocolError, StreamConsumed, TooManyRedirects
 from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
-from .._native.abi import EVENT_REUSED
-from .._native.call import Call, failure
+from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
+from .._native.call import Call, Options, failure
 from .._native.record import Answer
 from .._native.text import c_string
 from .._pool import monitor
@@ -56,6 +66,8 @@ class BaseClient:
         pool: Optional[Pool] = None,
         follow_redirects: bool = False,
         max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         **unsupported: NoReturn,
     ) -> None:
         if unsupported:
@@ -69,6 +81,8 @@ class BaseClient:
         self._base = parse_base(base_url)
         self._params = params_list(params)
         self._timeout = as_timeout(timeout)
+        self._retry = as_retry(retry)
+        self._server_name = _server_name(server_name)
         self._closed = False
         self._urls: Dict[str, Tuple[URL, bytes]] = {}
         self.headers = merge(_default_headers(), Headers(headers))
@@ -100,6 +114,15 @@ class BaseClient:
     @timeout.setter
     def timeout(self, timeout: TimeoutTypes) -> None:
         self._timeout = as_timeout(timeout)
+
+    @property
+    def retry(self) -> Retry:
+        """When requests may be sent again: see Retry; may be set to whatever retry= takes."""
+        return self._retry
+
+    @retry.setter
+    def retry(self, retry: RetryTypes) -> None:
+        self._retry = as_retry(retry)
 
     @property
     def is_closed(self) -> bool:
@@ -163,7 +186,9 @@ class BaseClient:
         params: ParamTypes,
         headers: HeaderTypes,
         timeout: TimeoutTypes,
-        options: Tuple[int, ...],
+        priority: int,
+        retry: RetryTypes,
+        server_name: Optional[str],
     ) -> Call:
         """The request, checked and ready to submit."""
         if self._closed:
@@ -184,9 +209,11 @@ class BaseClient:
         chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
         if not isinstance(method, str):
             raise TypeError(f"method is a str, not {type(method).__name__}")
+        again = self._retry if retry is None else as_retry(retry)
+        name = self._server_name if server_name is None else _server_name(server_name)
         return self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
-            options,
+            (priority, *again._fields, name), again._flags,
         )  # fmt: skip
 
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
@@ -210,7 +237,8 @@ class BaseClient:
         body: Optional[bytes],
         upload: Any,
         timeout: Tuple[int, ...],
-        options: Tuple[int, ...],
+        options: Options,
+        flags: int,
     ) -> Call:
         request = Request(method, url, block, body)
         raw_method = _METHODS.get(method)
@@ -220,7 +248,7 @@ class BaseClient:
             body = b""
         return Call(
             self.pool._handle, raw_method, raw_url, block, body, upload, timeout, options,
-            self.max_response_bytes, request,
+            self.max_response_bytes, request, flags,
         )  # fmt: skip
 
     def _redirected(self, response: Response, call: Call, history: List[Response]) -> Call:
@@ -241,11 +269,13 @@ class BaseClient:
             _drop(headers, _BODY_HEADERS)
         elif call.upload is not None:
             raise StreamConsumed("a body that was sent piece by piece cannot follow a redirect")
+        options = call.options
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
+            options = (*options[:3], None)  # a server_name was meant for the first
         return self._call(
-            method, url, url.encode("ascii"), headers._block(), body, None, call.timeout,
-            call.options,
+            method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
+            call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
 
 
@@ -276,6 +306,16 @@ def make_response(call: Call, answer: Answer) -> Response:
         call.limit,
     )
     return response
+
+
+def _server_name(name: Optional[str]) -> Optional[bytes]:
+    if not name:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"server_name is a str or None, not {type(name).__name__}")
+    if not name.isascii() or "\0" in name:
+        raise ValueError("server_name is a host name in ASCII letters")
+    return name.encode("ascii")
 
 
 def _not_for(url: URL, before: URL, headers: Headers) -> Iterable[str]:

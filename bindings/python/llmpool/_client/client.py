@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any, List, Mapping, NoReturn, Optional, Type
 
-from .._http.config import UNSET, TimeoutTypes
+from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -11,11 +11,12 @@ from .._http.urls import ParamTypes
 from .._native import lane
 from .._native.call import Call
 from .._pool import leaks
-from .base import BaseClient, make_response, not_entered, refuse_arguments
+from .base import make_response, not_entered, refuse_arguments
 from .stream import StreamResponse
+from .verbs import Verbs
 
 
-class Client(BaseClient):
+class Client(Verbs):
     """Makes requests, with headers, a base URL and a timeout of its own, on a pool.
 
     A client is cheap and has no connections: they are the pool's. Client() uses the pool that
@@ -36,6 +37,9 @@ class Client(BaseClient):
         timeout: seconds or a Timeout; what it does not say is as the pool has it.
         pool: a Pool of one's own instead of the shared one. It is not closed with the client.
         follow_redirects: False gives redirects as answers.
+        retry: when requests may be sent again, as request() has it; None: where the server
+            provably has not acted on them, as often as the pool allows.
+        server_name: for TLS, where it is not the URL's host. Not for where a redirect leads.
         max_response_bytes: [64 MiB] the largest body of an answer, before decoding and after; not
             of one that is streamed.
 
@@ -59,6 +63,8 @@ class Client(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
@@ -77,6 +83,11 @@ class Client(BaseClient):
             timeout: seconds or a Timeout instead of the client's; None: no timeout.
             follow_redirects: instead of the client's.
             priority: [0] higher goes first among those that wait for a connection.
+            retry: when it may be sent again: "status", after 408, 409, 429 and 5xx too; "sent",
+                even where the server may have begun to act; False, never; a Retry with bounds of
+                its own; None: as the client has it.
+            server_name: for TLS, where it is not the URL's host; "": the URL's host. None: as the
+                client has it.
 
         Raises:
             TimeoutException: and its subclasses, which say what took too long.
@@ -91,8 +102,9 @@ class Client(BaseClient):
         if unsupported:
             refuse_arguments(unsupported)
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         response = make_response(call, lane.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
@@ -117,6 +129,8 @@ class Client(BaseClient):
         timeout: TimeoutTypes = UNSET,
         follow_redirects: Optional[bool] = None,
         priority: int = 0,
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
         sse: bool = True,
         **unsupported: NoReturn,
     ) -> "Stream":
@@ -140,8 +154,9 @@ class Client(BaseClient):
         if unsupported:
             refuse_arguments(unsupported)
         call = self._prepare(
-            method, url, content, data, files, json, params, headers, timeout, (priority,)
-        )
+            method, url, content, data, files, json, params, headers, timeout, priority,
+            retry, server_name,
+        )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return Stream(self, call, sse, follow)
 
@@ -157,34 +172,6 @@ class Client(BaseClient):
             response = StreamResponse(call, *lane.start(call, sse), place=place)
         response.history = history
         return response
-
-    def get(self, url: str, **arguments: Any) -> Response:
-        """GET; the arguments are those of request()."""
-        return self.request("GET", url, **arguments)
-
-    def post(self, url: str, **arguments: Any) -> Response:
-        """POST; the arguments are those of request()."""
-        return self.request("POST", url, **arguments)
-
-    def put(self, url: str, **arguments: Any) -> Response:
-        """PUT; the arguments are those of request()."""
-        return self.request("PUT", url, **arguments)
-
-    def patch(self, url: str, **arguments: Any) -> Response:
-        """PATCH; the arguments are those of request()."""
-        return self.request("PATCH", url, **arguments)
-
-    def delete(self, url: str, **arguments: Any) -> Response:
-        """DELETE; the arguments are those of request()."""
-        return self.request("DELETE", url, **arguments)
-
-    def head(self, url: str, **arguments: Any) -> Response:
-        """HEAD; the arguments are those of request()."""
-        return self.request("HEAD", url, **arguments)
-
-    def options(self, url: str, **arguments: Any) -> Response:
-        """OPTIONS; the arguments are those of request()."""
-        return self.request("OPTIONS", url, **arguments)
 
     def close(self) -> None:
         """Takes no more requests. The pool stays open, also one of one's own."""
@@ -234,34 +221,4 @@ class Stream:
         not_entered("with", name)
 
 
-_default: Optional[Client] = None
-
-
-def _default_client() -> Client:
-    global _default
-    if _default is None:
-        _default = Client()
-    return _default
-
-
-def request(method: str, url: str, **arguments: Any) -> Response:
-    """A request on the shared pool, with no settings of its own: see Client.request()."""
-    return _default_client().request(method, url, **arguments)
-
-
-def get(url: str, **arguments: Any) -> Response:
-    """GET on the shared pool: see Client.request()."""
-    return request("GET", url, **arguments)
-
-
-def post(url: str, **arguments: Any) -> Response:
-    """POST on the shared pool: see Client.request()."""
-    return request("POST", url, **arguments)
-
-
-def stream(method: str, url: str, **arguments: Any) -> Stream:
-    """A streamed request on the shared pool: see Client.stream()."""
-    return _default_client().stream(method, url, **arguments)
-
-
-__all__ = ["Client", "Stream", "get", "post", "request", "stream"]
+__all__ = ["Client", "Stream"]

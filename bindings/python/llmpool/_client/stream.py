@@ -1,8 +1,9 @@
 """Responses whose body is read as it comes."""
 
+import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Iterator, List, Optional, Type
+from typing import Any, Iterator, List, Optional, Type
 
 from .._http.decode import StreamDecoder
 from .._http.exceptions import (
@@ -16,13 +17,11 @@ from .._http.models import Response
 from .._http.sse import Event
 from .._native import abi
 from .._native.call import Call, failure
+from .._native.lane import Lane
 from .._native.library import lib
-from .._native.record import Sink
+from .._native.record import Answer, Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
-
-if TYPE_CHECKING:
-    from .._native.lane import Lane
 
 # Window is given back when so many bytes were consumed. Half of the smallest window that a pool
 # can have, so that the server is never left with a few bytes to send.
@@ -111,6 +110,8 @@ class BaseStream(Response):
 
         Raises what the request ended with, after everything that came before its end was taken.
         """
+        if self._closed:
+            raise StreamClosed("the response was closed while it was read")
         sink = self._sink
         owed = self._owed + self._lent  # the batch before was consumed by now
         done = sink.done
@@ -126,14 +127,17 @@ class BaseStream(Response):
             return items
         self._lent = 0
         if done is None:
-            if self._closed:
-                raise StreamClosed("the response was closed while it was read")
             return items
-        self._times = done.timings
+        self._conclude(done)
         self._ended()
         if done.status:
             raise failure(done, self.request)
         return None
+
+    def _conclude(self, done: Answer) -> None:
+        """What is known at the end only."""
+        self._times = done.timings
+        self.attempts = done.attempts or self.attempts
 
     def _ended(self) -> None:
         """The answer was read to its end."""
@@ -155,14 +159,16 @@ class StreamResponse(BaseStream):
     """An answer whose body is read as it comes: see Client.stream().
 
     Status and headers are there at once; attempts, timings and the like are complete after the
-    end. The body can be iterated once. One thread at a time may read, not always the same.
+    end. The body can be iterated once. One thread at a time may read, not always the same; any
+    may close.
     """
 
     __slots__ = ("_lane",)
 
-    def __init__(self, call: Call, lane: "Lane", sink: Sink, *, place: str = "") -> None:
+    def __init__(self, call: Call, lane: Lane, sink: Sink, *, place: str = "") -> None:
         super().__init__(call, sink, place)
-        self._lane: Optional[Lane] = lane
+        # It lies here while nobody uses it: a thread that takes it out has it for itself.
+        self._lane: List[Lane] = [lane]
 
     def iter_raw(self) -> Iterator[bytes]:
         """The body as it was sent, before gzip and deflate are undone."""
@@ -211,11 +217,9 @@ class StreamResponse(BaseStream):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.end(self._sink)
-            if self._sink.done is not None and not self._sink.done.status:
-                self._times = self._sink.done.timings
+        self._leave()
+        if self._sink.done is not None and not self._sink.done.status:
+            self._conclude(self._sink.done)
 
     def _iterate(self, converter: Converter[Item]) -> Iterator[Item]:
         self._begin()
@@ -225,35 +229,55 @@ class StreamResponse(BaseStream):
                 if batch is None:
                     break
                 if not batch:
-                    lane = self._lane
-                    if lane is not None:
-                        lane.wait()
+                    self._wait()
                     continue
                 yield from converter.batch(batch)
                 if converter.stopped:
-                    self._linger()
+                    self._wait(LINGER)
                     return
             yield from converter.end()
         except RequestError as error:
             error.request = self.request
             raise
+        finally:
+            if self._closed:  # by another thread, while this one had the lane
+                self._leave()
 
-    def _linger(self) -> None:
-        lane = self._lane
-        if lane is not None and lane.wait_done(self._sink, LINGER):
+    def _wait(self, linger: Optional[float] = None) -> None:
+        """Until something arrives, or as long for the end, of which what comes is dropped."""
+        try:
+            lane = self._lane.pop()
+        except IndexError:
+            if linger is None:
+                raise StreamClosed("the response was closed while it was read") from None
+            return
+        try:
+            if linger is None:
+                lane.wait()
+                return
+            ended = lane.wait_done(self._sink, linger)
+        finally:
+            self._lane.append(lane)
+        if ended and self._sink.done is not None:
             self._sink.items = []
-            self._take_quietly()
-
-    def _take_quietly(self) -> None:
-        done = self._sink.done
-        if done is not None:
-            self._times = done.timings
+            self._conclude(self._sink.done)
             self._ended()
 
+    def _leave(self, is_exiting: Any = sys.is_finalizing) -> None:
+        """Gives the lane back, the request being cancelled if it is not over."""
+        if is_exiting():  # a generator in the middle of a stream: the library sees to it
+            return
+        sink = self._sink
+        try:
+            lane = self._lane.pop()
+        except IndexError:
+            if sink.done is None:  # another thread waits in it, which this wakes: it leaves then
+                lib.cancel(sink.pool, sink.cell.value)
+            return
+        lane.end(sink)
+
     def _ended(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.end(self._sink)
+        self._leave()
 
     def __enter__(self) -> "StreamResponse":
         return self
@@ -266,13 +290,12 @@ class StreamResponse(BaseStream):
     ) -> None:
         self.close()
 
-    def __del__(self, leaked: Any = leaks.leaked) -> None:
-        lane = getattr(self, "_lane", None)
-        if lane is None:
+    def __del__(self, leaked: Any = leaks.leaked, is_exiting: Any = sys.is_finalizing) -> None:
+        lanes = getattr(self, "_lane", None)
+        if not lanes or is_exiting():
             return
-        self._lane = None
         # Not end(), which waits: this may be any thread, at any moment.
-        lane.close()
+        lanes.pop().close()
         if self._sink.done is None:
             leaked(repr(self), self._place)
 

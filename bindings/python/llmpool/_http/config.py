@@ -1,9 +1,9 @@
 """Limits and timeouts, and how they reach the library's structs."""
 
 import math
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, Literal, Optional, Tuple, Union
 
-from .constants import NO_TIMEOUT
+from .constants import NO_TIMEOUT, REQUEST_NO_RETRY, REQUEST_RETRY_SENT, REQUEST_RETRY_STATUS
 
 
 class Unset:
@@ -18,6 +18,7 @@ UNSET = Unset()
 MaybeInt = Union[int, None, Unset]
 MaybeSeconds = Union[float, None, Unset]
 TimeoutTypes = Union[float, None, Unset, "Timeout", Tuple[Optional[float], ...]]
+RetryTypes = Union[None, Literal["status", "sent", False], "Retry"]
 
 # A uint32_t of milliseconds, less the value that means "no timeout": 49 days.
 LONGEST_MS = NO_TIMEOUT - 1
@@ -233,6 +234,93 @@ def _check_timeout(timeout: Any) -> None:
 
 def as_timeout(value: TimeoutTypes) -> Timeout:
     return value if isinstance(value, Timeout) else Timeout(value)
+
+
+class Retry:
+    """When a request may be sent again, and how often.
+
+    What the server provably has not acted on is sent again in any case. A request whose body comes
+    piece by piece, or of whose answer a part was delivered, never is.
+
+        Retry(status=True)                     as retry="status"
+        Retry(sent=True)                       as retry="sent"
+        Retry(status=True, max_retries=5, retry_after_max=120)
+
+    Args:
+        status: also after 408, 409, 429 and 5xx, minding Retry-After (RFC 9110, 10.2.3).
+        sent: even where the server may have begun to act on it: a connection that was lost, a
+            timeout. Only for what may happen twice.
+        max_retries: how often, for whatever reason, from 1; not given: as the pool has it.
+        retry_after_max: seconds; a longer Retry-After ends the request with the answer in hand.
+            None: any; not given: as the pool has it.
+
+    Raises:
+        ValueError: a number below 1, or negative seconds.
+        TypeError: not a number.
+    """
+
+    NAMES = ("status", "sent", "max_retries", "retry_after_max")
+    __slots__ = (*NAMES, "_flags", "_fields")
+
+    def __init__(
+        self,
+        *,
+        status: bool = False,
+        sent: bool = False,
+        max_retries: Union[int, Unset] = UNSET,
+        retry_after_max: MaybeSeconds = UNSET,
+    ) -> None:
+        self.status = status
+        self.sent = sent
+        self.max_retries = max_retries
+        self.retry_after_max = retry_after_max
+        self._flags = (REQUEST_RETRY_STATUS if status else 0) | (REQUEST_RETRY_SENT if sent else 0)
+        # In the order of Call's options.
+        self._fields = (
+            0 if isinstance(max_retries, Unset) else _retries(max_retries),
+            0
+            if isinstance(retry_after_max, Unset)
+            else NO_TIMEOUT
+            if retry_after_max is None
+            else milliseconds("retry_after_max", retry_after_max),
+        )
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Retry) and (self._flags, self._fields) == (
+            other._flags,
+            other._fields,
+        )
+
+    def __repr__(self) -> str:
+        return _repr(self, self.NAMES)
+
+
+def _retries(number: Any) -> int:
+    if number == 0 and not isinstance(number, bool):
+        raise ValueError("max_retries is at least 1; retry=False sends nothing again")
+    if number is None:
+        raise TypeError("max_retries is a whole number, not None")
+    return count("max_retries", number)
+
+
+_AS_POOL = Retry()
+_NEVER = Retry()
+_NEVER._flags = REQUEST_NO_RETRY
+_RETRIES = {"status": Retry(status=True), "sent": Retry(sent=True)}
+
+
+def as_retry(value: RetryTypes) -> Retry:
+    if value is None:
+        return _AS_POOL
+    if isinstance(value, Retry):
+        return value
+    if value is False:
+        return _NEVER
+    known = _RETRIES.get(value) if isinstance(value, str) else None
+    if known is None:
+        shown = repr(value) if isinstance(value, (str, bool)) else type(value).__name__
+        raise TypeError(f'retry is None, False, "status", "sent" or a llmpool.Retry, not {shown}')
+    return known
 
 
 def _repr(value: Any, names: Tuple[str, ...] = ()) -> str:

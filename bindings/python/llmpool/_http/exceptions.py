@@ -45,9 +45,13 @@
 from typing import TYPE_CHECKING, Optional, Tuple
 
 from . import secrets
+from .later import later
 
 if TYPE_CHECKING:
     from .models import Request, Response
+else:
+    Request = later("llmpool._http.models", "Request")
+    Response = later("llmpool._http.models", "Response")
 
 __all__ = [
     "Cancelled",
@@ -294,10 +298,11 @@ class HTTPStatusError(HTTPError):
         self,
         message: str,
         *,
-        request: "Optional[Request]" = None,
-        response: "Optional[Response]" = None,
+        request: "Request",
+        response: "Response",
     ) -> None:
         super().__init__(message, request=request)
+        self.request: Request = request
         self.response = response
 
 

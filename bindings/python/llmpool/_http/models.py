@@ -12,12 +12,16 @@ from .decode import decode_body
 from .exceptions import HTTPStatusError, RequestError
 from .headers import Headers, HeaderTypes
 from .json import decode, encode
+from .later import later
 from .urls import URL
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from .timings import Timings
+else:
+    timedelta = later("datetime", "timedelta")
+    Timings = later("llmpool._http.timings", "Timings")
 
 _VERSIONS = {HTTP_1_1: "HTTP/1.1", HTTP_2: "HTTP/2", HTTP_1_0: "HTTP/1.0"}
 

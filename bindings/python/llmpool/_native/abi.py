@@ -75,6 +75,8 @@ class Request(ctypes.Structure):
         ("first_byte_timeout_ms", c_uint32),
         ("total_timeout_ms", c_uint32),
         ("server_name", c_char_p),
+        ("max_retries", c_uint32),
+        ("retry_after_max_ms", c_uint32),
     ]
 
 

@@ -5,7 +5,6 @@ from ctypes import c_uint64
 from typing import Any, Optional, Tuple, Union
 
 from .._http.config import Timeout
-from .._http.exceptions import HTTPError
 from .._http.models import Request
 from . import abi
 from .failures import request_failed, submit_refused
@@ -22,9 +21,10 @@ ERROR_WAIT = 0.25
 
 
 # Fields of llmpool_request_t that most requests leave at 0, as a request's options.
-OPTIONS = ("priority",)
+OPTIONS = ("priority", "max_retries", "retry_after_max_ms", "server_name")
+Options = Tuple[int, int, int, Optional[bytes]]
 _RANGES = {"priority": (-0x80000000, 0x7FFFFFFF)}
-_NO_OPTIONS = (0,) * len(OPTIONS)
+_NO_OPTIONS: Options = (0, 0, 0, None)
 _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 
@@ -34,6 +34,7 @@ class Call:
     Attributes:
         upload: what the body comes from piece by piece, or None where body has it.
         timeout: values in the order of Timeout.NAMES.
+        flags: of llmpool_request_t.
         options: values in the order of OPTIONS.
         limit: max_response_bytes.
     """
@@ -52,9 +53,10 @@ class Call:
         body: Optional[bytes],
         upload: Any,
         timeout: Tuple[int, ...],
-        options: Tuple[int, ...],
+        options: Options,
         limit: int,
         request: Request,
+        flags: int = 0,
     ) -> None:
         self.pool = pool
         self.method = method
@@ -63,23 +65,24 @@ class Call:
         self.body = body
         self.upload = upload
         self.timeout = timeout
-        self.flags = 0 if upload is None else abi.REQUEST_UPLOAD
-        if options != _NO_OPTIONS:
-            _check(options)
+        self.flags = flags if upload is None else flags | abi.REQUEST_UPLOAD
+        if options[0]:
+            _check("priority", options[0])
         self.options = options
         self.limit = limit
         self.request = request
 
 
-def _check(options: Tuple[int, ...]) -> None:
-    for name, value in zip(OPTIONS, options):
-        least, most = _RANGES[name]
-        if not least <= value <= most:
-            raise ValueError(f"{name} is from {least} to {most}, not {value}")
+def _check(name: str, value: int) -> None:
+    least, most = _RANGES[name]
+    if not least <= value <= most:
+        raise ValueError(f"{name} is from {least} to {most}, not {value}")
 
 
-def failure(answer: Answer, request: Request) -> HTTPError:
+def failure(answer: Answer, request: Request) -> BaseException:
     """The exception for a DONE whose status is not OK."""
+    if answer.error is not None:
+        return answer.error
     message = answer.message.decode("utf-8", "replace")
     unseen = bool(answer.flags & abi.EVENT_UNSEEN)
     return request_failed(answer.status, message, request, unseen)
@@ -104,7 +107,7 @@ class RequestStruct:
         self._block: Optional[bytes] = None
         self._timeout: Tuple[int, ...] = (0,) * len(_TIMEOUTS)
         self._flags = 0
-        self._options: Tuple[int, ...] = _NO_OPTIONS
+        self._options: Options = _NO_OPTIONS
 
     def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
         """The status; the library writes the id to the cell before an event can be read."""
@@ -124,8 +127,8 @@ class RequestStruct:
             struct.flags = self._flags = flags
         if self._options != call.options:
             self._options = call.options
-            for name, value in zip(OPTIONS, call.options):
-                setattr(struct, name, value)
+            for name, option in zip(OPTIONS, call.options):
+                setattr(struct, name, option)
         struct.max_response_bytes = call.limit
         struct.user_data = key
         body = call.body

@@ -12,9 +12,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections import deque
-from time import monotonic
-from typing import Any, AsyncGenerator, Deque, Dict, Optional, Tuple
+from typing import Any, AsyncGenerator, Dict, Generator, Optional, Tuple
 
 from .._http.content import async_pieces
 from . import abi
@@ -30,7 +28,7 @@ from .call import (
 )
 from .failures import check, submit_refused
 from .library import lib
-from .record import Answer, Reader, Sink, Sinks, dispatch
+from .record import Answer, Reader, Sink, Sinks, fail
 
 # At most one wake of the loop in this time, while several requests are in flight: an epoll wake
 # costs as much as ten events. Where only tokens have come it may be later: 5,000 of them a second
@@ -41,9 +39,6 @@ _RECORDS = 256
 _BYTES = 512 << 10
 # How often one wake reads before the loop's other work has its turn.
 _READS = 4
-# What the tasks that one read wakes submit is handed over together, but none waits longer, in
-# seconds: one by one each would wake the library's thread, which is as fast as they are.
-_HOLD = 0.001
 
 
 class _Watch:
@@ -66,8 +61,8 @@ class Hub:
     """The queue of an event loop and the requests that wait on it."""
 
     __slots__ = (
-        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_held",
-        "_hold_until", "_sentinel", "__weakref__",
+        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_sentinel",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -81,15 +76,17 @@ class Hub:
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
         self._queue = queue.value
-        self._fd: int = lib.queue_fd(self._queue)
-        check(self._fd)
-        self._reader = Reader(self._queue, _RECORDS, _BYTES)
-        self._struct = RequestStruct()
-        self._sinks: Sinks = {}
-        self._last_key = 0
-        self._held: Deque[Tuple[Call, int, Sink]] = deque()
-        self._hold_until = 0.0  # 0: a request is handed over at once
-        loop.add_reader(self._fd, _Watch(self))
+        try:
+            self._fd: int = lib.queue_fd(self._queue)
+            check(self._fd)
+            self._reader = Reader(self._queue, _RECORDS, _BYTES)
+            self._struct = RequestStruct()
+            self._sinks: Sinks = {}
+            self._last_key = 0
+            loop.add_reader(self._fd, _Watch(self))
+        except BaseException:
+            self.end()
+            raise
         # asyncio.run() and shutdown_asyncgens() close it while the loop still runs.
         self._sentinel = _sentinel(weakref.ref(self))
         with contextlib.suppress(StopIteration):
@@ -100,61 +97,34 @@ class Hub:
         return self._queue is not None
 
     def read(self) -> None:
-        for _ in range(_READS):
-            if self._queue is None:
-                return
-            records, blob, more = self._reader.read()
-            dispatch(records, blob, self._sinks)
-            if not more:
-                break
-        if not self._hold_until:
-            self._hold_until = monotonic() + _HOLD
-            self.loop.call_soon(self._release)  # after the tasks that were woken
+        try:
+            for _ in range(_READS):
+                if self._queue is None or not self._reader.deliver(self._sinks):
+                    return
+        except Exception as error:  # the queue is of no use any more: nobody is to wait for it
+            self.close(error)
 
     def submit(self, call: Call, flags: int) -> Sink:
-        """Where it is held back, a refusal comes from arrival()."""
+        """Hands the request over, and begins to send its body."""
         self._last_key = key = self._last_key + 1
         sink = Sink(call.pool, key)
         self._sinks[key] = sink
-        if self._hold_until and call.upload is None and monotonic() < self._hold_until:
-            self._held.append((call, flags, sink))
-            return sink
-        self._hand_over_held()
-        error = self._hand_over(call, flags, sink)
-        if error is not None:
-            raise error
+        try:
+            status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
+            if status:
+                del self._sinks[key]
+                raise submit_refused(status, call.request)
+            if call.upload is not None:
+                sink.uploader = self.loop.create_task(_upload(self, call, sink))
+        except BaseException:  # Ctrl-C may come when it is submitted
+            self.abandon(sink)
+            raise
         return sink
 
-    def _release(self) -> None:
-        self._hold_until = 0.0
-        self._hand_over_held()
-
-    def _hand_over_held(self) -> None:
-        held = self._held
-        try:
-            while held:
-                call, flags, sink = held[0]
-                if self._sinks.get(sink.key) is None:  # abandoned
-                    self._sinks.pop(sink.key, None)
-                elif not sink.cell.value:  # else Ctrl-C came right after it was submitted
-                    error = self._hand_over(call, flags, sink)
-                    waiter = sink.waiter
-                    if error is not None and waiter is not None and not waiter.done():
-                        waiter.set_exception(error)
-                held.popleft()
-        finally:
-            if held:  # Ctrl-C
-                self.loop.call_soon(self._hand_over_held)
-
-    def _hand_over(self, call: Call, flags: int, sink: Sink) -> Optional[Exception]:
-        key = sink.key
-        status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
-        if status:
-            del self._sinks[key]
-            return submit_refused(status, call.request)
-        if self._sinks[key] is None:  # abandoned on another thread, which had no id yet
-            lib.cancel(sink.pool, sink.cell.value)
-        return None
+    def fail(self, sink: Sink, error: BaseException) -> None:
+        """Ends a request with what went wrong here, if it is not over."""
+        if self._sinks.get(sink.key) is sink:
+            fail(self._sinks, sink.key, error)
 
     def arrival(self, sink: Sink) -> "asyncio.Future[None]":
         """Done when something arrives for the sink."""
@@ -168,27 +138,25 @@ class Hub:
             return
         sinks[sink.key] = None  # until its DONE comes
         sink.items = []
-        if sink.done is not None:
+        if sink.done is not None or not sink.cell.value:
             sinks.pop(sink.key, None)
         elif self._queue is not None:
             lib.cancel(sink.pool, sink.cell.value)
 
-    def close(self) -> None:
+    def close(self, error: Optional[Exception] = None) -> None:
         """On the loop's thread, while the loop is open: whoever still waits is told."""
         if self._queue is None:
             return
         self.loop.remove_reader(self._fd)
         self.end()
-        self._held.clear()
         for sink in list(self._sinks.values()):
             if sink is not None:
-                sink.done = Answer(
-                    0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CLOSED,
-                    b"the event loop is being closed",
+                sink.end(
+                    Answer(
+                        0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CLOSED,
+                        b"the event loop is being closed", error,
+                    )
                 )  # fmt: skip
-                waiter, sink.waiter = sink.waiter, None
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
         self._sinks.clear()
 
     def end(self, queue_close: Any = lib.queue_close) -> None:
@@ -247,50 +215,27 @@ def current() -> Hub:
     return hub
 
 
-async def run(call: Call, flags: int = 0) -> Answer:
+async def run(call: Call) -> Answer:
     """The DONE of a request that is not streamed."""
     hub = current()
-    sink = hub.submit(call, flags)
+    sink = hub.submit(call, 0)
     try:
-        if call.upload is not None:
-            await _upload(hub, call, sink)
         while sink.done is None:
             await hub.arrival(sink)
+        return sink.done
     except BaseException:
         hub.abandon(sink)
         raise
-    return sink.done
-
-
-async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
-    source = async_pieces(call.upload)
-    try:
-        async for piece in source:
-            if not await _write(hub, call, sink, piece, False):
-                return
     finally:
-        await source.aclose()  # type: ignore[attr-defined]
-    await _write(hub, call, sink, b"", True)
-
-
-async def _write(hub: Hub, call: Call, sink: Sink, piece: Any, last: bool) -> bool:
-    while sink.done is None:
-        sink.writable = False
-        taken = write(sink, piece, last, call.request)
-        if taken:
-            return taken > 0
-        while not sink.writable and sink.done is None:
-            await hub.arrival(sink)
-    return False
+        if sink.uploader is not None:
+            await end_upload(sink)
 
 
 async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
-    """Submits a streamed request and waits for its head."""
+    """Submits a streamed request and waits for its head; its body may be on its way still."""
     hub = current()
     sink = hub.submit(call, SSE_FLAGS if sse else STREAM_FLAGS)
     try:
-        if call.upload is not None:
-            await _upload(hub, call, sink)
         while sink.head is None:
             if sink.done is not None:
                 raise failure(sink.done, call.request)
@@ -300,6 +245,8 @@ async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
         return hub, sink
     except BaseException:
         hub.abandon(sink)
+        if sink.uploader is not None:
+            await end_upload(sink)
         raise
 
 
@@ -318,3 +265,45 @@ async def _wait_error(hub: Hub, sink: Sink) -> None:
 def _resolve(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+# ---- uploads: each in a task of its own, so that what the source has not got yet keeps nobody from
+# what the server says meanwhile (RFC 9112 9.5)
+
+
+async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
+    source = async_pieces(call.upload)
+    try:
+        try:
+            async for piece in source:
+                if not await _write(hub, call, sink, piece, False):
+                    return
+            await _write(hub, call, sink, b"", True)
+        finally:
+            for generator in (source, call.upload):
+                if isinstance(generator, AsyncGenerator):
+                    await generator.aclose()
+                elif isinstance(generator, Generator):
+                    generator.close()
+    except BaseException as error:  # whoever waits for the answer gets it, if anybody does
+        hub.fail(sink, error)
+
+
+async def _write(hub: Hub, call: Call, sink: Sink, piece: Any, last: bool) -> bool:
+    while sink.done is None:
+        taken = write(sink, piece, last, call.request)
+        if taken:
+            return taken > 0
+        sink.room = room = hub.loop.create_future()
+        await room
+    return False
+
+
+async def end_upload(sink: Sink) -> None:
+    """Ends an upload that nobody wants any more, and waits until its generator is closed."""
+    uploader = sink.uploader
+    if uploader is not None and uploader is not asyncio.current_task():
+        sink.uploader = None
+        if not uploader.done():
+            uploader.cancel()
+            await asyncio.wait((uploader,))

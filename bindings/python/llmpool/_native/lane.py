@@ -9,10 +9,10 @@ this thread.
 
 import ctypes
 import os
-import select
 import time
+import weakref
 from collections import deque
-from typing import Any, Deque, Optional, Tuple
+from typing import Any, Deque, Dict, Generator, Iterator, NoReturn, Optional, Tuple
 
 from .._http.content import pieces
 from .._http.models import Request
@@ -29,7 +29,8 @@ from .call import (
 )
 from .failures import check, submit_refused
 from .library import lib
-from .record import Answer, Reader, Sink, Sinks, answer_of, dispatch
+from .record import Answer, Lost, Reader, Sink, Sinks, answer_of
+from .waiting import poll_factory, poller
 
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.
 _KEPT = 64
@@ -38,46 +39,99 @@ _RECORDS = 64
 _BYTES = 160 << 10
 # How long the DONE of a cancelled request is awaited, in seconds: it comes in microseconds.
 _CANCEL_WAIT = 0.2
+# Behind the last piece of an upload.
+_END = object()
+
+# The queues of the lanes that are open, each under the weak reference that closes it when its lane
+# is dropped. A finaliser would not do: the collector calls those of a cycle in any order, and the
+# one of a stream gives the lane back, so that it is lent again, before the lane's own closes it.
+# The callbacks of weak references come before all finalisers.
+_queues: Dict["weakref.ref[Lane]", int] = {}
+
+
+def _dropped(
+    lane: "weakref.ref[Lane]", pop: Any = _queues.pop, queue_close: Any = lib.queue_close
+) -> None:
+    queue = pop(lane, None)  # for one caller alone
+    if queue is not None:
+        queue_close(queue)
+
+
+class Upload:
+    """A body that is sent piece by piece while the answer may begin already (RFC 9112 9.5)."""
+
+    __slots__ = ("_call", "_sink", "_pieces", "_piece", "_is_over")
+
+    def __init__(self, call: Call, sink: Sink) -> None:
+        self._call = call
+        self._sink = sink
+        self._pieces: Iterator[Any] = pieces(call.upload)
+        self._piece: Any = None
+        self._is_over = False
+
+    def advance(self) -> bool:
+        """Hands a piece over; False where there is none left, no room or no taker."""
+        if self._is_over or self._sink.done is not None:
+            return False
+        piece, self._is_over = self._piece, True  # an exception ends it
+        if piece is None:
+            piece = next(self._pieces, _END)
+        last = piece is _END
+        taken = write(self._sink, b"" if last else piece, last, self._call.request)
+        if taken < 0:
+            return False
+        self._piece = None if taken else piece
+        self._is_over = last and taken > 0
+        return taken > 0
+
+    def close(self) -> None:
+        """Ends a generator that may stand in the middle."""
+        self._is_over = True
+        for source in (self._pieces, self._call.upload):
+            if isinstance(source, Generator):
+                source.close()
 
 
 class Lane:
     __slots__ = (
-        "queue", "_poll_factory", "_poller", "_struct", "_cell", "_reader", "_sinks",
+        "queue", "_key", "_poll_factory", "_poll", "_struct", "_cell", "_reader", "_sinks",
+        "_upload", "__weakref__",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.queue: Optional[int] = None  # __del__ may see a lane that was not finished
         options = abi.QueueOptions()
         options.size = ctypes.sizeof(options)
         options.flags = abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
         check(lib.queue_open(ctypes.byref(options), ctypes.byref(queue)))
-        self.queue = queue.value
+        assert queue.value
+        self.queue: int = queue.value
+        self._key = weakref.ref(self, _dropped)
+        _queues[self._key] = self.queue
         self._struct = RequestStruct()
         # The library writes the id here before anything can be read: an exception that comes
         # between submit() and its assignment cannot lose it.
         self._cell = ctypes.c_uint64()
         self._reader = Reader(self.queue, _RECORDS, _BYTES)
         self._sinks: Sinks = {}
+        self._upload: Optional[Upload] = None
         self._make_poller()
 
     def _make_poller(self) -> None:
-        # Looked up when it is needed, since gevent may have replaced it meanwhile.
-        self._poll_factory: Any = select.poll
-        self._poller = self._poll_factory()
+        # Asked for when it is needed, since gevent and the like may have replaced it meanwhile.
+        self._poll_factory = poll_factory()
         fd = lib.queue_fd(self.queue)
         check(fd)
-        self._poller.register(fd, select.POLLIN)
+        self._poll = poller(fd)
 
-    def close(self) -> None:
-        """Cancels what the lane has in flight and drops it."""
-        queue, self.queue = self.queue, None
-        if queue is not None:
-            lib.queue_close(queue)
+    @property
+    def is_open(self) -> bool:
+        return self._key in _queues
 
-    def __del__(self, queue_close: Any = lib.queue_close) -> None:
-        if self.queue is not None:  # not through close(): at exit the module is empty by now
-            queue_close(self.queue)
+    def close(self, dropped: Any = _dropped) -> None:
+        """Cancels what the lane has in flight and drops it; twice, or on two threads, does
+        nothing."""
+        dropped(self._key)
 
     # ---- plain calls
 
@@ -90,13 +144,16 @@ class Lane:
         status = self._struct.submit(call, call.flags, 0, self.queue, self._cell)
         if status:
             self._refused(status, call.request)
-        if self._poll_factory is not select.poll:
+        if self._poll_factory is not poll_factory():
             self._make_poller()
-        wait = self._poller.poll
+        wait = self._poll
         read = self._reader.read
         while True:
             wait()
-            records, blob, _ = read()  # nothing, if the descriptor was readable for the library
+            try:
+                records, blob, _ = read()  # none, if the descriptor was readable for the library
+            except Lost as lost:
+                raise lost.error from None
             for record in records:
                 answer = answer_of(record, blob)
                 if answer.status:
@@ -115,45 +172,30 @@ class Lane:
         """Submits the request and sends its body; what comes back goes to the sink."""
         sink = Sink(call.pool, 1)
         self._sinks = {1: sink}
-        if self._poll_factory is not select.poll:
+        self._upload = None if call.upload is None else Upload(call, sink)
+        if self._poll_factory is not poll_factory():
             self._make_poller()
         status = self._struct.submit(call, call.flags | flags, 1, self.queue, sink.cell)
         if status:
             self._refused(status, call.request)
-        if call.upload is not None:
-            self._upload(call, sink)
         return sink
-
-    def _upload(self, call: Call, sink: Sink) -> None:
-        for piece in pieces(call.upload):
-            if not self._write(piece, False, call, sink):
-                return
-        self._write(b"", True, call, sink)
-
-    def _write(self, piece: Any, last: bool, call: Call, sink: Sink) -> bool:
-        while sink.done is None:
-            sink.writable = False
-            taken = write(sink, piece, last, call.request)
-            if taken:
-                return taken > 0
-            while not sink.writable and sink.done is None:
-                self.wait()
-        return False
 
     def read(self) -> None:
         """Takes what is there."""
-        records, blob, _ = self._reader.read()
-        dispatch(records, blob, self._sinks)
+        self._reader.deliver(self._sinks)
 
     def wait(self) -> None:
-        """Waits until something is there and takes it."""
-        self._poller.poll()
+        """Waits until something is there and takes it. While the library takes more of an upload
+        the next piece of it comes first, so that the answer may begin before its end."""
+        upload = self._upload
+        if upload is None or not upload.advance():
+            self._poll()
         self.read()
 
     def wait_head(self, sink: Sink, request: Request) -> None:
         while sink.head is None:
             if sink.done is not None:
-                raise RequestEnded(failure(sink.done, request))
+                _end(sink.done, request)
             self.wait()
 
     def wait_done(self, sink: Sink, seconds: float) -> bool:
@@ -161,7 +203,7 @@ class Lane:
         deadline = time.monotonic() + seconds
         while sink.done is None:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._poller.poll(left * 1000):
+            if left <= 0 or not self._poll(left * 1000):
                 return False
             self.read()
             sink.items = []
@@ -178,29 +220,44 @@ class Lane:
 
     def end(self, sink: Sink) -> None:
         """Cancels the request, if it is not over, and gives the lane back."""
-        if sink.done is None and self.queue is not None:
-            try:
+        try:
+            self.end_upload()
+            if sink.done is None and self.is_open:
                 lib.cancel(sink.pool, sink.cell.value)
                 sink.items = []
                 self.wait_done(sink, _CANCEL_WAIT)
-            except BaseException:
-                self.close()
-                raise
-        give_back(self, sink.done is not None)
+        except BaseException:
+            self.close()
+            raise
+        give_back(self, sink.done is not None and sink.done.error is None)
+
+    def end_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.close()
 
 
 class RequestEnded(Exception):
     """Carries the error of a request whose DONE was read: its lane is clean."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-_free: Deque[Lane] = deque()
+def _end(answer: Answer, request: Request) -> NoReturn:
+    """Raises what a request ended with."""
+    error = failure(answer, request)
+    if answer.error is not None:  # its DONE may still come
+        raise error
+    raise RequestEnded(error)
+
+
+_free: Deque[Lane] = deque()  # open ones, all of them
 
 
 def _forget_lanes() -> None:
-    # In a forked child the queues are the parent's; closing them there does nothing.
+    # In a forked child the queues are the parent's: no lane of its is open there.
+    _queues.clear()
     _free.clear()
 
 
@@ -215,8 +272,8 @@ def _borrow() -> Lane:
 
 
 def give_back(lane: Lane, clean: bool) -> None:
-    """Keeps a lane that has nothing in flight, drops another."""
-    if clean and len(_free) < _KEPT:
+    """Keeps an open lane that has nothing in flight, drops another."""
+    if clean and len(_free) < _KEPT and lane.is_open:
         _free.append(lane)
     else:
         lane.close()
@@ -227,13 +284,7 @@ def run(call: Call) -> Answer:
     lane = _borrow()
     clean = False
     try:
-        if call.upload is None:
-            answer = lane.run(call)
-        else:
-            sink = lane.start(call, 0)
-            while sink.done is None:
-                lane.wait()
-            answer = sink.done
+        answer = lane.run(call) if call.upload is None else _send(lane, call)
         clean = True
         return answer
     except RequestEnded as ended:
@@ -241,6 +292,19 @@ def run(call: Call) -> Answer:
         raise ended.error from None
     finally:
         give_back(lane, clean)
+
+
+def _send(lane: Lane, call: Call) -> Answer:
+    """A call whose body is sent piece by piece."""
+    sink = lane.start(call, 0)
+    try:
+        while sink.done is None:
+            lane.wait()
+    finally:
+        lane.end_upload()
+    if sink.done.error is not None:
+        raise sink.done.error
+    return sink.done
 
 
 def start(call: Call, sse: bool) -> Tuple[Lane, Sink]:
@@ -252,9 +316,11 @@ def start(call: Call, sse: bool) -> Tuple[Lane, Sink]:
         if sink.head is not None and sink.head.http_status >= 400:
             lane.wait_error(sink)
         return lane, sink
-    except RequestEnded as ended:
-        give_back(lane, True)
-        raise ended.error from None
-    except BaseException:
-        lane.close()
+    except BaseException as error:
+        try:
+            lane.end_upload()
+        finally:
+            give_back(lane, isinstance(error, RequestEnded))
+        if isinstance(error, RequestEnded):
+            raise error.error from None
         raise

@@ -2,7 +2,7 @@
 
 import ctypes
 import struct
-from ctypes import c_uint64, string_at
+from ctypes import c_uint64
 from sys import intern
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -22,8 +22,19 @@ _TIMES_OFFSET = abi.Timings.admitted.offset
 TIMES_SIZE = struct.calcsize(abi.TIMINGS_FORMAT)
 
 
+# Not ctypes.string_at(), which took a C int before Python 3.13: 2 GiB were a SystemError, and of
+# 4 GiB and five bytes five.
+_bytes_at = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+
+
 class Answer(NamedTuple):
-    """A HEAD or DONE event as far as a response needs it."""
+    """A HEAD or DONE event as far as a response needs it.
+
+    Attributes:
+        error: what went wrong on this side of the library, where that ended the request.
+    """
 
     http_status: int
     http_version: int
@@ -37,6 +48,21 @@ class Answer(NamedTuple):
     timings: bytes
     status: int = 0
     message: bytes = b""
+    error: Optional[BaseException] = None
+
+
+class Lost(Exception):
+    """Events that were taken from the queue and could not be read.
+
+    Attributes:
+        events: user_data and kind of each.
+        error: why.
+    """
+
+    def __init__(self, events: List[Tuple[int, int]], error: BaseException) -> None:
+        super().__init__(error)
+        self.events = events
+        self.error = error
 
 
 class Sink:
@@ -46,13 +72,15 @@ class Sink:
         items: events of an event stream, else pieces of the body.
         credit: what the items stand for in the stream's window.
         head, done: as soon as they came.
-        writable: the library takes more of an upload.
         waiter: a future to be resolved when something arrives (asyncio).
+        room: one to be resolved when the library takes more of the upload, or the end came.
+        uploader: the task that sends the body (asyncio).
         cell: has the request's id from before anything can arrive.
     """
 
     __slots__ = (
-        "items", "credit", "head", "done", "writable", "waiter", "cell", "pool", "key", "last_id",
+        "items", "credit", "head", "done", "waiter", "room", "uploader", "cell", "pool", "key",
+        "last_id",
     )  # fmt: skip
 
     def __init__(self, pool: int, key: int) -> None:
@@ -60,12 +88,31 @@ class Sink:
         self.credit = 0
         self.head: Optional[Answer] = None
         self.done: Optional[Answer] = None
-        self.writable = False
         self.waiter: Any = None
+        self.room: Any = None
+        self.uploader: Any = None
         self.cell = c_uint64()
         self.pool = pool
         self.key = key
         self.last_id = ""
+
+    def wake(self) -> None:
+        """Wakes whoever waits for something to arrive."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def make_room(self) -> None:
+        """Wakes the upload that waits for room."""
+        room, self.room = self.room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    def end(self, done: Answer) -> None:
+        """Nothing more comes."""
+        self.done = done
+        self.make_room()
+        self.wake()
 
 
 Sinks = Dict[int, Optional[Sink]]
@@ -88,8 +135,31 @@ class Reader:
         self._bytes_view = memoryview(buffer)
         self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(buffer))
 
+    def deliver(self, sinks: Sinks) -> bool:
+        """Takes what is there to the sinks; whether more may be waiting.
+
+        What fails on the way with one event ends its request with that error: the event is lost,
+        and nobody could tell whoever waits for it. An exception means that the queue is of no use.
+        """
+        try:
+            records, blob, more = self.read()
+        except Lost as lost:
+            for key, kind in lost.events:
+                fail(sinks, key, lost.error, kind == abi.EVENT_DONE)
+            return True
+        try:
+            dispatch(records, blob, sinks)
+        except BaseException:  # Ctrl-C: what is left of the records is not to be lost
+            dispatch(records, blob, sinks)
+            raise
+        return more
+
     def read(self) -> Tuple[Iterable[RecordFields], bytes, bool]:
-        """Records, the bytes that they point into, and whether more may be waiting."""
+        """Records, the bytes that they point into, and whether more may be waiting.
+
+        Raises:
+            Lost: events were taken, but there was no memory to copy them, or the like.
+        """
         count = lib.queue_read(
             self.queue, self._records, _RECORD.size, self._capacity, self._bytes, self._size
         )
@@ -99,12 +169,17 @@ class Reader:
             if count == abi.E_TOO_LARGE:
                 return (*self._read_large(), True)
             check(count)
+        try:
+            return (*self._copy(count), count == self._capacity)
+        except BaseException as error:
+            raise Lost([(r.user_data, r.kind) for r in self._records[:count]], error) from error
+
+    def _copy(self, count: int) -> Tuple[Iterable[RecordFields], bytes]:
         raw = bytes(self._record_view[: count * _RECORD.size])
         (used,) = _END.unpack_from(raw, (count - 1) * _RECORD.size + _END_OFFSET)
-        blob = bytes(self._bytes_view[:used])
         # Not over a view: CPython crashes where its collector finds one that is being unpacked, as
         # in the frames of an exception.
-        return _RECORD.iter_unpack(raw), blob, count == self._capacity
+        return _RECORD.iter_unpack(raw), bytes(self._bytes_view[:used])
 
     def _read_large(self) -> Tuple[List[RecordFields], bytes]:
         """One event that is larger than the buffer, as a record too."""
@@ -114,13 +189,15 @@ class Reader:
             return [], b""
         try:
             return _flatten(event)
+        except BaseException as error:
+            raise Lost([(event.user_data, event.kind)], error) from error
         finally:
             lib.events_release(ref, _EVENT_SIZE, 1)
 
 
 def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
     def part(pointer: Any, size: int) -> bytes:
-        return string_at(pointer, size) if size else b""
+        return _bytes_at(pointer, size) if size else b""
 
     kind = part(event.sse_event, event.sse_event_size)
     text = b""
@@ -130,7 +207,7 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
         text = (event.reason or b"") + b"\0" + (event.peer or b"") + b"\0"
     times = b""
     if event.timings:
-        times = string_at(ctypes.addressof(event.timings.contents) + _TIMES_OFFSET, TIMES_SIZE)
+        times = _bytes_at(ctypes.addressof(event.timings.contents) + _TIMES_OFFSET, TIMES_SIZE)
     flags = event.flags
     if event.kind == abi.EVENT_SSE and not event.sse_id_size:
         flags |= abi.EVENT_ID_RESET
@@ -164,52 +241,81 @@ def dispatch(
     new: Any = tuple.__new__,
     intern: Any = intern,
 ) -> None:
-    """Gives each record to the sink of its request, and wakes who waits for it."""
+    """Gives each record to the sink of its request, and wakes who waits for it.
+
+    Called again after an exception it goes on behind the record that was at hand.
+    """
     get = sinks.get
     for record in records:
         (
             key, kind, flags, _, _, _, _, credit, _, begin, data_end, headers_end, event_end,
             id_end, _, _, retry, _, count,
         ) = record  # fmt: skip
-        sink = get(key)
-        if sink is None:  # nobody wants it any more
-            if kind == 4:
+        try:
+            sink = get(key)
+            if sink is None:  # nobody wants it any more
+                if kind == 4:
+                    sinks.pop(key, None)
+                continue
+            if kind == 3 and count > 1:  # SSE, joined
+                last_id = sink.last_id
+                sink.items += [
+                    new(event_class, ("message", data, last_id, None))
+                    for data in str(blob[begin:data_end], "utf-8", "replace").split("\r")
+                ]
+                sink.credit += credit
+            elif kind == 3:
+                if id_end != event_end:
+                    sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
+                elif flags & 4:  # ID_RESET
+                    sink.last_id = ""
+                name = "message"
+                if event_end != headers_end:
+                    name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
+                data = str(blob[begin:data_end], "utf-8", "replace")
+                again = None if retry == _NO_RETRY else retry
+                sink.items.append(new(event_class, (name, data, sink.last_id, again)))
+                sink.credit += credit
+            elif kind == 2:  # DATA
+                sink.items.append(blob[begin:data_end])
+                sink.credit += credit
+            elif kind == 6:  # WRITABLE
+                sink.make_room()
+                continue
+            elif kind == 4:  # DONE
+                sink.done = answer_of(record, blob)
                 sinks.pop(key, None)
-            continue
-        if kind == 3 and count > 1:  # SSE, joined
-            last_id = sink.last_id
-            sink.items += [
-                new(event_class, ("message", data, last_id, None))
-                for data in str(blob[begin:data_end], "utf-8", "replace").split("\r")
-            ]
-            sink.credit += credit
-        elif kind == 3:
-            if id_end != event_end:
-                sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
-            elif flags & 4:  # ID_RESET
-                sink.last_id = ""
-            name = "message"
-            if event_end != headers_end:
-                name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
-            data = str(blob[begin:data_end], "utf-8", "replace")
-            again = None if retry == _NO_RETRY else retry
-            sink.items.append(new(event_class, (name, data, sink.last_id, again)))
-            sink.credit += credit
-        elif kind == 2:  # DATA
-            sink.items.append(blob[begin:data_end])
-            sink.credit += credit
-        elif kind == 6:  # WRITABLE
-            sink.writable = True
-        elif kind == 4:  # DONE
-            sink.done = answer_of(record, blob)
-            sinks.pop(key, None)
-        else:
-            sink.head = answer_of(record, blob)
-        waiter = sink.waiter
-        if waiter is not None:
-            sink.waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
+                if sink.room is not None:
+                    sink.make_room()
+            else:
+                sink.head = answer_of(record, blob)
+            waiter = sink.waiter
+            if waiter is not None:
+                sink.waiter = None
+                if not waiter.done():
+                    waiter.set_result(None)
+        except BaseException as error:
+            # Its request ends with it, Ctrl-C too; where there is none, whoever reads is told.
+            if not fail(sinks, key, error, kind == 4) and not isinstance(error, Exception):
+                raise
+
+
+def fail(sinks: Sinks, key: int, error: BaseException, is_over: bool = False) -> bool:
+    """Ends a request with what went wrong on this side of the library; whether anybody is told.
+
+    Args:
+        is_over: its DONE has come.
+    """
+    sink = sinks.get(key)
+    if is_over:
+        sinks.pop(key, None)
+    if sink is None:
+        return False
+    if not is_over:
+        sinks[key] = None  # until its DONE comes
+        lib.cancel(sink.pool, sink.cell.value)
+    sink.end(Answer(0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_INTERNAL, b"", error))
+    return True
 
 
 def answer_of(record: RecordFields, blob: bytes) -> Answer:

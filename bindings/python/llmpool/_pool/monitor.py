@@ -7,7 +7,6 @@ the logger is enabled for warnings by then.
 """
 
 import os
-import select
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Dict, Optional
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
-from .._native.record import Reader
+from .._native.record import Lost, Reader
+from .._native.waiting import poller
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -66,20 +66,26 @@ def _start() -> int:
     queue = ctypes.c_void_p()
     check(lib.queue_open(None, ctypes.byref(queue)))
     assert queue.value
-    fd = lib.queue_fd(queue)
-    check(fd)
-    reader = Reader(queue.value, 64, 64 << 10)
-    threading.Thread(target=_run, args=(reader, fd), name="llmpool-log", daemon=True).start()
+    try:
+        fd = lib.queue_fd(queue)
+        check(fd)
+        reader = Reader(queue.value, 64, 64 << 10)
+        threading.Thread(target=_run, args=(reader, fd), name="llmpool-log", daemon=True).start()
+    except BaseException:
+        lib.queue_close(queue)
+        raise
     _queue = queue.value
     return _queue
 
 
 def _run(reader: Reader, fd: int) -> None:
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
+    wait = poller(fd)
     while True:
-        poller.poll()
-        records, blob, _ = reader.read()
+        wait()
+        try:
+            records, blob, _ = reader.read()
+        except Lost:  # no memory to copy them: later ones may be smaller
+            continue
         for record in records:
             notice, data_end, headers_end, id_end, text_end = (
                 record[i] for i in (8, 10, 11, 13, 14)

@@ -17,6 +17,7 @@ from .._http.config import (
     milliseconds,
     none_is_kept,
 )
+from .._http.later import later
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
@@ -24,6 +25,8 @@ from .._native.text import c_string
 
 if TYPE_CHECKING:
     from .._native.stats import Stats
+else:
+    Stats = later("llmpool._native.stats", "Stats")
 
 Path = Union[str, "os.PathLike[str]"]
 

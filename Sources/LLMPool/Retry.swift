@@ -1,0 +1,42 @@
+import LLMPoolCore
+import LLMPoolEngine
+
+/// When a request may be sent again, and how often.
+public struct Retry: Sendable, Equatable {
+  /// After 408, 409, 429 and 5xx, minding Retry-After (RFC 9110, section 10.2.3).
+  public var onStatus: Bool
+  /// Even where the server may have begun to act on it: only for what may happen twice.
+  public var afterSent: Bool
+  /// How often, for whatever reason, at least 1; nil: as the pool has it.
+  public var maxRetries: UInt32?
+  /// A longer Retry-After ends the request with the answer in hand; nil: as the pool has it.
+  public var retryAfterMax: Duration?
+  private(set) var isNever = false
+
+  public init(
+    onStatus: Bool = false, afterSent: Bool = false, maxRetries: UInt32? = nil, retryAfterMax: Duration? = nil
+  ) {
+    self.onStatus = onStatus
+    self.afterSent = afterSent
+    self.maxRetries = maxRetries
+    self.retryAfterMax = retryAfterMax
+  }
+
+  public static let onStatus = Retry(onStatus: true)
+  public static let afterSent = Retry(afterSent: true)
+  /// Not even where the server provably saw nothing.
+  public static let never: Retry = {
+    var retry = Retry()
+    retry.isNever = true
+    return retry
+  }()
+
+  func set(_ input: inout RequestInput) throws(CallError) {
+    guard maxRetries != 0 else { throw CallError(.invalidArgument, "maxRetries: it is at least 1; Retry.never is 0") }
+    if onStatus { input.flags.insert(.retryStatus) }
+    if afterSent { input.flags.insert(.retrySent) }
+    if isNever { input.flags.insert(.noRetry) }
+    input.options.maxRetries = maxRetries ?? 0
+    if let retryAfterMax { input.options.retryAfterMax = .milliseconds(max(1, Request.milliseconds(retryAfterMax))) }
+  }
+}

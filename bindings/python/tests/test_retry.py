@@ -1,0 +1,209 @@
+"""retry= and server_name=, on clients and on requests."""
+
+import asyncio
+import copy
+import pickle
+
+import pytest
+import servers
+
+import llmpool
+
+
+class Planned(servers.RawServer):
+    """Answers with one after another of the heads given, "" being a connection that is closed."""
+
+    def __init__(self, *plan):
+        super().__init__(self.handle)
+        self.plan = list(plan)
+        self.requests = 0
+
+    def handle(self, connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            self.requests += 1
+            head = self.plan.pop(0) if self.plan else "200 OK"
+            if not head:
+                return
+            lines = head.encode().replace(b"\n", b"\r\n")
+            connection.sendall(b"HTTP/1.1 " + lines + b"\r\ncontent-length: 2\r\n\r\nok")
+
+
+AGAIN = "503 Busy\nretry-after: 0"
+
+
+def call(way, url, pool, client=None, **more):
+    """The answer's status and attempts."""
+    settings = {"base_url": url, "pool": pool, "timeout": 10, **(client or {})}
+    if way == "blocking":
+        answer = llmpool.Client(**settings).post("/", json={}, **more)
+        return answer.status_code, answer.attempts
+    if way == "stream":
+        with llmpool.Client(**settings).stream("POST", "/", json={}, **more) as response:
+            response.read()
+        return response.status_code, response.attempts
+
+    async def main():
+        client = llmpool.AsyncClient(**settings)
+        answer = await client.post("/", json={}, **more)
+        return answer.status_code, answer.attempts
+
+    return asyncio.run(main())
+
+
+WAYS = pytest.mark.parametrize("way", ["blocking", "stream", "asyncio"])
+
+
+@WAYS
+@pytest.mark.parametrize("where", ["client", "request"])
+def test_by_status(where, way, open_pool):
+    pool = open_pool(retry_backoff=0.001)
+    with Planned(AGAIN, AGAIN) as server:
+        given = {"retry": "status"}
+        if where == "client":
+            assert call(way, server.url, pool, given) == (200, 3)
+        else:
+            assert call(way, server.url, pool, **given) == (200, 3)
+    for given in ({}, {"retry": None}, {"retry": "sent"}, {"retry": False}):
+        with Planned(AGAIN) as server:
+            assert call(way, server.url, pool, **given) == (503, 1)
+
+
+@WAYS
+def test_where_it_was_sent(way, open_pool):
+    pool = open_pool(retry_backoff=0.001)
+    with Planned("") as server:
+        assert call(way, server.url, pool, retry="sent") == (200, 2)
+    for given in ({}, {"retry": "status"}, {"retry": False}):
+        with Planned("") as server, pytest.raises(llmpool.ReadError) as caught:
+            call(way, server.url, pool, **given)
+        assert not caught.value.unseen and server.requests == 1
+
+
+@WAYS
+def test_a_requests_word_counts(way, open_pool):
+    pool = open_pool(retry_backoff=0.001)
+    with Planned(AGAIN) as server:
+        assert call(way, server.url, pool, {"retry": "status"}, retry=False) == (503, 1)
+    with Planned(AGAIN) as server:
+        assert call(way, server.url, pool, {"retry": False}, retry="status") == (200, 2)
+    with Planned(AGAIN) as server:  # None: as the client has it
+        assert call(way, server.url, pool, {"retry": "status"}, retry=None) == (200, 2)
+
+
+@WAYS
+def test_counts_and_bounds(way, open_pool):
+    pool = open_pool(retry_backoff=0.001, max_retries=2)
+    many = [AGAIN] * 9
+    with Planned(*many) as server:
+        assert call(way, server.url, pool, retry="status") == (503, 3)
+    for count in (1, 4):
+        with Planned(*many) as server:
+            retry = llmpool.Retry(status=True, max_retries=count)
+            assert call(way, server.url, pool, retry=retry) == (503, count + 1)
+    late = "429 Later\nretry-after: 1"
+    for bound, expected in ((0.5, (429, 1)), (2, (200, 2)), (None, (200, 2))):
+        with Planned(late) as server:
+            retry = llmpool.Retry(status=True, retry_after_max=bound)
+            assert call(way, server.url, pool, retry=retry) == expected
+
+
+def test_options_of_one_request_are_not_the_nexts(open_pool):
+    """The struct is patched from call to call."""
+    pool = open_pool(retry_backoff=0.001)
+    with Planned(AGAIN, AGAIN, AGAIN, AGAIN, AGAIN) as server:
+        client = llmpool.Client(base_url=server.url, pool=pool)
+        assert client.get("/", retry=llmpool.Retry(status=True, max_retries=1)).attempts == 2
+        assert client.get("/").attempts == 1
+        assert client.get("/", retry="status").attempts == 3
+        assert client.get("/").attempts == 1
+
+
+def test_what_is_refused():
+    for wrong in (True, "always", 3, 2.5, ("status",)):
+        for make in (lambda: llmpool.Client(retry=wrong), lambda: _get(retry=wrong)):  # noqa: B023
+            with pytest.raises(TypeError, match='retry is None, False, "status", "sent" or'):
+                make()
+    with pytest.raises(ValueError, match="at least 1; retry=False"):
+        llmpool.Retry(max_retries=0)
+    for wrong in (None, 1.5, True, "2"):
+        with pytest.raises(TypeError, match="max_retries is a whole number"):
+            llmpool.Retry(max_retries=wrong)
+    with pytest.raises(ValueError, match="retry_after_max"):
+        llmpool.Retry(retry_after_max=-1)
+    with pytest.raises(TypeError, match="server_name is a str"):
+        llmpool.Client(server_name=b"x")
+    for wrong in ("a\0b", "ä.example"):
+        with pytest.raises(ValueError, match="server_name"):
+            _get(server_name=wrong)
+
+
+def _get(**arguments):
+    return llmpool.get("http://127.0.0.1:1/", **arguments)
+
+
+def test_retry_is_a_value():
+    retry = llmpool.Retry(status=True, max_retries=3, retry_after_max=None)
+    assert repr(retry) == "Retry(status=True, sent=False, max_retries=3, retry_after_max=None)"
+    assert repr(llmpool.Retry(sent=True)) == "Retry(status=False, sent=True)"
+    for same in (copy.copy(retry), copy.deepcopy(retry), pickle.loads(pickle.dumps(retry))):
+        assert same == retry and same._fields == retry._fields
+    assert retry != llmpool.Retry(status=True) and retry != "status"
+    client = llmpool.Client(retry="status")
+    assert client.retry == llmpool.Retry(status=True)
+    client.retry = False
+    assert client.retry != llmpool.Retry()
+    client.retry = None
+    assert client.retry == llmpool.Retry()
+
+
+# ---- server_name
+
+
+@pytest.mark.parametrize("way", ["blocking", "asyncio"])
+def test_server_name(way, certificates, open_pool):
+    """The certificate names another host than the URL: a server behind an address, say."""
+
+    def handle(connection, _):
+        servers.read_request(connection)
+        servers.answer(connection)
+
+    context = certificates.context("wrong-host")
+    names = []
+    context.sni_callback = lambda _, name, __: names.append(name)
+    with servers.RawServer(handle, context) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        pool = open_pool(ca_file=certificates.ca_file)
+        with pytest.raises(llmpool.CertificateError):
+            call(way, url, pool)
+        name = "other.example"
+        assert call(way, url, pool, server_name=name)[0] == 200
+        assert call(way, url, pool, {"server_name": name})[0] == 200
+        with pytest.raises(llmpool.CertificateError):
+            call(way, url, pool, {"server_name": name}, server_name="")
+    assert set(names) == {"localhost", name}
+
+
+def test_server_name_is_not_for_where_a_redirect_leads(certificates, open_pool):
+    """Neither are the retries forgotten there."""
+
+    def moved(connection, _):
+        servers.read_request(connection)
+        connection.sendall(
+            b"HTTP/1.1 307 Moved\r\nlocation: "
+            + good.url.encode()
+            + b"/\r\ncontent-length: 0\r\n\r\n"
+        )
+
+    def serve(connection, _):
+        servers.read_request(connection)
+        servers.answer(connection)
+
+    pool = open_pool(ca_file=certificates.ca_file)
+    with (
+        servers.RawServer(serve, certificates.context("good")) as good,
+        servers.RawServer(moved, certificates.context("wrong-host")) as first,
+    ):
+        client = llmpool.Client(pool=pool, follow_redirects=True, server_name="other.example")
+        assert client.get(first.url).history
