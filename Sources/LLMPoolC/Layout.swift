@@ -44,6 +44,8 @@ enum Layout {
     "proxy": MemoryLayout<llmpool_options_t>.offset(of: \.proxy)!,
     "no_proxy": MemoryLayout<llmpool_options_t>.offset(of: \.no_proxy)!,
     "filled": MemoryLayout<llmpool_options_t>.offset(of: \.filled)!,
+    "max_event_bytes": MemoryLayout<llmpool_options_t>.offset(of: \.max_event_bytes)!,
+    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
   ]
 
   static let request: [String: Int] = [
@@ -66,6 +68,7 @@ enum Layout {
     "first_byte_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.first_byte_timeout_ms)!,
     "total_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.total_timeout_ms)!,
     "server_name": MemoryLayout<llmpool_request_t>.offset(of: \.server_name)!,
+    "max_event_bytes": MemoryLayout<llmpool_request_t>.offset(of: \.max_event_bytes)!,
   ]
 
   static let stats: [String: Int] = [

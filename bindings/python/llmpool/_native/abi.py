@@ -51,6 +51,8 @@ class Options(ctypes.Structure):
         ("proxy", c_char_p),
         ("no_proxy", c_char_p),
         ("filled", c_uint64),
+        ("max_event_bytes", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -75,6 +77,7 @@ class Request(ctypes.Structure):
         ("first_byte_timeout_ms", c_uint32),
         ("total_timeout_ms", c_uint32),
         ("server_name", c_char_p),
+        ("max_event_bytes", c_size_t),
     ]
 
 
