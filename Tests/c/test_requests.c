@@ -210,7 +210,8 @@ static void test_stream(void) {
   harness_release(&event);
 }
 
-/* Drains without releasing until nothing comes for a while, and there is `least`, which it waits for; how much it is. */
+/* Drains without releasing until nothing comes for a while, and there is `least`, which it waits for; returns how
+ * much it is. */
 static size_t hold(llmpool_event_t *events, uint32_t capacity, uint32_t *count, size_t least) {
   size_t held = 0;
   int32_t more;
