@@ -18,6 +18,8 @@
  *           E_INVALID_ARGUMENT, beyond the library's the tail is zeroed.
  * Errors    A negative llmpool_status_t; llmpool_last_error() says more. An HTTP 4xx or
  *           5xx answer is a result, not an error.
+ * Memory    Where malloc refuses what a caller's or a server's size asks for, that request
+ *           ends with E_OUT_OF_MEMORY; small allocations, up to 256 KiB, end the process.
  * Closing   A closed handle stays valid for the life of the process as a small tombstone:
  *           every call on it answers E_CLOSED, a blocked drain wakes with it.
  * Fork      In a child the handle from llmpool_shared() means the child's own shared pool,
@@ -123,7 +125,9 @@ typedef struct llmpool_options {
   uint32_t dns_cache_ttl_ms;    /* [300000] */
   uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection */
   uint32_t ping_interval_ms;    /* [30000] HTTP/2 PING on a silent connection; 0: never */
-  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536 */
+  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536. As many bytes again may
+                                   be held for the events that are not released, 400 or so each: what comes in pieces of
+                                   a few bytes holds its server back for them */
 
   /* Retries */
   uint32_t max_retries;          /* [2] */
@@ -142,6 +146,10 @@ typedef struct llmpool_options {
   const char *proxy;            /* http://, socks5://, socks5h://; "": none; NULL: http_proxy, https_proxy, all_proxy */
   const char *no_proxy;         /* NULL: no_proxy */
   uint64_t filled;              /* the mark of llmpool_options_init() */
+
+  uint32_t max_event_bytes; /* [16777216] of the lines of one server-sent event; 1024 to 1073741824. A larger one ends
+                               the request with E_TOO_LARGE */
+  uint32_t reserved;        /* [0] */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -171,8 +179,8 @@ llmpool_status_t llmpool_warm(llmpool_t *pool, const char *url, uint32_t connect
 
 enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
   LLMPOOL_REQUEST_STREAM = 1 << 0,       /* HEAD and DATA events before DONE */
-  LLMPOOL_REQUEST_SSE = 1 << 1,          /* HEAD and SSE events before DONE, where the answer is an
-                                            unencoded text/event-stream; else as STREAM */
+  LLMPOOL_REQUEST_SSE = 1 << 1,          /* HEAD and SSE events before DONE, where the answer is a 200 with an
+                                            unencoded text/event-stream (HTML standard, 9.2.3); else as STREAM */
   LLMPOOL_REQUEST_RETRY_STATUS = 1 << 2, /* retry 408, 409, 429 and 5xx, minding Retry-After */
   LLMPOOL_REQUEST_RETRY_SENT = 1 << 3,   /* retry even where the server may have begun to act */
   LLMPOOL_REQUEST_NO_RETRY = 1 << 4,     /* not even where the server provably saw nothing */
@@ -198,7 +206,8 @@ typedef struct llmpool_request {
   size_t headers_size;
   const void *body;
   size_t body_size;
-  size_t max_response_bytes; /* of a body that is collected; 0: 64 MiB */
+  size_t max_response_bytes; /* of a body that is collected; 0: 64 MiB. A larger one, announced or come, is
+                                E_TOO_LARGE */
   uint32_t connect_timeout_ms;
   uint32_t read_timeout_ms;
   uint32_t write_timeout_ms;
@@ -209,6 +218,7 @@ typedef struct llmpool_request {
   uint32_t max_retries;    /* how often it is tried again, for whatever reason; 0: as the pool's option says */
   uint32_t retry_after_max_ms; /* a longer Retry-After ends the request with the answer in hand, with RETRY_STATUS;
                                   0: as the pool's option says; LLMPOOL_NO_TIMEOUT: any */
+  size_t max_event_bytes;  /* of a server-sent event, within the same range; 0: as the pool has it */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -226,7 +236,7 @@ typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0
 enum { /* llmpool_event_t.kind */
   LLMPOOL_EVENT_HEAD = 1,    /* http_status, headers */
   LLMPOOL_EVENT_DATA = 2,    /* data, at most 64 KiB */
-  LLMPOOL_EVENT_SSE = 3,     /* data, sse_*; at most 1 MiB, else the request ends with E_TOO_LARGE */
+  LLMPOOL_EVENT_SSE = 3,     /* data, sse_*; at most max_event_bytes, else the request ends with E_TOO_LARGE */
   LLMPOOL_EVENT_DONE = 4,    /* status, timings; without STREAM or SSE also http_status, headers, data */
   LLMPOOL_EVENT_NOTICE = 5,  /* from llmpool_watch(): notice, headers, message */
   LLMPOOL_EVENT_WRITABLE = 6 /* UPLOAD: llmpool_write() takes more */
@@ -262,7 +272,7 @@ typedef struct llmpool_event {
   size_t headers_size;
   const char *sse_event; /* "message" where the server named none */
   size_t sse_event_size;
-  const char *sse_id; /* last event id so far */
+  const char *sse_id; /* last event id so far; one of more than 4,096 bytes is passed over, as one with a NUL is */
   size_t sse_id_size;
   uint32_t sse_retry_ms; /* of this event; UINT32_MAX: none */
   uint32_t sse_count;    /* SSE: 1; more with SSE_JOIN */
@@ -362,7 +372,9 @@ typedef struct llmpool_record {
 /* [fast] Takes events as records, copied: nothing to release, the memory is free again at once.
  * Meant for MANUAL_CREDIT; without it the copy also credits. Returns how many, or a status
  * < 0. Stops before an event that does not fit into the bytes left; where the first alone
- * does not, the result is E_TOO_LARGE: drain that one with llmpool_queue_drain(). */
+ * does not, the result is E_TOO_LARGE, and the first record says what it is, without its parts,
+ * and as timings_end how many bytes it wants: read again with so many, or, at UINT32_MAX, drain
+ * it with llmpool_queue_drain(). The event stays in the queue. */
 int32_t llmpool_queue_read(llmpool_queue_t *queue, llmpool_record_t *records, size_t record_size, uint32_t capacity,
                            char *bytes, size_t bytes_size);
 /* Cancels what still belongs to the queue, drops what was not drained; returns at once. */

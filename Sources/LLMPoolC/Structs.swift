@@ -48,6 +48,12 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
   if size > known { memset(target + known, 0, size - known) }
 }
 
+/// A size_t from SSIZE_MAX on is none that memory can have: an error of the caller's, which is negative here.
+func checkSize(_ size: Int, _ name: String, most: Int = .max) throws(CallError) {
+  guard size < 0 || size > most else { return }
+  throw CallError(.invalidArgument, "\(name): expected at most \(most), got \(UInt(bitPattern: size))")
+}
+
 /// The size that a caller has set in a struct to be written to.
 func declaredSize<Struct>(
   _ pointer: UnsafeMutablePointer<Struct>, _ name: String, smallest: Int
@@ -133,6 +139,9 @@ extension llmpool_request_t {
     guard let pointer else { throw CallError(.invalidArgument, "request: it is NULL") }
     let request = try LLMPoolC.read(pointer, "request", smallest: smallestSize, over: llmpool_request_t())
     guard request.url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
+    try checkSize(request.url_size, "url_size")
+    try checkSize(request.headers_size, "headers_size", most: Int(Int32.max))
+    try checkSize(request.body_size, "body_size")
     guard request.headers != nil || request.headers_size == 0 else {
       throw CallError(.invalidArgument, "headers: NULL, but headers_size is \(request.headers_size)")
     }
@@ -152,6 +161,7 @@ extension llmpool_request_t {
     input.headers = UnsafeRawBufferPointer(start: headers, count: headers_size)
     input.body = UnsafeRawBufferPointer(start: body, count: body_size)
     input.maxResponseBytes = Int(clamping: max_response_bytes)
+    input.maxEventBytes = max_event_bytes
     input.options.timeouts = timeouts
     input.options.maxRetries = max_retries
     input.options.retryAfterMax = llmpool_request_t.time(retry_after_max_ms)
@@ -278,9 +288,39 @@ struct RecordWriter {
   mutating func add(_ event: EventRecord) -> Bool {
     let (begin, timingsStart, end) = end(of: event)
     guard end <= bytesSize, end <= Int(UInt32.max) else {
-      if count == 0 { firstIsTooLarge = true }
+      if count == 0 { describeTooLarge(event, end) }
       return false
     }
+    var record = head(of: event)
+    record.begin = UInt32(begin)
+    used = begin
+    record.data_end = copy(event.data)
+    record.headers_end = copy(event.headers)
+    record.sse_event_end = copy(sseEvent(event))
+    record.sse_id_end = copy(sseID(event))
+    record.text_end = copyText(event)
+    record.timings_end = copyTimings(event, timingsStart)
+    used = end
+    put(record)
+    count += 1
+    return true
+  }
+
+  /// The record says what event it is and, as its end, how much room it wants.
+  private mutating func describeTooLarge(_ event: EventRecord, _ end: Int) {
+    firstIsTooLarge = true
+    var record = head(of: event)
+    record.timings_end = UInt32(clamping: end)
+    put(record)
+  }
+
+  private func put(_ record: llmpool_record_t) {
+    let target = (records + count * recordSize).assumingMemoryBound(to: llmpool_record_t.self)
+    write(record, to: target, size: recordSize)
+  }
+
+  /// All but where its parts lie.
+  private func head(of event: EventRecord) -> llmpool_record_t {
     var record = llmpool_record_t()
     record.user_data = event.userData
     record.kind = event.kind.rawValue
@@ -297,19 +337,7 @@ struct RecordWriter {
     record.sse_retry_ms = event.sseRetry
     record.connection_id = event.connectionID
     record.sse_count = event.sseCount
-    record.begin = UInt32(begin)
-    used = begin
-    record.data_end = copy(event.data)
-    record.headers_end = copy(event.headers)
-    record.sse_event_end = copy(sseEvent(event))
-    record.sse_id_end = copy(sseID(event))
-    record.text_end = copyText(event)
-    record.timings_end = copyTimings(event, timingsStart)
-    used = end
-    let target = (records + count * recordSize).assumingMemoryBound(to: llmpool_record_t.self)
-    write(record, to: target, size: recordSize)
-    count += 1
-    return true
+    return record
   }
 
   private mutating func copy(_ part: EventBytes, withNUL: Bool = false) -> UInt32 {

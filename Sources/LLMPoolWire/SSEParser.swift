@@ -27,8 +27,11 @@ public struct SSEEvent {
 /// Of each byte consumed, credit is given once: the credits of all events, what `takePendingCredit` returned and
 /// `pendingCredit` together are the bytes consumed.
 public struct SSEParser: ~Copyable, Sendable {
-  /// Largest event, if nothing else is said.
+  /// Largest event, if nothing else is said: the library says what its options have.
   public static let maximumEventBytes = 1 << 20
+  /// Longest event id. The standard has no limit, but an id is given back as a header, which servers take some KiB of;
+  /// one beyond is passed over, as one with a NUL is: the last id stays.
+  public static let maximumIDBytes = 4_096
 
   public enum Event {
     /// Everything was consumed; no further event is complete.
@@ -67,7 +70,7 @@ public struct SSEParser: ~Copyable, Sendable {
   private var hasID = false
   private var retry: UInt32?
   private var isEventLent = false
-  private var failure: WireError?
+  private var failure: (error: WireError, kind: FailureKind)?
   private var lineBuffer = ByteBuffer()
   private var dataBuffer = ByteBuffer()
   private var typeBuffer = ByteBuffer()
@@ -89,7 +92,7 @@ public struct SSEParser: ~Copyable, Sendable {
 
   /// Takes bytes from the beginning of `input` up to one event.
   public mutating func next(_ input: UnsafeRawBufferPointer) -> Step {
-    if let failure { return Step(consumed: 0, event: .failed(failure, kind: .tooLarge)) }
+    if let failure { return Step(consumed: 0, event: .failed(failure.error, kind: failure.kind)) }
     takeBackBuffers()
     let start = input.bytePointer
     let count = input.count
@@ -121,12 +124,13 @@ public struct SSEParser: ~Copyable, Sendable {
       }
       if hasPartialLine {
         lineBuffer.append(line, count: size)
+        guard !lineBuffer.isShort else { return outOfMemory() }
         hasPartialLine = false
         line = lineBuffer.readable.bytePointer
         size = lineBuffer.count
       }
       if size == 0 {
-        if hasData { return dispatch(borrowed, consumed: position) }
+        if hasData { return dataBuffer.isShort ? outOfMemory() : dispatch(borrowed, consumed: position) }
         discardEvent(&borrowed)
       } else if line[0] != Byte.colon {
         eventBytes &+= size
@@ -135,6 +139,7 @@ public struct SSEParser: ~Copyable, Sendable {
       }
     }
     keep(&borrowed)
+    guard !lineBuffer.isShort, !dataBuffer.isShort, !typeBuffer.isShort else { return outOfMemory() }
     pendingCredit &+= count
     return Step(consumed: count, event: .needMore)
   }
@@ -187,7 +192,9 @@ public struct SSEParser: ~Copyable, Sendable {
     } else if isField(line, nameCount, "event") {
       borrowed.type = value
     } else if isField(line, nameCount, "id") {
-      guard firstOffset(of: 0, in: value.bytePointer, from: 0, to: value.count) < 0 else { return }
+      guard value.count <= SSEParser.maximumIDBytes,
+        firstOffset(of: 0, in: value.bytePointer, from: 0, to: value.count) < 0
+      else { return }
       idBuffer.removeAll(keepingCapacity: true)
       idBuffer.append(value)
       hasID = true
@@ -279,8 +286,16 @@ public struct SSEParser: ~Copyable, Sendable {
 
   @inline(never)
   private mutating func tooLarge() -> Step {
-    let error = WireError(.event, "a server-sent event is larger than {1} bytes", UInt64(limit))
-    failure = error
-    return Step(consumed: 0, event: .failed(error, kind: .tooLarge))
+    fail(WireError(.event, "a server-sent event is larger than {1} bytes", UInt64(limit)), .tooLarge)
+  }
+
+  @inline(never)
+  private mutating func outOfMemory() -> Step {
+    fail(WireError(.event, "no memory for a server-sent event of {1} bytes or more", UInt64(eventBytes)), .outOfMemory)
+  }
+
+  private mutating func fail(_ error: WireError, _ kind: FailureKind) -> Step {
+    failure = (error, kind)
+    return Step(consumed: 0, event: .failed(error, kind: kind))
   }
 }

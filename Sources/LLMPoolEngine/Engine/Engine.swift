@@ -83,6 +83,7 @@ package final class Engine: @unchecked Sendable {
 
   /// Starts the thread. Files that the options name are read here.
   package init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+    Memory.isPrepared
     try settings.validate()
     proxyRules = try ProxyRules(settings)
     tls = try Engine.makeTLS(settings)
@@ -168,7 +169,7 @@ package final class Engine: @unchecked Sendable {
 
   /// False: there is no such request, or it is over.
   package func cancel(_ id: UInt64) -> Bool { postIfLive(id) { .cancel($0) } }
-  package func credit(_ id: UInt64, _ bytes: Int) -> Bool { postIfLive(id) { .credit($0, bytes) } }
+  package func credit(_ id: UInt64, _ bytes: Int) -> Bool { postIfLive(id) { .credit($0, bytes, records: 0) } }
 
   private func postIfLive(_ id: UInt64, _ message: (RequestID) -> Message) -> Bool {
     inbox.withLock { shared in
@@ -196,6 +197,7 @@ package final class Engine: @unchecked Sendable {
     case .taken: return true
     case .full: return false
     case .refused(let reason): throw CallError(.invalidArgument, reason)
+    case .outOfMemory: throw CallError(.outOfMemory, "size: no memory for a piece of \(piece.count) bytes")
     }
   }
 

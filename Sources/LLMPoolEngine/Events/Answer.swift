@@ -2,11 +2,29 @@ import Glibc
 import LLMPoolWire
 
 enum Memory {
-  /// To be given to `free`. What Swift's pointers allocate comes from posix_memalign, which passes by malloc's caches.
-  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
-    guard let memory = malloc(bytes) else { fatalError("llmpool: out of memory") }
+  /// To be given to `free`; nil: there is none. What Swift's pointers allocate comes from posix_memalign, which passes
+  /// by malloc's caches.
+  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? { malloc(bytes) }
+
+  /// Of what no request can be failed for: without it the process ends.
+  static func require(_ bytes: Int) -> UnsafeMutableRawPointer {
+    guard let memory = allocate(bytes) else { fatalError("llmpool: out of memory") }
     return memory
   }
+
+  /// The sum of sizes that a caller or a peer decides; nil where it is none that memory could have.
+  static func sum(_ sizes: Int...) -> Int? {
+    var sum = 0
+    for size in sizes {
+      let (next, isTooMuch) = sum.addingReportingOverflow(size)
+      guard size >= 0, !isTooMuch else { return nil }
+      sum = next
+    }
+    return sum
+  }
+
+  /// Buffers of the codecs take what is large from malloc, which may refuse it.
+  static let isPrepared: Void = { ByteBuffer.allocateLarge = { allocate($0) } }()
 }
 
 /// Bytes in one malloc'ed run that can be handed to an event, which frees it.
@@ -24,18 +42,22 @@ struct BodyBuffer: ~Copyable {
   /// does not fill.
   mutating func expect(_ size: UInt64) { expected = size <= 1 << 20 ? Int(size) : 0 }
 
-  private mutating func reserve(_ more: Int) {
-    guard count + more + 1 > capacity else { return }
-    capacity = max(count + more + 1, capacity * 2, expected + 1, 512)
-    guard let grown = realloc(base, capacity) else { fatalError("llmpool: out of memory for an answer") }
+  private mutating func reserve(_ more: Int) -> Bool {
+    guard count + more + 1 > capacity else { return true }
+    let wanted = max(count + more + 1, capacity * 2, expected + 1, 512)
+    guard let grown = realloc(base, wanted) else { return false }
     base = grown
+    capacity = wanted
+    return true
   }
 
-  mutating func append(_ bytes: UnsafeRawBufferPointer) {
-    guard let source = bytes.baseAddress, bytes.count > 0 else { return }
-    reserve(bytes.count)
+  /// False: there is no memory for them.
+  mutating func append(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let source = bytes.baseAddress, bytes.count > 0 else { return true }
+    guard reserve(bytes.count) else { return false }
     (base! + count).copyMemory(from: source, byteCount: bytes.count)
     count += bytes.count
+    return true
   }
 
   /// Gives the memory away, ended by a NUL.
@@ -68,11 +90,17 @@ final class Answer {
   var version: UInt32 = 0
   var hasHead = false
   var isComplete = false
+  /// What Content-Length says of the body that follows; nil: nothing.
+  var announcedLength: UInt64?
   var delivery = Delivery.held
   /// The reason phrase, and behind it the header lines.
   var head = ByteBuffer()
   var reasonCount = 0
+  /// Of a body that is collected.
   var body = BodyBuffer()
+  /// Of one that is not: what came before the head may go out, or while the application holds as many events as it
+  /// may. It goes out when that ends.
+  var waiting = ByteBuffer()
   /// The body instead, where it came in one piece: in the memory that its event will point to.
   var wholeBody: PlacedBytes?
   /// Bytes that went out in events and were not credited.
@@ -82,6 +110,14 @@ final class Answer {
   /// The application holds the window closed; the core was told.
   var isHeld = false
   var sse: SSEStream?
+  /// Memory of event records beside the bytes of the stream, as far as is known: handed out and not given back.
+  var recordBytes = 0
+  /// The part of it that no event gives back yet.
+  var unclaimedRecordBytes = 0
+  /// The pool is being closed: what waits goes out whatever the application holds.
+  var holdsAll = false
+  /// Where records of its own lie once the application holds many: one in the memory of all would keep others' events.
+  var events = EventAllocator()
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
@@ -91,14 +127,18 @@ final class Answer {
     version = 0
     hasHead = false
     isComplete = false
+    announcedLength = nil
     delivery = .held
     head.removeAll(keepingCapacity: true)
     reasonCount = 0
     body.removeAll()
+    waiting.removeAll(keepingCapacity: false)
     wholeBody = nil
     uncredited = 0
     isHeld = false
     sse = nil
+    recordBytes = 0
+    unclaimedRecordBytes = 0
   }
 }
 
@@ -111,7 +151,36 @@ struct PlacedBytes {
 
 /// The parser of an answer that is an event stream.
 final class SSEStream {
-  var parser = SSEParser()
+  var parser: SSEParser
+  /// The last event id where it is long: one run of bytes for all events that have it.
+  private var sharedID: PlacedBytes?
+  /// An id up to this size is copied into each event's memory.
+  static let copiedIDLimit = 64
+
+  init(maximumEventBytes: Int) { parser = SSEParser(maximumEventBytes: maximumEventBytes) }
+
+  /// Room for the id beside an event.
+  func roomForID(_ id: UnsafeRawBufferPointer, isNew: Bool) -> Int { isNew || sharedID == nil ? id.count : 0 }
+
+  /// Gives the record the last event id, which is of this event or an earlier one. Returns how much memory it took
+  /// that no bytes of this event stand for.
+  func giveID(
+    _ id: UnsafeRawBufferPointer, isNew: Bool, to record: UnsafeMutablePointer<EventRecord>, in chunk: EventChunk
+  ) -> Int {
+    if isNew { sharedID = nil }
+    guard id.count > SSEStream.copiedIDLimit else {
+      record.pointee.sseID = chunk.copy(id)
+      return isNew ? 0 : id.count
+    }
+    guard let shared = sharedID else {
+      record.pointee.sseID = chunk.copy(id)
+      sharedID = PlacedBytes(bytes: record.pointee.sseID, chunk: chunk)
+      return isNew ? 0 : id.count
+    }
+    record.pointee.sseID = shared.bytes
+    if shared.chunk !== chunk { record.pointee.bodyChunk = Unmanaged.passRetained(shared.chunk) }
+    return 0
+  }
 }
 
 /// Events of one stream that came together and go out as one.
@@ -120,6 +189,8 @@ struct JoinedEvents: ~Copyable {
   private(set) var credit = 0
   private var dataBuffer = ByteBuffer()
   private var idBuffer = ByteBuffer()
+
+  var isShort: Bool { dataBuffer.isShort || idBuffer.isShort }
 
   /// Separated by CR, which ends lines and so is in no event's data.
   var data: UnsafeRawBufferPointer { dataBuffer.readable }

@@ -16,6 +16,8 @@ final class RequestState: @unchecked Sendable {
   var port: QueuePort?
   let options: RequestOptions
   let maxResponseBytes: Int
+  /// Of one server-sent event; 0: as the pool has it.
+  let maxEventBytes: Int
   let methodKind: RequestMethod
   let url: URLParts
   let fields: [HeaderField]
@@ -49,6 +51,8 @@ final class RequestState: @unchecked Sendable {
   var isUploadWaiting = false
   var timings = TimingsRecord()
   let answer = Answer()
+  /// How it ended for the core, while a part of its answer waits for the application.
+  var ending: Completion?
   /// What went wrong, for people; set before the core is told.
   var failureMessage: String?
 
@@ -70,6 +74,7 @@ final class RequestState: @unchecked Sendable {
       throw CallError(.invalidArgument, "body: with LLMPOOL_REQUEST_UPLOAD it comes by llmpool_write()")
     }
     guard input.maxResponseBytes >= 0 else { throw CallError(.invalidArgument, "max_response_bytes: too large") }
+    maxEventBytes = try RequestState.validate(maxEventBytes: input.maxEventBytes)
     maxResponseBytes = input.maxResponseBytes == 0 ? RequestState.defaultMaxResponseBytes : input.maxResponseBytes
     options = RequestState.options(of: input, now: now)
     let sendsBody = input.body.count > 0 || input.flags.contains(.upload)
@@ -82,7 +87,13 @@ final class RequestState: @unchecked Sendable {
     urlCount = input.url.count
     headersCount = input.headers.count
     bodyCount = input.body.count
-    bytes = Memory.allocate(methodCount + urlCount + url.authorityRoom + headersCount + bodyCount)
+    guard let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount) else {
+      throw CallError(.invalidArgument, "body_size: more than memory can have")
+    }
+    guard let memory = Memory.allocate(size) else {
+      throw CallError(.outOfMemory, "body_size: no memory for a request of \(size) bytes")
+    }
+    bytes = memory
     var end = bytes
     RequestState.append(method, &end)
     RequestState.append(input.url, &end)
@@ -126,13 +137,17 @@ final class RequestState: @unchecked Sendable {
 
   // MARK: Credit
 
-  /// An event was released on any thread. Told to the engine in large steps: each costs it a wake.
-  func releasedByEvent(_ bytes: Int) {
-    guard !flags.contains(.manualCredit) else { return }
-    let sum = pendingCredit.add(bytes, ordering: .relaxed).newValue
-    guard sum >= creditThreshold else { return }
-    let taken = pendingCredit.exchange(0, ordering: .relaxed)
-    if taken > 0 { inbox?.post(.credit(id, taken)) }
+  /// An event was released on any thread. Its credit is told to the engine in large steps, for each costs it a wake;
+  /// the memory of records is, where the engine does not wait for it, left to be seen in its next turn.
+  func released(credit: UInt32, records: Int, isAwaited: Bool) {
+    var taken = 0
+    if !flags.contains(.manualCredit) {
+      let sum = pendingCredit.add(Int(credit), ordering: .relaxed).newValue
+      if sum >= creditThreshold { taken = pendingCredit.exchange(0, ordering: .relaxed) }
+    }
+    guard taken > 0 || records > 0 else { return }
+    let isQuiet = taken == 0 && !isAwaited
+    inbox?.withLock { inbox?.deliver(.credit(id, taken, records: records), quietly: isQuiet, &$0) }
   }
 
   // MARK: Validation
@@ -174,6 +189,15 @@ final class RequestState: @unchecked Sendable {
         .invalidArgument, "headers: content-length is \(length), but body_size is \(input.body.count); leave it out")
     }
     return (fields, summary)
+  }
+
+  private static func validate(maxEventBytes: Int) throws(CallError) -> Int {
+    let range = PoolSettings.maxEventBytesRange
+    guard maxEventBytes == 0 || (Int(range.lowerBound)...Int(range.upperBound)).contains(maxEventBytes) else {
+      throw CallError(
+        .invalidArgument, "max_event_bytes: expected 0, or \(range.lowerBound) to \(range.upperBound)")
+    }
+    return maxEventBytes
   }
 
   private static func validate(serverName: UnsafeRawBufferPointer) throws(CallError) -> String? {

@@ -67,6 +67,10 @@ final class Http2Connection: HTTPSession {
       guard request.hasBody else { return nghttp2_submit_request(session, nil, fields, count, nil, user) }
       return nghttp2_submit_request(session, nil, fields, count, &provider, user)
     }
+    if id == NGHTTP2_ERR_NOMEM.rawValue {
+      request.failureMessage = connection.located("no memory for the head of the request")
+      return engine.finished(request, Outcome(failure: .outOfMemory, unseen: true), reusable: true)
+    }
     guard id > 0 else {
       // Out of stream ids, or the session is ending: nothing was sent, and nothing more will be.
       request.failureMessage = connection.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
@@ -285,6 +289,7 @@ final class Http2Connection: HTTPSession {
       stream.localFailure = (.tooLarge, "more than \(Self.maximumHeaderBytes) bytes of headers")
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
+    if name.count == 14, !stream.request.isStreamed { noteLength(stream, name, value) }
     // At once what most answers need: each growth is an allocation.
     if answer.head.isEmpty { answer.head.reserve(512) }
     HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &answer.head)
@@ -297,6 +302,15 @@ final class Http2Connection: HTTPSession {
     let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
     guard isName, HeaderBlock.isReadable(value) else { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
     return header(id, name, value)
+  }
+
+  /// nghttp2 has checked that it is a number, and the only one. An answer to HEAD, and 204 and 304, have no body.
+  private func noteLength(_ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+    let hasBody = !stream.request.isHEAD && stream.status != 204 && stream.status != 304 && stream.status >= 200
+    guard hasBody, name.elementsEqual("content-length".utf8), value.count <= 19 else { return }
+    let length = value.reduce(UInt64(0)) { $0 &* 10 &+ UInt64($1 &- 0x30) }
+    stream.request.answer.announcedLength = length
+    stream.request.answer.body.expect(length)
   }
 
   fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {

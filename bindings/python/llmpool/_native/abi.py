@@ -51,6 +51,8 @@ class Options(ctypes.Structure):
         ("proxy", c_char_p),
         ("no_proxy", c_char_p),
         ("filled", c_uint64),
+        ("max_event_bytes", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -77,6 +79,7 @@ class Request(ctypes.Structure):
         ("server_name", c_char_p),
         ("max_retries", c_uint32),
         ("retry_after_max_ms", c_uint32),
+        ("max_event_bytes", c_size_t),
     ]
 
 
@@ -190,6 +193,26 @@ class Stats(ctypes.Structure):
 
 # A record in native layout, for the struct module.
 RECORD_FORMAT = "@QIIiIIIIIIIIIIIIIQI4x"
+# Where each field is in what it unpacks.
+RECORD_USER_DATA = 0
+RECORD_KIND = 1
+RECORD_FLAGS = 2
+RECORD_STATUS = 3
+RECORD_HTTP_STATUS = 4
+RECORD_HTTP_VERSION = 5
+RECORD_ATTEMPTS = 6
+RECORD_CREDIT = 7
+RECORD_NOTICE = 8
+RECORD_BEGIN = 9
+RECORD_DATA_END = 10
+RECORD_HEADERS_END = 11
+RECORD_SSE_EVENT_END = 12
+RECORD_SSE_ID_END = 13
+RECORD_TEXT_END = 14
+RECORD_TIMINGS_END = 15
+RECORD_SSE_RETRY_MS = 16
+RECORD_CONNECTION_ID = 17
+RECORD_SSE_COUNT = 18
 
 
 class Functions:
