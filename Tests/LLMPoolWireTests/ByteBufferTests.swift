@@ -41,6 +41,10 @@ struct ByteBufferTests {
         case 0:
           buffer.removeAll(keepingCapacity: random.below(2) == 0)
           model = []
+        case 1:
+          let count = random.below(buffer.count + 1)
+          buffer.truncate(to: count)
+          model.removeLast(model.count - count)
         default:
           buffer.append(7)
           model.append(7)
