@@ -56,22 +56,28 @@ func declaredSize<Struct>(
 /// llmpool_options_init() leaves it, so that options it did not fill in are noticed.
 private let filledMark: UInt64 = 0x6C6C_6D70_6F6F_6C31
 
-/// Strings that the library lends out.
-private final class LentStrings {
-  private var strings: [UnsafeMutablePointer<CChar>] = []
-  func lend(_ text: String?) -> UnsafePointer<CChar>? {
-    guard let text, let copy = strdup(text) else { return nil }
-    strings.append(copy)
-    return UnsafePointer(copy)
+/// The texts of settings that the library lends out; a pool's live as long as the pool.
+final class LentStrings {
+  let caFile, clientCertFile, clientKeyFile, proxy, noProxy: UnsafePointer<CChar>?
+
+  init(_ settings: PoolSettings) {
+    func copy(_ text: String?) -> UnsafePointer<CChar>? { text.map { UnsafePointer(strdup($0)) } }
+    caFile = copy(settings.caFile)
+    clientCertFile = copy(settings.clientCertFile)
+    clientKeyFile = copy(settings.clientKeyFile)
+    proxy = copy(settings.proxy)
+    noProxy = copy(settings.noProxy)
   }
-  deinit { for string in strings { free(string) } }
+
+  deinit {
+    for text in [caFile, clientCertFile, clientKeyFile, proxy, noProxy] { free(UnsafeMutablePointer(mutating: text)) }
+  }
 }
 
 extension llmpool_options_t {
-  /// The settings as the caller sees them, and what keeps their strings alive.
-  static func make(_ settings: PoolSettings) -> (llmpool_options_t, AnyObject) {
+  /// The settings as the caller sees them, with what is lent of them.
+  static func make(_ settings: PoolSettings, _ strings: LentStrings?) -> llmpool_options_t {
     var options = llmpool_options_t()
-    let strings = LentStrings()
     options.max_connections = settings.maxConnections
     options.max_connections_per_origin = settings.maxConnectionsPerOrigin
     options.max_keepalive_connections = settings.maxKeepaliveConnections
@@ -96,13 +102,13 @@ extension llmpool_options_t {
     options.retry_after_max_ms = settings.retryAfterMax
     options.utilization_warning_percent = settings.utilizationWarning
     options.tls_insecure = settings.insecureTLS ? 1 : 0
-    options.ca_file = strings.lend(settings.caFile)
-    options.client_cert_file = strings.lend(settings.clientCertFile)
-    options.client_key_file = strings.lend(settings.clientKeyFile)
-    options.proxy = strings.lend(settings.proxy)
-    options.no_proxy = strings.lend(settings.noProxy)
+    options.ca_file = strings?.caFile
+    options.client_cert_file = strings?.clientCertFile
+    options.client_key_file = strings?.clientKeyFile
+    options.proxy = strings?.proxy
+    options.no_proxy = strings?.noProxy
     options.filled = filledMark
-    return (options, strings)
+    return options
   }
 
   /// The smallest options that say anything: up to max_connections.
@@ -111,7 +117,7 @@ extension llmpool_options_t {
   static func read(_ pointer: UnsafePointer<llmpool_options_t>?) throws(CallError) -> PoolSettings {
     guard let pointer else { return PoolSettings() }
     let options = try LLMPoolC.read(
-      pointer, "options", smallest: smallestSize, over: make(PoolSettings()).0)
+      pointer, "options", smallest: smallestSize, over: make(PoolSettings(), nil))
     guard options.filled == filledMark else {
       throw CallError(.invalidArgument, "options: not filled in by llmpool_options_init() or llmpool_options_get()")
     }

@@ -37,13 +37,9 @@ extension Engine {
     guard turn.tryLock() else { return false }
     defer { turn.unlock() }
     guard driving.queue === queue, let events = driving.events else { return false }
-    // A thread that is cancelled in the middle of a turn would leave it locked.
-    var cancellable: Int32 = 0
-    pthread_setcancelstate(Int32(PTHREAD_CANCEL_DISABLE), &cancellable)
     driving.taker = takes ? queue : nil
     takeTurn(events, look(events, milliseconds: 0), byDriver: true)
     driving.taker = nil
-    pthread_setcancelstate(cancellable, nil)
     // What takes longer, or is not the driver's, is for the engine's thread.
     let isDone = !isStopped && toRead.isEmpty && toFlush.isEmpty && core.counters.connecting == 0
     if !isDone { inbox.wake() }

@@ -53,6 +53,10 @@ final class Inbox: Sendable {
   private let state = Guarded(State())
   /// An eventfd in the engine's epoll; the engine's to close.
   let wakeDescriptor = lp_eventfd()
+  /// That of the process whose engine reads it. In a forked child nobody does, and the descriptor's number may mean
+  /// something else.
+  private let generation = ProcessHooks.generation
+  init() { Descriptors.note(wakeDescriptor) }
 
   func withLock<Result>(_ body: (inout State) -> Result) -> Result { state.withLock(body) }
 
@@ -60,13 +64,13 @@ final class Inbox: Sendable {
 
   /// `quietly`: whoever delivers sees to it that it is taken.
   func deliver(_ message: Message, quietly: Bool = false, _ state: inout State) {
-    guard !state.isOver else { return }
+    guard !state.isOver, generation == ProcessHooks.generation else { return }
     state.messages.append(message)
     if !quietly { wake(&state) }
   }
 
   private func wake(_ state: inout State) {
-    guard state.isSleeping else { return }
+    guard state.isSleeping, generation == ProcessHooks.generation else { return }
     state.isSleeping = false
     lp_eventfd_signal(wakeDescriptor)
   }

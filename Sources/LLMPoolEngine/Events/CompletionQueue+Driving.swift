@@ -18,7 +18,8 @@ extension CompletionQueue {
   /// As `wait`; for a thread of the driver's also until there is work for it.
   package func waitForWork(timeout: Int64) -> WaitResult {
     guard driven != nil, let descriptor = descriptor(), descriptor >= 0 else { return wait(timeout: timeout) }
-    switch lp_wait_readable(descriptor, timeout) {
+    switch Gate.sleep(readable: descriptor, timeout) {
+    case ECANCELED: return .closed
     case EINTR: return .interrupted
     case ETIMEDOUT: return .timedOut
     default: return .ready

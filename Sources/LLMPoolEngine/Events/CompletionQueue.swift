@@ -33,6 +33,8 @@ package final class CompletionQueue: @unchecked Sendable {
     var count: Int { events.count - first }
   }
   let state = Guarded(State())
+  /// That of the process that made it.
+  let generation = ProcessHooks.generation
   /// Counts publications; a waiting thread sleeps on it.
   let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
@@ -159,9 +161,11 @@ package final class CompletionQueue: @unchecked Sendable {
 
   func openDescriptors(_ state: inout State) {
     state.eventDescriptor = lp_eventfd()
+    Descriptors.note(state.eventDescriptor, .lent)
     guard state.eventDescriptor >= 0 else { return }
     if drives {
       state.descriptor = lp_epoll_create()
+      Descriptors.note(state.descriptor, .lent)
       guard state.descriptor >= 0,
         lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, state.eventDescriptor, LP_EPOLLIN, 0) == 0
       else { return CompletionQueue.closeDescriptors(&state) }
@@ -172,8 +176,8 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   static func closeDescriptors(_ state: inout State) {
-    if state.descriptor >= 0, state.descriptor != state.eventDescriptor { Glibc.close(state.descriptor) }
-    if state.eventDescriptor >= 0 { Glibc.close(state.eventDescriptor) }
+    if state.descriptor != state.eventDescriptor { Descriptors.close(state.descriptor) }
+    Descriptors.close(state.eventDescriptor)
     (state.descriptor, state.eventDescriptor) = (-1, -1)
   }
 
@@ -193,8 +197,9 @@ package final class CompletionQueue: @unchecked Sendable {
       }
       if let early { return early }
       let left = deadline == .max ? -1 : max(0, deadline - monotonicNow())
-      let result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
+      let result = left == 0 ? ETIMEDOUT : Gate.sleep(on: word, while: seen, left)
       state.withLock { $0.waiters -= 1 }
+      if result == ECANCELED { return .closed }
       if result == EINTR { return .interrupted }
       if result == ETIMEDOUT { return state.withLock { $0.isClosed ? .closed : ($0.count > 0 ? .ready : .timedOut) } }
     }

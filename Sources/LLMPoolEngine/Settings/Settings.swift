@@ -40,6 +40,8 @@ package struct PoolSettings: Equatable, Sendable {
 
   package init() {}
 
+  var texts: [String?] { [caFile, clientCertFile, clientKeyFile, proxy, noProxy] }
+
   /// What the core decides by.
   var poolOptions: PoolOptions {
     func limit(_ value: UInt32) -> Int { value == 0 ? .max : Int(value) }

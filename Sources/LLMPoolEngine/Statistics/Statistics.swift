@@ -19,7 +19,12 @@ package struct Statistics: Sendable, Equatable {
   init(_ counters: Counters, _ wire: WireCounters, maxConnections: UInt32) {
     self.counters = counters
     self.wire = wire
-    if maxConnections > 0 { utilization = Double(counters.connecting + counters.inUse) / Double(maxConnections) }
+    measure(maxConnections: maxConnections)
+  }
+
+  mutating func measure(maxConnections: UInt32) {
+    let used = Double(counters.connecting + counters.inUse)
+    utilization = maxConnections > 0 ? used / Double(maxConnections) : 0
   }
 }
 

@@ -40,7 +40,6 @@ package final class TLSContext: @unchecked Sendable {
   /// Whom a server's certificate may come from is known, or does not matter.
   private(set) var hasAuthorities: Bool
   var sessions = TLSSessionCache()
-  private var isAbandoned = false
 
   package init(_ options: TLSOptions) throws(TransportFailure) {
     guard Libraries.initialized, let pointer = SSL_CTX_new(TLS_client_method()) else {
@@ -54,13 +53,8 @@ package final class TLSContext: @unchecked Sendable {
   }
 
   deinit {
-    sessions.removeAll(free: !isAbandoned)
-    if !isAbandoned { SSL_CTX_free(pointer) }
-  }
-
-  /// In a forked child: another thread of the parent may have held OpenSSL's locks, so nothing is freed.
-  package func abandonAfterFork() {
-    isAbandoned = true
+    sessions.removeAll()
+    SSL_CTX_free(pointer)
   }
 
   private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) {
