@@ -27,7 +27,7 @@ enum LastError {
 /// status and the thread's last error.
 func status(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
   do throws(CallError) {
-    try Gate.call(ended: CallError(.closed, "the process ends"), body)
+    try Gate.call(body)
     return 0
   } catch {
     LastError.set(error.message)

@@ -1,5 +1,6 @@
 import CLLMPoolSystem
 import Glibc
+import Synchronization
 
 /// Where the events of requests arrive. The engine's thread puts them in, any number of threads take them out.
 package final class CompletionQueue: @unchecked Sendable {
@@ -33,6 +34,8 @@ package final class CompletionQueue: @unchecked Sendable {
     var count: Int { events.count - first }
   }
   let state = Guarded(State())
+  /// As the state says; for whoever has not its lock.
+  private let hasClosed = Atomic<Bool>(false)
   /// That of the process that made it.
   let generation = ProcessHooks.generation
   /// Counts publications; a waiting thread sleeps on it.
@@ -58,7 +61,7 @@ package final class CompletionQueue: @unchecked Sendable {
     word.deallocate()
   }
 
-  package var isClosed: Bool { state.withLock { $0.isClosed } }
+  package var isClosed: Bool { hasClosed.load(ordering: .acquiring) }
 
   // MARK: The engine's side
 
@@ -243,6 +246,7 @@ package final class CompletionQueue: @unchecked Sendable {
     let wasOpen = state.withLock { state in
       guard !state.isClosed else { return false }
       state.isClosed = true
+      hasClosed.store(true, ordering: .releasing)
       dropped = Array(state.events[state.first...])
       state.events = []
       state.first = 0

@@ -33,7 +33,7 @@ extension CompletionQueue {
   /// For a call that was interrupted by a signal whose handler has forked, and goes on in the child; or by the end of
   /// the process.
   fileprivate func checkProcess() throws(CallError) {
-    guard !Gate.isEnded else { throw CallError(.closed, "the process ends") }
+    try Gate.checkEnd()
     guard generation == ProcessHooks.generation else {
       throw CallError(.forked, "the process has forked during the call, which was the parent's")
     }

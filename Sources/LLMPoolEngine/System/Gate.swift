@@ -67,16 +67,18 @@ package enum Gate {
 
   /// One call of the API: inside, and no cancellation point, for a thread that is cancelled within it would leave locks
   /// locked.
-  package static func call<Failed: Error>(
-    ended: Failed, _ body: () throws(Failed) -> Void
-  ) throws(Failed) {
+  package static func call(_ body: () throws(CallError) -> Void) throws(CallError) {
     var cancellable: Int32 = 0
     pthread_setcancelstate(Int32(PTHREAD_CANCEL_DISABLE), &cancellable)
     defer { pthread_setcancelstate(cancellable, nil) }
     enter()
     defer { leave() }
-    guard !isEnded else { throw ended }
+    try checkEnd()
     try body()
+  }
+
+  static func checkEnd() throws(CallError) {
+    guard !isEnded else { throw CallError(.closed, "the process ends") }
   }
 
   // MARK: Sleep

@@ -1,19 +1,16 @@
 import CLLMPoolSystem
 import Glibc
-import Synchronization
 
 /// What happens to the library when its process forks or ends. Installed with the first call, before there is a handle.
 package enum ProcessHooks {
   /// Counts the forks that led to this process: a handle made in another generation is the parent's.
-  private static let forks = Atomic<UInt32>(0)
-  package static var generation: UInt32 { forks.load(ordering: .relaxed) }
+  package static var generation: UInt32 { lp_fork_count() }
 
   static func install() { _ = installed }
 
   private static let installed: Void = {
     // After OpenSSL's own handler was registered, so that ours runs before it.
     _ = Libraries.initialized
-    _ = generation
     Gate.prepareHooks()
     pthread_atfork({ Gate.close() }, { Gate.open() }, { ProcessHooks.inChild() })
     atexit { Gate.end() }
@@ -23,7 +20,7 @@ package enum ProcessHooks {
   /// a byte on the wire, without OpenSSL, libcurl or the epoll that the parent goes on using. The objects stay where
   /// they are: taking them apart would touch what the parent still uses.
   private static func inChild() {
-    forks.add(1, ordering: .relaxed)
+    lp_count_fork()
     Gate.openInChild()
   }
 }
