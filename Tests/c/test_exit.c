@@ -79,6 +79,7 @@ static void fork_a_child(void) {
 
 static pthread_t threads[8];
 static int thread_count;
+static atomic_int about_to_wait;
 
 static void in_a_thread(void *(*function)(void *)) {
   CHECK(pthread_create(&threads[thread_count++], NULL, function, NULL) == 0);
@@ -88,6 +89,7 @@ static void *drain(void *unused) {
   (void)unused;
   llmpool_queue_t *own = harness_queue();
   llmpool_event_t event;
+  atomic_fetch_add(&about_to_wait, 1);
   return (void *)(intptr_t)llmpool_queue_drain(own, &event, sizeof event, 1, -1);
 }
 
@@ -95,6 +97,7 @@ static void *perform(void *unused) {
   (void)unused;
   llmpool_request_t request = harness_request(server_url(server, "/never"));
   llmpool_event_t event;
+  atomic_fetch_add(&about_to_wait, 1);
   return (void *)(intptr_t)llmpool_perform(pool, &request, &event, sizeof event, NULL);
 }
 
@@ -107,6 +110,7 @@ static void *perform_alone(void *unused) {
     CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
   llmpool_event_t event;
   request.url = server_url(server, "/never");
+  atomic_fetch_add(&about_to_wait, 1);
   return (void *)(intptr_t)llmpool_perform(own, &request, &event, sizeof event, NULL);
 }
 
@@ -116,6 +120,7 @@ static void *close_slowly(void *unused) {
   llmpool_queue_t *its = harness_queue();
   llmpool_request_t request = harness_request(server_url(server, "/never"));
   harness_submit(own, &request, its);
+  atomic_fetch_add(&about_to_wait, 1);
   llmpool_status_t status = llmpool_close(own, 60000);
   return (void *)(intptr_t)(status == LLMPOOL_OK ? LLMPOOL_E_CLOSED : status); /* closing succeeds */
 }
@@ -144,7 +149,8 @@ static void start_blocked_threads(void) {
   in_a_thread(perform);
   in_a_thread(perform_alone);
   in_a_thread(close_slowly);
-  check_sleep_ms(200);
+  CHECK_SOON(atomic_load(&about_to_wait) == thread_count);
+  check_sleep_ms(50);
 }
 
 static void start_busy_threads(void) {
