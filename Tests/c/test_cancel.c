@@ -205,7 +205,8 @@ static void test_a_call_that_waits_goes_on_waiting(void) {
   waited_for = harness_queue();
   CHECK(pthread_create(&draining, NULL, drain_for_ever, NULL) == 0);
   CHECK(pthread_create(&performing, NULL, perform_for_ever, NULL) == 0);
-  check_sleep_ms(100);
+  CHECK_SOON(harness_stats(pool).active > 0);
+  check_sleep_ms(50);
   pthread_cancel(draining);
   pthread_cancel(performing);
   check_sleep_ms(50);

@@ -141,6 +141,8 @@ static void *perform_for_ever(void *unused) {
   llmpool_event_t event;
   while (llmpool_perform(shared, &request, &event, sizeof event, NULL) == LLMPOOL_OK)
     llmpool_events_release(&event, sizeof event, 1);
+  while (last_words != join_threads) /* nobody asks for it */
+    pause();
   return (void *)(intptr_t)LLMPOOL_E_CLOSED;
 }
 

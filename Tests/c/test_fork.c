@@ -409,9 +409,9 @@ int main(void) {
   RUN(test_a_parent_that_drives);
   RUN(test_inherited_events_write_to_no_file);
   RUN(test_a_fork_that_interrupts_a_call);
+  RUN(test_the_parent_goes_on); /* before its connections have been idle for long */
   RUN_LONG(test_forks_beside_busy_threads);
   RUN_LONG(test_forks_beside_pools_that_are_closed);
-  RUN(test_the_parent_goes_on);
   server_stop(server);
   return check_report();
 }

@@ -35,8 +35,8 @@ static inline struct lp_place *lp_place_make(void) {
   return (struct lp_place *)aligned_alloc(64, (sizeof(struct lp_place) + 63) & ~(size_t)63);
 }
 
-/* In system.c. Each lock looks at the first: initial-exec makes that two instructions instead of a call, for eight bytes
- * of the room that the C library keeps for such variables of libraries that are loaded later. */
+/* In system.c. Each lock looks at the first: initial-exec makes that two instructions instead of a call, for eight
+ * bytes of the room that the C library keeps for such variables of libraries that are loaded later. */
 extern _Thread_local struct lp_place *lp_thread_place __attribute__((tls_model("initial-exec"), visibility("hidden")));
 extern struct lp_place *lp_places __attribute__((visibility("hidden")));
 extern uint32_t lp_gate __attribute__((visibility("hidden")));

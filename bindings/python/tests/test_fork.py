@@ -323,7 +323,9 @@ def child():
     get()
     if number % 20 == 0: open_and_close(); gather(); stream()
 codes = []
-for number in range(int(sys.argv[3])): codes.append(ended(in_child(child)))
+for number in range(int(sys.argv[3])):
+    codes.append(ended(in_child(child)))
+    if codes[-1] != 0: break
 stop.set()
 for thread in threads: thread.join()
 assert codes == [0] * len(codes), [code for code in codes if code != 0]
