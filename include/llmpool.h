@@ -6,7 +6,8 @@
  *
  * Threads   Every function may be called from any thread. The library never calls back
  *           into the application. A function marked [fast] never blocks and is never
- *           slower than a copy of its input.
+ *           slower than a copy of its input. No call is a cancellation point
+ *           (pthread_cancel): one that waits goes on waiting.
  * Input     Copied before the call returns; the caller keeps its memory.
  * Output    What an event points to is the caller's until llmpool_events_release(), even
  *           if its queue or pool is closed meanwhile.
@@ -24,7 +25,12 @@
  *           every call on it answers E_CLOSED, a blocked drain wakes with it.
  * Fork      In a child the handle from llmpool_shared() means the child's own shared pool,
  *           with the options last configured. Every other handle of the parent answers
- *           E_FORKED there; closing and releasing do nothing and succeed.
+ *           E_FORKED there; closing and releasing do nothing and succeed. fork() waits
+ *           until every other thread is between two calls, or waits within one.
+ * Exit      What runs at exit after the library's own handler, which comes with its first
+ *           call (exit handlers registered before, static destructors), finds it closed:
+ *           closing and releasing do nothing and succeed, every other call answers
+ *           E_CLOSED, and so does one that waits in another thread.
  */
 #ifndef LLMPOOL_H
 #define LLMPOOL_H

@@ -23,15 +23,22 @@ enum LastError {
   }
 }
 
-/// Runs the body of a function; what it throws becomes the status and the thread's last error.
-func attempt(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
+/// The entrance to the library: every function that does anything runs its body here. What the body throws becomes the
+/// status and the thread's last error.
+func status(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
   do throws(CallError) {
-    try body()
+    try Gate.call(body)
     return 0
   } catch {
     LastError.set(error.message)
     return error.failure.rawValue
   }
+}
+
+/// The same for what closes or releases: at the end of the process nothing is left to do, and that is no failure.
+func statusOfClosing(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
+  let result = status(body)
+  return result < 0 && Gate.isEnded ? 0 : result
 }
 
 /// Every handle that was ever given out: a handle lives as long as the process, and a leak checker finds it here.

@@ -6,10 +6,10 @@ import LLMPoolEngine
 public func llmpool_options_init(
   _ options: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let options = try required(options, "options")
     try checkOptionsSize(size)
-    var defaults = llmpool_options_t.make(PoolSettings()).0
+    var defaults = llmpool_options_t.make(PoolSettings(), nil)
     defaults.size = size
     write(defaults, to: options, size: size)
   }
@@ -23,20 +23,20 @@ private func checkOptionsSize(_ size: Int) throws(CallError) {
 public func llmpool_options_get(
   _ pool: OpaquePointer!, _ options_out: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let handle = try LLMPoolC.pool(pool)
     let target = try required(options_out, "options_out")
     try checkOptionsSize(size)
-    var (options, strings) = llmpool_options_t.make(try handle.currentSettings())
+    let (settings, strings) = try handle.lend { LentStrings($0) }
+    var options = llmpool_options_t.make(settings, strings)
     options.size = size
-    handle.lend(strings)
     write(options, to: target, size: size)
   }
 }
 
 @implementation @_cdecl("llmpool_shared")
 public func llmpool_shared(_ pool_out: UnsafeMutablePointer<OpaquePointer?>!) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let target = try required(pool_out, "pool_out")
     // Where the settings of the environment make no pool, the handle is what llmpool_configure() can mend it with;
     // any other call on it says what is wrong.
@@ -49,7 +49,7 @@ public func llmpool_shared(_ pool_out: UnsafeMutablePointer<OpaquePointer?>!) ->
 public func llmpool_open(
   _ options: UnsafePointer<llmpool_options_t>!, _ pool_out: UnsafeMutablePointer<OpaquePointer?>!
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let target = try required(pool_out, "pool_out")
     let handle = try PoolHandle(try llmpool_options_t.read(options))
     target.pointee = Handles.give(handle)
@@ -60,7 +60,7 @@ public func llmpool_open(
 public func llmpool_configure(
   _ pool: OpaquePointer!, _ options: UnsafePointer<llmpool_options_t>!
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let handle = try LLMPoolC.pool(pool)
     guard options != nil else { throw CallError(.invalidArgument, "options: it is NULL") }
     try handle.configure(try llmpool_options_t.read(options))
@@ -69,14 +69,14 @@ public func llmpool_configure(
 
 @implementation @_cdecl("llmpool_close")
 public func llmpool_close(_ pool: OpaquePointer!, _ drain_ms: UInt32) -> llmpool_status_t {
-  attempt { () throws(CallError) in try LLMPoolC.pool(pool).close(drain: drain_ms) }
+  statusOfClosing { () throws(CallError) in try LLMPoolC.pool(pool).close(drain: drain_ms) }
 }
 
 @implementation @_cdecl("llmpool_warm")
 public func llmpool_warm(
   _ pool: OpaquePointer!, _ url: UnsafePointer<CChar>!, _ connections: UInt32
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let engine = try LLMPoolC.pool(pool).open()
     guard url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
     try engine.warm(bytes(url), connections: Int(connections))
@@ -87,7 +87,7 @@ public func llmpool_warm(
 public func llmpool_stats(
   _ pool: OpaquePointer!, _ origin: UnsafePointer<CChar>!, _ stats_out: UnsafeMutablePointer<llmpool_stats_t>!
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let engine = try LLMPoolC.pool(pool).open()
     let target = try required(stats_out, "stats_out")
     let size = try declaredSize(target, "stats_out", smallest: llmpool_stats_t.smallestSize)
@@ -99,12 +99,12 @@ public func llmpool_stats(
 @implementation @_cdecl("llmpool_origins")
 public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
-  let status = attempt { () throws(CallError) in
+  let result = status { () throws(CallError) in
     guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
     try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().originNames.map { $0 + "\n" }.joined()
   }
-  return status < 0 ? Int64(status) : copy(text, text_out, size)
+  return result < 0 ? Int64(result) : copy(text, text_out, size)
 }
 
 /// As much of the text as fits, and a NUL; returns the length of all of it.
@@ -122,19 +122,19 @@ private func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size
 @implementation @_cdecl("llmpool_metrics")
 public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
-  let status = attempt { () throws(CallError) in
+  let result = status { () throws(CallError) in
     guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
     try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().metrics
   }
-  return status < 0 ? Int64(status) : copy(text, text_out, size)
+  return result < 0 ? Int64(result) : copy(text, text_out, size)
 }
 
 @implementation @_cdecl("llmpool_watch")
 public func llmpool_watch(
   _ pool: OpaquePointer!, _ queue: OpaquePointer!, _ notices: UInt32, _ user_data: UInt64
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let engine = try LLMPoolC.pool(pool).open()
     try engine.watch(try LLMPoolC.queue(queue).open(), notices, userData: user_data)
   }

@@ -7,7 +7,7 @@ import LLMPoolEngine
 public func llmpool_queue_open(
   _ options: UnsafePointer<llmpool_queue_options_t>!, _ queue_out: UnsafeMutablePointer<OpaquePointer?>!
 ) -> llmpool_status_t {
-  attempt { () throws(CallError) in
+  status { () throws(CallError) in
     let target = try required(queue_out, "queue_out")
     var settings = llmpool_queue_options_t()
     if let options { settings = try read(options, "options", smallest: MemoryLayout<Int>.size, over: settings) }
@@ -28,14 +28,14 @@ extension CompletionQueue {
 @implementation @_cdecl("llmpool_queue_fd")
 public func llmpool_queue_fd(_ queue: OpaquePointer!) -> Int32 {
   var descriptor: Int32 = -1
-  let status = attempt { () throws(CallError) in
+  let result = status { () throws(CallError) in
     guard let open = try LLMPoolC.queue(queue).open().descriptor() else {
       throw CallError(.closed, "queue: it is closed")
     }
     guard open >= 0 else { throw CallError(.outOfMemory, "queue: no descriptor is left for it") }
     descriptor = open
   }
-  return status < 0 ? status : descriptor
+  return result < 0 ? result : descriptor
 }
 
 @implementation @_cdecl("llmpool_queue_drain")
@@ -44,14 +44,14 @@ public func llmpool_queue_drain(
   _ timeout_ms: Int32
 ) -> Int32 {
   var count: Int32 = 0
-  let status = attempt { () throws(CallError) in
+  let result = status { () throws(CallError) in
     let queue = try LLMPoolC.queue(queue).open()
     let target = UnsafeMutableRawPointer(try required(events, "events"))
     try llmpool_event_t.checkSize(event_size)
     guard capacity > 0 else { throw CallError(.invalidArgument, "capacity: expected at least 1") }
     count = try drain(queue, target, event_size, Int(capacity), timeout_ms)
   }
-  return status < 0 ? status : count
+  return result < 0 ? result : count
 }
 
 private func drain(
@@ -70,12 +70,16 @@ public func llmpool_events_release(
   _ events: UnsafeMutablePointer<llmpool_event_t>!, _ event_size: Int, _ count: UInt32
 ) {
   guard let events, event_size >= MemoryLayout<llmpool_event_t>.stride, event_size <= 1 << 20 else { return }
-  for index in 0..<Int(count) {
-    let event = (UnsafeMutableRawPointer(events) + index * event_size).assumingMemoryBound(to: llmpool_event_t.self)
-    guard let record = event.pointee.opaque else { continue }
-    event.pointee.opaque = nil
-    EventRecord.release(record.assumingMemoryBound(to: EventRecord.self))
+  _ = statusOfClosing { () throws(CallError) in
+    for index in 0..<Int(count) { release(UnsafeMutableRawPointer(events) + index * event_size) }
   }
+}
+
+private func release(_ address: UnsafeMutableRawPointer) {
+  let event = address.assumingMemoryBound(to: llmpool_event_t.self)
+  guard let record = event.pointee.opaque else { return }
+  event.pointee.opaque = nil
+  EventRecord.release(record.assumingMemoryBound(to: EventRecord.self))
 }
 
 @implementation @_cdecl("llmpool_queue_read")
@@ -84,7 +88,7 @@ public func llmpool_queue_read(
   _ bytes: UnsafeMutablePointer<CChar>!, _ bytes_size: Int
 ) -> Int32 {
   var count: Int32 = 0
-  let status = attempt { () throws(CallError) in
+  let result = status { () throws(CallError) in
     let queue = try LLMPoolC.queue(queue).open()
     let target = UnsafeMutableRawPointer(try required(records, "records"))
     let room = UnsafeMutableRawPointer(try required(bytes, "bytes"))
@@ -92,7 +96,7 @@ public func llmpool_queue_read(
     let writer = RecordWriter(records: target, recordSize: record_size, bytes: room, bytesSize: bytes_size)
     count = try read(queue, writer, Int(capacity))
   }
-  return status < 0 ? status : count
+  return result < 0 ? result : count
 }
 
 private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: Int) throws(CallError) -> Int32 {
@@ -108,7 +112,7 @@ private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: 
 
 @implementation @_cdecl("llmpool_queue_close")
 public func llmpool_queue_close(_ queue: OpaquePointer!) -> llmpool_status_t {
-  attempt { () throws(CallError) in try LLMPoolC.queue(queue).close() }
+  statusOfClosing { () throws(CallError) in try LLMPoolC.queue(queue).close() }
 }
 
 @implementation @_cdecl("llmpool_event_header")

@@ -68,35 +68,39 @@ func declaredSize<Struct>(
 /// llmpool_options_init() leaves it, so that options it did not fill in are noticed.
 private let filledMark: UInt64 = 0x6C6C_6D70_6F6F_6C31
 
-/// Strings that the library lends out.
-private final class LentStrings {
-  private var strings: [UnsafeMutablePointer<CChar>] = []
-  func lend(_ text: String?) -> UnsafePointer<CChar>? {
-    guard let text, let copy = strdup(text) else { return nil }
-    strings.append(copy)
-    return UnsafePointer(copy)
+/// The texts of settings that the library lends out; a pool's live as long as the pool.
+final class LentStrings {
+  /// By the name of the option.
+  let texts: [String: UnsafePointer<CChar>]
+
+  init(_ settings: PoolSettings) {
+    var texts: [String: UnsafePointer<CChar>] = [:]
+    for text in PoolSettings.texts {
+      if let copy = settings[keyPath: text.path].flatMap({ strdup($0) }) { texts[text.name] = UnsafePointer(copy) }
+    }
+    self.texts = texts
   }
-  deinit { for string in strings { free(string) } }
+
+  deinit { for text in texts.values { free(UnsafeMutablePointer(mutating: text)) } }
 }
 
 extension llmpool_options_t {
-  /// The settings as the caller sees them, and what keeps their strings alive.
-  static func make(_ settings: PoolSettings) -> (llmpool_options_t, AnyObject) {
+  /// The settings as the caller sees them, with what is lent of them.
+  static func make(_ settings: PoolSettings, _ strings: LentStrings?) -> llmpool_options_t {
     var options = llmpool_options_t()
-    let strings = LentStrings()
     withUnsafeMutableBytes(of: &options) { bytes in
       for option in PoolSettings.numbers {
         bytes.storeBytes(
           of: option.read(settings), toByteOffset: Layout.offset(option.name, in: Layout.options), as: UInt32.self)
       }
       for text in PoolSettings.texts {
-        let lent = strings.lend(settings[keyPath: text.path])
         bytes.storeBytes(
-          of: lent, toByteOffset: Layout.offset(text.name, in: Layout.options), as: UnsafePointer<CChar>?.self)
+          of: strings?.texts[text.name], toByteOffset: Layout.offset(text.name, in: Layout.options),
+          as: UnsafePointer<CChar>?.self)
       }
     }
     options.filled = filledMark
-    return (options, strings)
+    return options
   }
 
   /// The smallest options that say anything: up to max_connections.
@@ -105,7 +109,7 @@ extension llmpool_options_t {
   static func read(_ pointer: UnsafePointer<llmpool_options_t>?) throws(CallError) -> PoolSettings {
     guard let pointer else { return PoolSettings() }
     let options = try LLMPoolC.read(
-      pointer, "options", smallest: smallestSize, over: make(PoolSettings()).0)
+      pointer, "options", smallest: smallestSize, over: make(PoolSettings(), nil))
     guard options.filled == filledMark else {
       throw CallError(.invalidArgument, "options: not filled in by llmpool_options_init() or llmpool_options_get()")
     }

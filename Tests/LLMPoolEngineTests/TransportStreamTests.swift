@@ -141,16 +141,6 @@ import Testing
     client.close(goodbye: false)
   }
 
-  @Test func abandonsWithoutGoodbye() {
-    let (client, server) = pair()
-    let copy = dup(client.descriptor)  // As a parent process would still hold it.
-    client.abandonAfterFork()
-    var entry = pollfd(fd: server, events: Int16(POLLIN), revents: 0)
-    #expect(poll(&entry, 1, 0) == 0)
-    Glibc.close(copy)
-    Glibc.close(server)
-  }
-
   @Test func setsKeepalive() {
     let (client, server) = pair()
     Socket.setKeepalive(

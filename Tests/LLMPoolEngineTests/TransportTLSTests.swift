@@ -405,6 +405,6 @@ import Testing
       taken += 1
     }
     #expect(taken == TLSSessionCache.capacityPerKey)
-    cache.removeAll(free: true)
+    cache.removeAll()
   }
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define TEST_SECONDS_MAX 60
+#define LONG_TEST_SECONDS_MAX 3000
 
 jmp_buf check_escape;
 static pthread_t test_thread;
@@ -35,13 +36,13 @@ static void too_slow(int signal_number) {
   _exit(1);
 }
 
-void check_run(const char *name, void (*test)(void)) {
+static void run_within(const char *name, void (*test)(void), int seconds) {
   const char *only = getenv("TEST_ONLY");
   if (only && strcmp(only, name) != 0) return;
   test_thread = pthread_self();
   test_name = name;
   signal(SIGALRM, too_slow);
-  alarm(TEST_SECONDS_MAX * (unsigned)check_slower());
+  alarm((unsigned)(seconds * check_slower()));
   if (setjmp(check_escape) == 0) {
     test();
     passed++;
@@ -52,6 +53,19 @@ void check_run(const char *name, void (*test)(void)) {
   }
   fflush(stdout);
   alarm(0);
+}
+
+void check_run(const char *name, void (*test)(void)) {
+  run_within(name, test, TEST_SECONDS_MAX);
+}
+
+void check_run_long(const char *name, void (*test)(void)) {
+  run_within(name, test, check_is_long() ? LONG_TEST_SECONDS_MAX : TEST_SECONDS_MAX);
+}
+
+int check_is_long(void) {
+  const char *wanted = getenv("LLMPOOL_LONG_TESTS");
+  return wanted && strcmp(wanted, "1") == 0;
 }
 
 int check_slower(void) {

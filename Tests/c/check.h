@@ -16,10 +16,13 @@ extern jmp_buf check_escape;
 void check_failed(const char *file, int line, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
 /* Runs one test; TEST_ONLY in the environment, if set, names the one to run. */
 void check_run(const char *name, void (*test)(void));
+void check_run_long(const char *name, void (*test)(void));
 /* Prints the counts; the value is the exit status of the program. */
 int check_report(void);
 
 #define RUN(test) check_run(#test, test)
+/* For one that takes its time where check_is_long(). */
+#define RUN_LONG(test) check_run_long(#test, test)
 
 #define CHECK(condition)                                                                                               \
   do {                                                                                                                 \
@@ -75,5 +78,7 @@ void check_sleep_ms(int milliseconds);
 int64_t check_now_ms(void);
 /* How many times slower than usual this run may be: TEST_SLOWER in the environment, for leak checkers; 1. */
 int check_slower(void);
+/* LLMPOOL_LONG_TESTS=1 in the environment: the whole of what otherwise takes some seconds. */
+int check_is_long(void);
 
 #endif

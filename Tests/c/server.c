@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 4096
 #define BODIES_MAX 4096
 #define BODY_KEPT_MAX 256
 #define BUFFER_SIZE (64 * 1024)
@@ -24,7 +23,6 @@ struct server {
   const char *headers, *bytes; /* server_say() */
   size_t size;
   const char *const *plan; /* server_plan(); NULL: at its end */
-  pthread_t threads[CONNECTIONS_MAX];
   char body[BODIES_MAX][BODY_KEPT_MAX];
 };
 
@@ -404,14 +402,16 @@ static void accept_one(server_t *server) {
   connection->server = server;
   connection->fd = fd;
   pthread_mutex_lock(&server->lock);
-  int number = server->accepted++;
+  server->accepted++;
   server->open++;
   if (server->open > server->open_max) server->open_max = server->open;
   pthread_mutex_unlock(&server->lock);
-  if (number >= CONNECTIONS_MAX || pthread_create(&server->threads[number], NULL, serve, connection) != 0) {
-    fprintf(stderr, "the test server cannot take connection %d\n", number);
+  pthread_t thread;
+  if (pthread_create(&thread, NULL, serve, connection) != 0) {
+    fprintf(stderr, "the test server cannot take connection %d\n", server->accepted);
     abort();
   }
+  pthread_detach(thread);
 }
 
 static void *accept_loop(void *argument) {
@@ -444,8 +444,8 @@ void server_stop(server_t *server) {
   server->stopping = 1;
   pthread_mutex_unlock(&server->lock);
   pthread_join(server->acceptor, NULL);
-  for (int i = 0; i < server->accepted; i++)
-    pthread_join(server->threads[i], NULL);
+  while (count(server, &server->open) > 0)
+    check_sleep_ms(1);
   close(server->listener);
   pthread_mutex_destroy(&server->lock);
   free(server);

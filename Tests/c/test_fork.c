@@ -4,6 +4,12 @@
  */
 #include "harness.h"
 
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -145,7 +151,255 @@ static void test_the_parent_goes_on(void) {
   CHECK_OK(llmpool_close(pool, 0));
 }
 
+/* ---- before there is a pool ---- */
+
+static llmpool_queue_t *first_queue;
+
+static void use_the_first_queue(void) {
+  llmpool_event_t event;
+  CHECK_STATUS(llmpool_queue_drain(first_queue, &event, sizeof event, 1, 0), FORKED);
+}
+
+static void test_a_queue_that_was_there_before_any_pool(void) {
+  first_queue = harness_queue();
+  in_a_child(use_the_first_queue);
+  CHECK_OK(llmpool_queue_close(first_queue));
+}
+
+/* ---- what a child inherits ---- */
+
+#define STREAM_EVENTS_MAX 64
+static llmpool_event_t stream_events[STREAM_EVENTS_MAX];
+static int stream_count;
+
+/* Their credit would wake the engine, through a descriptor whose number now means a file of the child's own. */
+static void release_inherited_events(void) {
+  enum { FILES = 64 };
+  int files[FILES];
+  for (int i = 0; i < FILES; i++) {
+    char path[] = "/tmp/llmpool-test-XXXXXX";
+    files[i] = mkstemp(path);
+    CHECK(files[i] >= 0);
+    unlink(path);
+  }
+  llmpool_events_release(stream_events, sizeof *stream_events, (uint32_t)stream_count);
+  for (int i = 0; i < FILES; i++)
+    CHECK_EQ(lseek(files[i], 0, SEEK_END), 0);
+}
+
+static void test_inherited_events_write_to_no_file(void) {
+  llmpool_request_t request = harness_request(server_url(server, "/size/400000"));
+  llmpool_t *own = harness_pool(NULL);
+  llmpool_queue_t *its = harness_queue();
+  request.flags = LLMPOOL_REQUEST_STREAM;
+  harness_submit(own, &request, its);
+  for (stream_count = 0; stream_count < STREAM_EVENTS_MAX;) {
+    stream_events[stream_count] = harness_next(its);
+    if (stream_events[stream_count++].kind == LLMPOOL_EVENT_DONE) break;
+  }
+  CHECK_EQ(stream_events[stream_count - 1].kind, LLMPOOL_EVENT_DONE);
+  check_sleep_ms(50); /* the engine's thread sleeps */
+  in_a_child(release_inherited_events);
+  llmpool_events_release(stream_events, sizeof *stream_events, (uint32_t)stream_count);
+  CHECK_OK(llmpool_queue_close(its));
+  CHECK_OK(llmpool_close(own, 0));
+}
+
+/* ---- beside threads that use the library ---- */
+
+static atomic_int stop;
+
+/* The application's own descriptors: one opened after the other, closed again much later. */
+enum { FILES = 512, FILES_CHECKED = 64 };
+static int files[FILES];
+static atomic_int files_opened;
+
+static void *open_files(void *unused) {
+  (void)unused;
+  for (int i = 0; !atomic_load(&stop); i++) {
+    if (i >= FILES) close(files[i % FILES]);
+    files[i % FILES] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    atomic_store(&files_opened, i + 1);
+    usleep(300);
+  }
+  for (int i = 0; i < FILES && i < atomic_load(&files_opened); i++)
+    close(files[i]);
+  return NULL;
+}
+
+/* As of before the fork: what was opened then and is not soon closed is there in the child. */
+static int files_seen;
+
+static void check_files(void) {
+  for (int i = files_seen - 1; i >= 0 && i >= files_seen - FILES_CHECKED; i--)
+    CHECK(fcntl(files[i % FILES], F_GETFD) >= 0);
+}
+
+static void *open_and_close_pools(void *unused) {
+  (void)unused;
+  llmpool_request_t request = harness_request(server_url(server, "/size/10"));
+  while (!atomic_load(&stop)) {
+    llmpool_t *own = harness_pool(NULL);
+    CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+    CHECK_OK(llmpool_close(own, 0));
+  }
+  return NULL;
+}
+
+static void *open_and_close_queues(void *unused) {
+  (void)unused;
+  llmpool_request_t request = harness_request(server_url(server, "/size/10"));
+  llmpool_queue_options_t options = {.size = sizeof options, .flags = LLMPOOL_QUEUE_DRIVE};
+  while (!atomic_load(&stop)) {
+    llmpool_queue_t *own = NULL;
+    CHECK_OK(llmpool_queue_open(&options, &own));
+    CHECK(llmpool_queue_fd(own) >= 0);
+    harness_submit(shared, &request, own);
+    llmpool_event_t event = harness_next(own);
+    harness_release(&event);
+    CHECK_OK(llmpool_queue_close(own));
+  }
+  return NULL;
+}
+
+static void *perform(void *unused) {
+  (void)unused;
+  llmpool_request_t request = harness_request(server_url(server, "/size/1000"));
+  while (!atomic_load(&stop))
+    CHECK_STATUS(harness_outcome(shared, &request), LLMPOOL_OK);
+  return NULL;
+}
+
+static void *look_and_configure(void *unused) {
+  (void)unused;
+  char text[1024];
+  while (!atomic_load(&stop)) {
+    llmpool_options_t options;
+    CHECK_OK(llmpool_options_get(shared, &options, sizeof options));
+    CHECK_OK(llmpool_configure(shared, &options));
+    CHECK(llmpool_metrics(shared, text, sizeof text) > 0);
+    harness_stats(shared);
+  }
+  return NULL;
+}
+
+static int in_child_number;
+
+/* Every kind of call; the parent's threads were anywhere in any of them. */
+static void use_everything(void) {
+  llmpool_options_t options;
+  CHECK_OK(llmpool_options_get(shared, &options, sizeof options));
+  llmpool_queue_t *own = harness_queue();
+  CHECK(llmpool_queue_fd(own) >= 0);
+  llmpool_request_t request = harness_request(server_url(server, "/size/10"));
+  if (in_child_number % 10 == 0) {
+    llmpool_t *other = harness_pool(NULL);
+    CHECK_STATUS(harness_outcome(other, &request), LLMPOOL_OK);
+    CHECK_OK(llmpool_close(other, 0));
+  }
+  CHECK_STATUS(harness_outcome(shared, &request), LLMPOOL_OK);
+  CHECK_OK(llmpool_queue_close(own));
+}
+
+enum { THREADS_MAX = 8 };
+typedef void *(*work_t)(void *);
+
+static void fork_beside(const work_t *work, int forks, void (*child)(void)) {
+  pthread_t threads[THREADS_MAX];
+  int count = 0;
+  atomic_store(&stop, 0);
+  atomic_store(&files_opened, 0);
+  for (; count < THREADS_MAX && work[count] != NULL; count++)
+    CHECK(pthread_create(&threads[count], NULL, work[count], NULL) == 0);
+  for (in_child_number = 0; in_child_number < forks; in_child_number++) {
+    files_seen = atomic_load(&files_opened);
+    in_a_child(child);
+  }
+  atomic_store(&stop, 1);
+  for (int i = 0; i < count; i++)
+    pthread_join(threads[i], NULL);
+}
+
+static void test_forks_beside_busy_threads(void) {
+  const work_t work[] = {
+      perform, perform, perform, perform, open_and_close_queues, open_and_close_pools, look_and_configure, NULL};
+  fork_beside(work, check_is_long() ? 10000 : 300, use_everything);
+  CHECK_EQ(harness_stats(shared).failed, 0);
+}
+
+static void test_forks_beside_pools_that_are_closed(void) {
+  const work_t work[] = {open_and_close_pools, open_and_close_pools, open_files, NULL};
+  fork_beside(work, check_is_long() ? 10000 : 500, check_files);
+}
+
+/* ---- a fork in a signal handler that has interrupted a call ---- */
+
+static pthread_t interrupted_thread;
+static atomic_int interrupts;
+static pid_t interrupting_child;
+static volatile sig_atomic_t child_returns;
+
+/* The library's own goes through here: a thread that does the pool's work looks with the turn in its hands. */
+int epoll_wait(int epoll, struct epoll_event *events, int capacity, int timeout) {
+  if (atomic_load(&interrupts) > 0 && pthread_equal(pthread_self(), interrupted_thread) &&
+      atomic_fetch_sub(&interrupts, 1) == 1)
+    raise(SIGUSR1);
+  return (int)syscall(SYS_epoll_pwait, epoll, events, capacity, timeout, NULL, 8);
+}
+
+static void fork_in_handler(int number) {
+  (void)number;
+  interrupting_child = fork();
+  if (interrupting_child != 0) return;
+  alarm(CHILD_SECONDS_MAX);
+  if (!child_returns) _exit(0);
+}
+
+/* In the child the interrupted call ends, and what comes after it works. */
+static void go_on_in_the_child(llmpool_status_t status) {
+  if (setjmp(check_escape) != 0) _exit(1);
+  CHECK_STATUS(status, FORKED);
+  use_everything();
+  use_the_first_queue();
+  _exit(0);
+}
+
+static void perform_interrupted(int returns) {
+  llmpool_t *own = harness_pool(NULL);
+  llmpool_request_t request = harness_request(server_url(server, "/delay/5"));
+  for (int i = 0; i < 10; i++)
+    CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+  interrupting_child = -1;
+  child_returns = returns;
+  interrupted_thread = pthread_self();
+  atomic_store(&interrupts, 1);
+  llmpool_event_t done;
+  llmpool_status_t result = llmpool_perform(own, &request, &done, sizeof done, NULL);
+  if (interrupting_child == 0) go_on_in_the_child(result);
+  CHECK_OK(result);
+  CHECK_STATUS(done.status, LLMPOOL_OK);
+  harness_release(&done);
+  CHECK_EQ(harness_stats(own).opened, 1);
+  CHECK_EQ(atomic_load(&interrupts), 0);
+  int status = -1;
+  CHECK(waitpid(interrupting_child, &status, 0) == interrupting_child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+  CHECK_EQ(harness_stats(own).opened, 1);
+  CHECK_OK(llmpool_close(own, 0));
+}
+
+static void test_a_fork_that_interrupts_a_call(void) {
+  signal(SIGUSR1, fork_in_handler);
+  for (int i = 0; i < 5; i++) {
+    perform_interrupted(0);
+    perform_interrupted(1);
+  }
+  signal(SIGUSR1, SIG_DFL);
+}
+
 int main(void) {
+  RUN(test_a_queue_that_was_there_before_any_pool);
   RUN(set_up);
   if (!in_flight) return check_report();
   RUN(test_handles_of_the_parent_answer_forked);
@@ -153,7 +407,11 @@ int main(void) {
   RUN(test_a_child_opens_a_pool);
   RUN(test_a_grandchild_works_too);
   RUN(test_a_parent_that_drives);
-  RUN(test_the_parent_goes_on);
+  RUN(test_inherited_events_write_to_no_file);
+  RUN(test_a_fork_that_interrupts_a_call);
+  RUN(test_the_parent_goes_on); /* before its connections have been idle for long */
+  RUN_LONG(test_forks_beside_busy_threads);
+  RUN_LONG(test_forks_beside_pools_that_are_closed);
   server_stop(server);
   return check_report();
 }

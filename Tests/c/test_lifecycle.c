@@ -7,6 +7,10 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CLOSED LLMPOOL_E_CLOSED
 
@@ -333,11 +337,146 @@ static void test_perform_ends_when_its_pool_closes(void) {
   pthread_join(closer, NULL);
 }
 
+static void *drop_queue(void *queue) {
+  CHECK_OK(llmpool_queue_close(queue));
+  return NULL;
+}
+
+/* Whichever comes first: the request is cancelled, or was never taken. */
+static void test_a_queue_closed_while_a_request_is_submitted(void) {
+  llmpool_t *pool = harness_pool(NULL);
+  llmpool_request_t request = harness_request(server_url(server, "/never"));
+  for (int i = 0; i < 300; i++) {
+    llmpool_queue_t *queue = harness_queue();
+    pthread_t closer;
+    uint64_t id;
+    CHECK(pthread_create(&closer, NULL, drop_queue, queue) == 0);
+    for (llmpool_status_t status = 0; status == LLMPOOL_OK;) {
+      status = llmpool_submit(pool, &request, queue, &id);
+      CHECK(status == LLMPOOL_OK || status == CLOSED);
+    }
+    pthread_join(closer, NULL);
+  }
+  CHECK_SOON(harness_stats(pool).active + harness_stats(pool).pending == 0);
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
+/* ---- options ---- */
+
+static void test_a_failed_open_leaves_nothing(void) {
+  llmpool_options_t options = harness_options();
+  options.ca_file = "/nowhere/ca.pem";
+  llmpool_t *pool = NULL, *shared = NULL;
+  CHECK_STATUS(llmpool_open(&options, &pool), LLMPOOL_E_INVALID_ARGUMENT);
+  int before = descriptors();
+  for (int i = 0; i < 20; i++)
+    CHECK_STATUS(llmpool_open(&options, &pool), LLMPOOL_E_INVALID_ARGUMENT);
+  setenv("http_proxy", "https://127.0.0.1:1", 1);
+  CHECK_OK(llmpool_shared(&shared));
+  for (int i = 0; i < 20; i++)
+    CHECK_STATUS(llmpool_warm(shared, "http://127.0.0.1:1/", 1), LLMPOOL_E_UNSUPPORTED);
+  unsetenv("http_proxy");
+  CHECK_EQ(descriptors(), before);
+}
+
+static void test_lent_strings_stay(void) {
+  llmpool_options_t options = harness_options(), first, second;
+  void *fillers[20];
+  options.proxy = "http://first.example:3128";
+  options.no_proxy = "one.example,two.example";
+  llmpool_t *pool = harness_pool(&options);
+  CHECK_OK(llmpool_options_get(pool, &first, sizeof first));
+  for (int i = 0; i < 20; i++) {
+    CHECK_OK(llmpool_options_get(pool, &second, sizeof second));
+    fillers[i] = memset(malloc(strlen(options.proxy) + 1), 'x', strlen(options.proxy) + 1);
+  }
+  for (int i = 0; i < 20; i++)
+    free(fillers[i]);
+  CHECK_STR(first.proxy, "http://first.example:3128");
+  CHECK_STR(first.no_proxy, "one.example,two.example");
+  CHECK_STR(second.proxy, first.proxy);
+  CHECK_OK(llmpool_close(pool, 0));
+}
+
+static llmpool_t *configured;
+static pthread_barrier_t barrier;
+enum { CONFIGURERS = 4, CONFIGURES = 100 };
+
+/* Each gets the options, which another may have changed meanwhile, and changes one of them. */
+static void *configure(void *argument) {
+  for (int i = 0; i < CONFIGURES; i++) {
+    llmpool_options_t options;
+    CHECK_OK(llmpool_options_get(configured, &options, sizeof options));
+    CHECK_STR(options.no_proxy, "one.example");
+    options.max_connections = (uint32_t)(intptr_t)argument;
+    pthread_barrier_wait(&barrier);
+    CHECK_OK(llmpool_configure(configured, &options));
+    pthread_barrier_wait(&barrier);
+    if ((intptr_t)argument != 1) continue;
+    CHECK_OK(llmpool_options_get(configured, &options, sizeof options));
+    double expected = 1.0 / options.max_connections; /* one is in use */
+    CHECK_SOON(harness_stats(configured).utilization == expected);
+  }
+  return NULL;
+}
+
+static void test_the_last_to_configure_is_obeyed_throughout(void) {
+  llmpool_options_t options = harness_options();
+  options.no_proxy = "one.example";
+  configured = harness_pool(&options);
+  llmpool_queue_t *queue = harness_queue();
+  llmpool_request_t request = harness_request(server_url(server, "/never"));
+  harness_submit(configured, &request, queue);
+  CHECK_SOON(harness_stats(configured).in_use == 1);
+  CHECK(pthread_barrier_init(&barrier, NULL, CONFIGURERS) == 0);
+  pthread_t threads[CONFIGURERS];
+  for (intptr_t i = 0; i < CONFIGURERS; i++)
+    CHECK(pthread_create(&threads[i], NULL, configure, (void *)(i + 1)) == 0);
+  for (int i = 0; i < CONFIGURERS; i++)
+    pthread_join(threads[i], NULL);
+  pthread_barrier_destroy(&barrier);
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(configured, 0));
+}
+
+/* ---- a program with more rights than its user ---- */
+
+static int as_a_setuid_program(const char *url) {
+  llmpool_t *pool = NULL;
+  llmpool_request_t request = harness_request(url);
+  if (getuid() == geteuid() || llmpool_open(NULL, &pool) != LLMPOOL_OK) return 3;
+  return harness_outcome(pool, &request) == LLMPOOL_OK ? 0 : 4;
+}
+
+static void test_a_setuid_program_takes_no_proxy_from_its_user(void) {
+  enum { NOBODY = 65534 };
+  if (geteuid() != 0) return; /* only root can make one */
+  char path[] = "/tmp/llmpool-test-XXXXXX", command[512];
+  close(mkstemp(path));
+  snprintf(command, sizeof command, "cp /proc/%d/exe %s", getpid(), path);
+  CHECK(system(command) == 0);
+  CHECK(chown(path, NOBODY, NOBODY) == 0 && chmod(path, 04755) == 0);
+  const char *url = server_url(server, "/echo");
+  pid_t child = fork();
+  if (child == 0) {
+    setenv("http_proxy", "http://127.0.0.1:1", 1);
+    execl(path, path, url, (char *)NULL);
+    _exit(127);
+  }
+  int status = -1;
+  CHECK(waitpid(child, &status, 0) == child);
+  unlink(path);
+  CHECK(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 3 || WEXITSTATUS(status) == 127) return; /* the file system knows no setuid, or hides us */
+  CHECK_EQ(WEXITSTATUS(status), 0);
+}
+
 static void set_up(void) {
   server = server_start();
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+  if (count > 1) _exit(as_a_setuid_program(arguments[1])); /* a leak checker may not look into such a process */
   RUN(set_up);
   if (!server) return check_report();
   RUN(test_no_thread_or_descriptor_stays);
@@ -355,6 +494,11 @@ int main(void) {
   RUN(test_double_release_does_nothing);
   RUN(test_queue_outlives_its_pools);
   RUN(test_perform_ends_when_its_pool_closes);
+  RUN(test_a_queue_closed_while_a_request_is_submitted);
+  RUN(test_a_failed_open_leaves_nothing);
+  RUN(test_lent_strings_stay);
+  RUN(test_the_last_to_configure_is_obeyed_throughout);
+  RUN(test_a_setuid_program_takes_no_proxy_from_its_user);
   server_stop(server);
   return check_report();
 }

@@ -6,6 +6,7 @@
 #define LLMPOOL_LP_H
 
 #include "lp_engine.h"
+#include "lp_gate.h"
 #include "lp_status.h"
 #include "lp_transport.h"
 

@@ -211,7 +211,4 @@ final class Connection {
     }
     engine.removed(self)
   }
-
-  /// In a forked child: the descriptor goes, the peer hears nothing.
-  func abandonAfterFork() { openStream?.abandonAfterFork() }
 }

@@ -196,7 +196,7 @@ extension Engine {
       let slot = Int(UInt32(truncatingIfNeeded: result.token))
       let connection = slot < connections.count ? connections[slot] : nil
       guard let connection, connection.tag == result.token, connection.phase == .dialing else {
-        if case .connected(let descriptor, _, _) = result.outcome { Glibc.close(descriptor) }
+        if case .connected(let descriptor, _, _) = result.outcome { Descriptors.close(descriptor) }
         continue
       }
       switch result.outcome {

@@ -11,7 +11,7 @@ struct Watcher {
 extension Engine {
   func watch(_ watcher: Watcher) {
     watchers.removeAll { $0.queue === watcher.queue || $0.queue.isClosed }
-    if !watcher.mask.isEmpty { watchers.append(watcher) }
+    if !watcher.mask.isEmpty, !watcher.queue.isClosed { watchers.append(watcher) }
     tellWatched()
   }
 

@@ -16,6 +16,8 @@ extension Engine {
     request.creditThreshold = max(1, streamWindow / 4)
     request.origin = origin(of: request).id.slot
     tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
+    // Where it was closed since the request was submitted, the engine may have been told of that before.
+    if request.queue.isClosed { tell(.cancelled(request.id)) }
   }
 
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {

@@ -2,10 +2,15 @@ import LLMPoolCore
 
 extension Engine {
   func publishStatistics() {
-    guard core.hasTouchedOrigins || counters != lastPublishedWire else { return }
-    lastPublishedWire = counters
     let limit = settings.core.maxConnections
+    let isConfigured = limit != lastPublishedLimit
+    guard core.hasTouchedOrigins || counters != lastPublishedWire || isConfigured else { return }
+    lastPublishedWire = counters
+    lastPublishedLimit = limit
     published.update { state in
+      if isConfigured {
+        for origin in state.origins.values { origin.statistics.measure(maxConnections: limit) }
+      }
       for name in forgotten { state.origins[name] = nil }
       state.pool = Statistics(core.counters, counters, maxConnections: limit)
       core.takeTouchedOrigins { id, counts in

@@ -337,12 +337,13 @@ extension Engine: TurnHolder {
   private func tearDown() {
     takeEarBack()
     for case let connection? in connections { connection.close() }
-    resolver.shutdown()
-    for reading in authorityReadings { reading.giveUp() }
+    leavingThreads = resolver.stop() + authorityReadings.compactMap { $0.stop() }
     authorityReadings.removeAll()
     dialer.shutdown()
-    Glibc.close(epoll)
-    Glibc.close(inbox.wakeDescriptor)
+    Descriptors.close(epoll)
+    Descriptors.close(inbox.wakeDescriptor)
     inbox.end()
+    // What OpenSSL keeps for this thread would else be freed at its end, when nothing holds a fork or an exit back.
+    OPENSSL_thread_stop()
   }
 }

@@ -11,13 +11,15 @@ import Synchronization
 package final class Engine: @unchecked Sendable {
   // MARK: For any thread
 
-  let inbox = Inbox()
+  let inbox: Inbox
   let published = PublishedStatistics()
   /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
   let turn = Lock()
   /// Its waiters: the engine's thread, or those of the queue that has the ear, through the queue's descriptor.
   let epoll: Int32
   private var thread = pthread_t()
+  /// 1 once the thread has ended its work; who closes the pool sleeps on it.
+  private let ended = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
   // MARK: For the engine's thread alone
 
@@ -77,35 +79,43 @@ package final class Engine: @unchecked Sendable {
   /// Origins that were forgotten since the statistics were published.
   var forgotten: [String] = []
   var lastPublishedWire = WireCounters()
+  var lastPublishedLimit = Int.max
   var isStopped = false
+  /// Of its own, which are about to end when it does.
+  var leavingThreads: [pthread_t] = []
 
   var streamWindow: Int { Int(settings.streamWindow) }
 
   /// Starts the thread. Files that the options name are read here.
-  package init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+  package convenience init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+    try self.init(try Configuration(settings), recording: recording)
+  }
+
+  /// Starts the thread.
+  init(_ configuration: Configuration, recording: EventRecording? = nil) throws(CallError) {
     Memory.isPrepared
-    try settings.validate()
-    proxyRules = try ProxyRules(settings)
-    tls = try Engine.makeTLS(settings)
-    self.settings = settings
+    settings = configuration.settings
+    tls = configuration.tls
+    proxyRules = configuration.proxyRules
     now = monotonicNow()
     let seed = UInt64.random(in: .min ... .max)
     core = PoolStateMachine(options: settings.core, seed: seed)
     self.recording = recording
     recording?.begin(seed: seed, options: settings.core)
+    ended.initialize(to: 0)
+    inbox = Inbox()
     epoll = lp_epoll_create()
-    // After all that may throw before every property is set: until then no deinit frees it.
+    Descriptors.note(epoll)
     readBuffer = .allocate(byteCount: Connection.readBudget, alignment: 16)
     dialWatcher = DialWatcher(epoll: epoll)
     do throws(CallError) {
       try open()
     } catch {
       dialer?.shutdown()
-      Glibc.close(epoll)
-      Glibc.close(inbox.wakeDescriptor)
+      Descriptors.close(epoll)
+      Descriptors.close(inbox.wakeDescriptor)
       throw error
     }
-    ProcessHooks.register(self)
   }
 
   private func open() throws(CallError) {
@@ -122,10 +132,7 @@ package final class Engine: @unchecked Sendable {
   deinit {
     readBuffer.deallocate()
     readiness.deallocate()
-  }
-
-  static func makeTLS(_ settings: PoolSettings) throws(CallError) -> TLSContext {
-    do { return try TLSContext(settings.tlsOptions) } catch { throw CallError(error.failure, error.message) }
+    ended.deallocate()
   }
 
   // MARK: Calls of the application
@@ -219,11 +226,10 @@ package final class Engine: @unchecked Sendable {
     post(.warm(request, connections: connections))
   }
 
-  package func configure(_ settings: PoolSettings) throws(CallError) {
-    try settings.validate()
-    let rules = try ProxyRules(settings)
-    let context = try Engine.makeTLS(settings)
-    post(.configure(settings, context, rules))
+  package func configure(_ settings: PoolSettings) throws(CallError) { configure(try Configuration(settings)) }
+
+  func configure(_ configuration: Configuration) {
+    post(.configure(configuration.settings, configuration.tls, configuration.proxyRules))
   }
 
   package var statistics: Statistics { published.pool }
@@ -245,8 +251,11 @@ package final class Engine: @unchecked Sendable {
       return true
     }
     guard wasOpen else { return false }
+    while lp_atomic_load(ended) == 0 {
+      // At the end of the process the thread stands still for good.
+      guard Gate.sleep(on: ended, while: 0, -1) != ECANCELED else { return true }
+    }
     pthread_join(thread, nil)
-    ProcessHooks.unregister(self)
     return true
   }
 
@@ -257,7 +266,12 @@ package final class Engine: @unchecked Sendable {
   static let wakeTag = UInt64.max
 
   private func start() throws(CallError) {
-    let result = startThread(&thread, "llmpool") { self.run() }
+    let result = startThread(&thread, "llmpool") {
+      self.run()
+      for thread in self.leavingThreads { pthread_join(thread, nil) }
+      lp_atomic_increment(self.ended)
+      lp_futex_wake(self.ended, .max)
+    }
     guard result == 0 else { throw CallError(.outOfMemory, "no thread for the pool: \(errnoText(result))") }
   }
 }

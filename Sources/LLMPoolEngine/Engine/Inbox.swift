@@ -48,6 +48,10 @@ final class Inbox: @unchecked Sendable {
   nonisolated(unsafe) private(set) var rest = Rest.awake
   /// An eventfd in the engine's epoll; the engine's to close.
   let wakeDescriptor = lp_eventfd()
+  /// That of the process whose engine reads it. In a forked child nobody does, and the descriptor's number may mean
+  /// something else.
+  private let generation = ProcessHooks.generation
+  init() { Descriptors.note(wakeDescriptor) }
 
   func withLock<Result>(_ body: (inout State) -> Result) -> Result { state.withLock(body) }
 
@@ -55,13 +59,13 @@ final class Inbox: @unchecked Sendable {
 
   /// `quietly`: whoever delivers sees to it that it is taken.
   func deliver(_ message: Message, quietly: Bool = false, _ state: inout State) {
-    guard !state.isOver else { return }
+    guard !state.isOver, generation == ProcessHooks.generation else { return }
     state.messages.append(message)
     if !quietly { wake(&state) }
   }
 
   private func wake(_ state: inout State) {
-    guard case .asleep = rest, !state.isCalled else { return }
+    guard case .asleep = rest, !state.isCalled, generation == ProcessHooks.generation else { return }
     state.isCalled = true
     lp_eventfd_signal(wakeDescriptor)
   }

@@ -1,5 +1,6 @@
 import CLLMPoolSystem
 import Glibc
+import Synchronization
 
 /// An engine, as a queue sees it whose threads may take its turns: see Rest.
 protocol TurnHolder: AnyObject {
@@ -50,6 +51,10 @@ package final class CompletionQueue: @unchecked Sendable {
     var count: Int { events.count - first }
   }
   let state = Guarded(State())
+  /// As the state says; for whoever has not its lock.
+  private let hasClosed = Atomic<Bool>(false)
+  /// That of the process that made it.
+  let generation = ProcessHooks.generation
   /// Counts publications; a waiting thread sleeps on it.
   let word = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
@@ -74,7 +79,7 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   var identity: ObjectIdentifier { ObjectIdentifier(self) }
-  package var isClosed: Bool { state.withLock { $0.isClosed } }
+  package var isClosed: Bool { hasClosed.load(ordering: .acquiring) }
 
   // MARK: The engine's side
 
@@ -181,9 +186,11 @@ package final class CompletionQueue: @unchecked Sendable {
 
   func openDescriptors(_ state: inout State) {
     state.eventDescriptor = lp_eventfd()
+    Descriptors.note(state.eventDescriptor, .lent)
     guard state.eventDescriptor >= 0 else { return }
     if drives {
       state.descriptor = lp_epoll_create()
+      Descriptors.note(state.descriptor, .lent)
       guard state.descriptor >= 0,
         lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, state.eventDescriptor, LP_EPOLLIN, 0) == 0
       else { return CompletionQueue.closeDescriptors(&state) }
@@ -194,8 +201,8 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   private static func closeDescriptors(_ state: inout State) {
-    if state.descriptor >= 0, state.descriptor != state.eventDescriptor { Glibc.close(state.descriptor) }
-    if state.eventDescriptor >= 0 { Glibc.close(state.eventDescriptor) }
+    if state.descriptor != state.eventDescriptor { Descriptors.close(state.descriptor) }
+    Descriptors.close(state.eventDescriptor)
     (state.descriptor, state.eventDescriptor) = (-1, -1)
   }
 
@@ -227,13 +234,14 @@ package final class CompletionQueue: @unchecked Sendable {
       switch step {
       case .over(let result): return result
       case .poll(let descriptor):
-        result = lp_wait_readable(descriptor, left)
+        result = Gate.sleep(readable: descriptor, left)
         state.withLock { CompletionQueue.leavePolling(&$0) }
         if result == 0 { return .ready }
       case .sleep:
-        result = left == 0 ? ETIMEDOUT : lp_futex_wait(word, seen, left)
+        result = left == 0 ? ETIMEDOUT : Gate.sleep(on: word, while: seen, left)
         state.withLock { $0.waiters -= 1 }
       }
+      if result == ECANCELED { return .closed }
       if result == EINTR { return .interrupted }
       if result == ETIMEDOUT { return state.withLock { $0.isClosed ? .closed : ($0.count > 0 ? .ready : .timedOut) } }
     }
@@ -306,6 +314,7 @@ package final class CompletionQueue: @unchecked Sendable {
     let wasOpen = state.withLock { state in
       guard !state.isClosed else { return false }
       state.isClosed = true
+      hasClosed.store(true, ordering: .releasing)
       dropped = Array(state.events[state.first...])
       state.events = []
       state.first = 0

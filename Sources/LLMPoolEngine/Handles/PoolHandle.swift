@@ -2,19 +2,7 @@
 /// that answers `closed`, in a forked child one that answers `forked`, unless it is the shared pool's.
 package final class PoolHandle: @unchecked Sendable {
   /// The pool of this process, made on first use and never closed. In a child it becomes the child's own.
-  package static let shared: PoolHandle = {
-    let handle = PoolHandle(isShared: true)
-    ProcessHooks.onFork(
-      ProcessHooks.ForkHandler(
-        prepare: { handle.lock.lock() }, parent: { handle.lock.unlock() },
-        child: {
-          // The engine is the parent's; the next call makes one with the same settings.
-          handle.engine = nil
-          handle.generation = ProcessHooks.generation
-          handle.lock.unlock()
-        }))
-    return handle
-  }()
+  package static let shared = PoolHandle()
 
   package let isShared: Bool
   private let lock = Lock()
@@ -22,10 +10,13 @@ package final class PoolHandle: @unchecked Sendable {
   private var settings = PoolSettings()
   private var isClosed = false
   private var generation = ProcessHooks.generation
-  /// What `llmpool_options_get` lent out; kept until the pool is next configured.
-  package var lentStrings: AnyObject?
+  /// Engines of the processes that this one was forked from: never taken apart, as the parent still uses them.
+  private var inherited: [Engine] = []
+  /// What `llmpool_options_get` lends, by what it says. Kept: whoever got it may be about to configure with it, when
+  /// somebody else has.
+  private var lent: [[String?]: AnyObject] = [:]
 
-  private init(isShared: Bool) { self.isShared = isShared }
+  private init() { isShared = true }
 
   package init(_ settings: PoolSettings) throws(CallError) {
     isShared = false
@@ -35,52 +26,69 @@ package final class PoolHandle: @unchecked Sendable {
 
   private static var closedError: CallError { CallError(.closed, "pool: it is closed") }
 
-  /// Comes before the lock, which may be the parent's.
   private func check() throws(CallError) {
     guard isShared || generation == ProcessHooks.generation else {
       throw CallError(.forked, "pool: it belongs to the parent process; use the shared pool, or open another")
     }
   }
 
-  /// The engine to call; the shared pool's is made here.
-  package func open() throws(CallError) -> Engine { try openEngine(nil).engine }
+  /// Under the lock: a child's shared pool begins anew, with the same settings.
+  private func noteFork() {
+    guard generation != ProcessHooks.generation else { return }
+    generation = ProcessHooks.generation
+    if let engine { inherited.append(engine) }
+    engine = nil
+  }
 
-  private func openEngine(_ settings: PoolSettings?) throws(CallError) -> (engine: Engine, isNew: Bool) {
+  private func locked<Result>(_ body: () throws(CallError) -> Result) throws(CallError) -> Result {
     try check()
     lock.lock()
     defer { lock.unlock() }
+    if isShared { noteFork() }
     guard !isClosed else { throw PoolHandle.closedError }
-    if let engine { return (engine, false) }
-    let engine = try Engine(settings ?? self.settings)
-    self.engine = engine
-    return (engine, true)
+    return try body()
   }
 
+  /// The engine to call; the shared pool's is made here.
+  package func open() throws(CallError) -> Engine {
+    if let engine = try locked({ engine }) { return engine }
+    // Files are read outside the lock, for which submissions would wait. Somebody may be quicker meanwhile.
+    while true {
+      let settings = try currentSettings()
+      let configuration = try Configuration(settings)
+      let made: Engine? = try locked { () throws(CallError) in
+        guard engine == nil else { return engine }
+        guard settings == self.settings else { return nil }
+        engine = try Engine(configuration)
+        return engine
+      }
+      if let made { return made }
+    }
+  }
+
+  /// Whatever is configured last is what both the engine and the handle have: told to both in one step. A shared pool
+  /// that was not made yet is made with these settings.
   package func configure(_ settings: PoolSettings) throws(CallError) {
-    // Files are read outside the lock, for which submissions would wait. A shared pool that was not made yet is made
-    // with these settings.
-    let made = try openEngine(settings)
-    if !made.isNew { try made.engine.configure(settings) }
-    lock.lock()
-    defer { lock.unlock() }
-    self.settings = settings
-    lentStrings = nil
+    _ = try currentSettings()
+    let configuration = try Configuration(settings)
+    try locked { () throws(CallError) in
+      if let engine { engine.configure(configuration) } else { engine = try Engine(configuration) }
+      self.settings = settings
+    }
   }
 
   /// Also where they make no pool, as with an unsupported proxy in the environment: to be changed by `configure`.
-  package func currentSettings() throws(CallError) -> PoolSettings {
-    try check()
-    lock.lock()
-    defer { lock.unlock() }
-    guard !isClosed else { throw PoolHandle.closedError }
-    return settings
-  }
+  package func currentSettings() throws(CallError) -> PoolSettings { try locked { settings } }
 
-  /// Keeps what was lent to the application until the pool is next configured.
-  package func lend(_ strings: AnyObject) {
-    lock.lock()
-    lentStrings = strings
-    lock.unlock()
+  /// The settings, and what the application borrows of their texts: the same for all who ask.
+  package func lend<Lent: AnyObject>(_ make: (PoolSettings) -> Lent) throws(CallError) -> (PoolSettings, Lent) {
+    try locked {
+      let texts = PoolSettings.texts.map { settings[keyPath: $0.path] }
+      if let known = lent[texts] as? Lent { return (settings, known) }
+      let made = make(settings)
+      lent[texts] = made
+      return (settings, made)
+    }
   }
 
   package func close(drain milliseconds: UInt32) throws(CallError) {
@@ -89,10 +97,10 @@ package final class PoolHandle: @unchecked Sendable {
     }
     guard generation == ProcessHooks.generation else { return }
     let engine = try open()
-    guard engine.close(drain: milliseconds) else { throw CallError(.closed, "pool: it is closed") }
-    lock.lock()
-    self.engine = nil
-    isClosed = true
-    lock.unlock()
+    guard engine.close(drain: milliseconds) else { throw PoolHandle.closedError }
+    try locked { () throws(CallError) in
+      self.engine = nil
+      isClosed = true
+    }
   }
 }

@@ -8,10 +8,15 @@ extension Engine {
       throw CallError(.invalidArgument, "flags: llmpool_perform() collects the answer; use llmpool_submit() to stream")
     }
     let queue = QueueCache.take()
-    try submit(input, queue: queue, identified: identified)
+    do throws(CallError) { try submit(input, queue: queue, identified: identified) } catch {
+      QueueCache.give(queue)
+      throw error
+    }
     var done: UnsafeMutablePointer<EventRecord>?
     while done == nil {
-      _ = queue.wait(timeout: -1)
+      let result = queue.wait(timeout: -1)
+      try queue.checkProcess()
+      if result == .closed { throw CompletionQueue.isClosedError }
       _ = queue.takeOrHelp(1) { record in
         done = record
         return true
@@ -23,7 +28,16 @@ extension Engine {
 }
 
 extension CompletionQueue {
-  private static let isClosedError = CallError(.closed, "queue: it is closed")
+  fileprivate static let isClosedError = CallError(.closed, "queue: it is closed")
+
+  /// For a call that was interrupted by a signal whose handler has forked, and goes on in the child; or by the end of
+  /// the process.
+  fileprivate func checkProcess() throws(CallError) {
+    try Gate.checkEnd()
+    guard generation == ProcessHooks.generation else {
+      throw CallError(.forked, "the process has forked during the call, which was the parent's")
+    }
+  }
 
   /// Takes up to `capacity` events and waits for the first: 0 ms not at all, negative for ever.
   package func drain(
@@ -38,7 +52,9 @@ extension CompletionQueue {
       guard let taken else { throw CompletionQueue.isClosedError }
       guard taken == 0, timeoutMilliseconds != 0 else { return taken }
       // Another thread may be quicker: then the wait goes on.
-      switch wait(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow())) {
+      let result = wait(timeout: deadline == .max ? -1 : max(0, deadline - monotonicNow()))
+      try checkProcess()
+      switch result {
       case .ready: continue
       case .timedOut, .interrupted: return 0
       case .closed: throw CompletionQueue.isClosedError

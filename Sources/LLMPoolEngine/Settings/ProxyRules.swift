@@ -1,4 +1,4 @@
-import Glibc
+import CLLMPoolSystem
 import LLMPoolCore
 
 /// Through which proxy an origin is reached: what the options or, where they say nothing, the environment said when
@@ -28,7 +28,10 @@ struct ProxyRules: Equatable, Sendable {
     return proxy
   }
 
-  @Sendable static func processEnvironment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+  /// Not where the program has more rights than its user (setuid): his environment must not send it to his proxy.
+  @Sendable static func processEnvironment(_ name: String) -> String? {
+    lp_secure_getenv(name).map { String(cString: $0) }
+  }
 
   private static func first(
     _ names: [String], _ environment: (String) -> String?

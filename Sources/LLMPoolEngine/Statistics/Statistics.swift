@@ -31,7 +31,13 @@ package struct Statistics: Sendable, Equatable {
   init(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
     self.counters = counters
     self.wire = wire
-    if maxConnections < .max { utilization = Double(counters.connecting + counters.inUse) / Double(maxConnections) }
+    measure(maxConnections: maxConnections)
+  }
+
+  /// The core says .max where there is no limit.
+  mutating func measure(maxConnections: Int) {
+    let used = Double(counters.connecting + counters.inUse)
+    utilization = maxConnections < .max ? used / Double(maxConnections) : 0
   }
 }
 

@@ -1,7 +1,8 @@
 import Glibc
 
 /// A pthread mutex with an address that does not move: for what is locked in one function and unlocked in another,
-/// and across fork(), where the child may only unlock what its own thread had locked.
+/// and across fork(), where the child may only unlock what its own thread had locked. Whoever has it is inside the
+/// gate: no process forks, or ends, while another thread holds a lock.
 package final class Lock: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
@@ -11,19 +12,22 @@ package final class Lock: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  package func lock() { pthread_mutex_lock(mutex) }
-  package func unlock() { pthread_mutex_unlock(mutex) }
-  /// False if another thread has it.
-  func tryLock() -> Bool { pthread_mutex_trylock(mutex) == 0 }
+  package func lock() {
+    Gate.enter()
+    pthread_mutex_lock(mutex)
+  }
 
-  /// False if that took longer.
-  func lock(milliseconds: Int) -> Bool {
-    var deadline = timespec()
-    clock_gettime(CLOCK_REALTIME, &deadline)
-    deadline.tv_nsec += milliseconds * 1_000_000
-    deadline.tv_sec += deadline.tv_nsec / 1_000_000_000
-    deadline.tv_nsec %= 1_000_000_000
-    return pthread_mutex_timedlock(mutex, &deadline) == 0
+  package func unlock() {
+    pthread_mutex_unlock(mutex)
+    Gate.leave()
+  }
+
+  /// False if another thread has it.
+  func tryLock() -> Bool {
+    Gate.enter()
+    if pthread_mutex_trylock(mutex) == 0 { return true }
+    Gate.leave()
+    return false
   }
 }
 

@@ -18,6 +18,7 @@ func startThread(_ thread: inout pthread_t, _ name: StaticString, _ body: @escap
     { context in
       let body = Unmanaged<ThreadBody>.fromOpaque(context!).takeRetainedValue()
       lp_name_thread(body.name.utf8Start)
+      Gate.noteOurThread()
       body.run()
       return nil
     }, context.toOpaque())

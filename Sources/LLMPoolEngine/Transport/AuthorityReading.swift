@@ -5,7 +5,7 @@ import Glibc
 /// serves meanwhile. It is over with the call of `done`, for which `ended` is called, or before it with `giveUp`.
 final class AuthorityReading {
   /// Held within OpenSSL, for one certificate after the other: a process that forks or exits must not find the thread
-  /// there, nor wait for long. See `ProcessHooks`.
+  /// there, nor wait for long. See `Gate`.
   static let lock = Lock()
 
   /// Not the thread's to keep alive, where its last reference would go outside the lock.
@@ -51,10 +51,16 @@ final class AuthorityReading {
 
   /// The context is not touched any more. The thread has ended, unless it waits for the file: then it ends with that.
   func giveUp() {
+    if let thread = stop() { pthread_join(thread, nil) }
+  }
+
+  /// The context is not touched any more. Returns the thread, where it is about to end and is to be joined.
+  func stop() -> pthread_t? {
     AuthorityReading.lock.lock()
     progress.isGivenUp = true
     let isInFile = progress.isInFile
     AuthorityReading.lock.unlock()
-    if isInFile { pthread_detach(thread) } else { pthread_join(thread, nil) }
+    if isInFile { pthread_detach(thread) }
+    return isInFile ? nil : thread
   }
 }

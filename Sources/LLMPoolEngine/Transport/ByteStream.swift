@@ -183,16 +183,7 @@ package final class ByteStream {
     closeTLS(goodbye: goodbye)
     // A forked child may still hold the descriptor: shutdown() ends the connection all the same.
     Glibc.shutdown(descriptor, Int32(SHUT_RDWR))
-    Glibc.close(descriptor)
-    descriptor = -1
-  }
-
-  /// In a forked child: gives up the descriptor without a byte on the wire and without touching OpenSSL.
-  package func abandonAfterFork() {
-    guard descriptor >= 0 else { return }
-    ssl = nil
-    tlsContext?.abandonAfterFork()
-    Glibc.close(descriptor)
+    Descriptors.close(descriptor)
     descriptor = -1
   }
 

@@ -23,9 +23,6 @@ final class DialTicket {
     self.dialer = dialer
   }
 
-  /// The sockets that libcurl still has.
-  var descriptors: [Int32] { open.filter { Self.inode($0.key) == $0.value }.map(\.key) }
-
   /// The pointer that libcurl gets. It counts as a reference until `finish` was called and everything was closed.
   func retainedPointer() -> UnsafeMutableRawPointer {
     isRetained = true
@@ -65,6 +62,7 @@ final class DialTicket {
       ticket.openError = errno
     } else {
       ticket.open[descriptor] = inode(descriptor)
+      Descriptors.note(descriptor)
       ticket.dialer.renewWatch(descriptor)
     }
     return descriptor
@@ -80,7 +78,7 @@ final class DialTicket {
     } else {
       ticket.dialer.forget(descriptor)
       Glibc.shutdown(descriptor, Int32(SHUT_RDWR))
-      Glibc.close(descriptor)
+      Descriptors.close(descriptor)
     }
     ticket.releaseIfDone()
     return 0

@@ -56,7 +56,7 @@ package final class Dialer {
   }
 
   deinit {
-    precondition(multi == nil, "shutdown() or abandonAfterFork() comes before the last reference goes")
+    precondition(multi == nil, "shutdown() comes before the last reference goes")
   }
 
   // MARK: dialling
@@ -86,7 +86,7 @@ package final class Dialer {
     }
     results.removeAll { result in
       guard result.token == token else { return false }
-      if case .connected(let descriptor, _, _) = result.outcome { Glibc.close(descriptor) }
+      if case .connected(let descriptor, _, _) = result.outcome { Descriptors.close(descriptor) }
       return true
     }
   }
@@ -124,27 +124,11 @@ package final class Dialer {
     dials = [:]
     for dial in ending { destroy(dial) }
     for result in results {
-      if case .connected(let descriptor, _, _) = result.outcome { Glibc.close(descriptor) }
+      if case .connected(let descriptor, _, _) = result.outcome { Descriptors.close(descriptor) }
     }
     results = []
     curl_multi_cleanup(multi)
     self.multi = nil
-    (timer, stalled) = (nil, [])
-  }
-
-  /// In a forked child: closes the sockets of dials under way and leaves libcurl's memory alone.
-  package func abandonAfterFork() {
-    for dial in dials.values {
-      for descriptor in dial.ticket.descriptors { Glibc.close(descriptor) }
-      _ = Unmanaged.passRetained(dial)
-    }
-    for result in results {
-      if case .connected(let descriptor, _, _) = result.outcome { Glibc.close(descriptor) }
-    }
-    dials = [:]
-    results = []
-    watched = [:]
-    multi = nil
     (timer, stalled) = (nil, [])
   }
 

@@ -40,9 +40,7 @@ package final class Resolver {
       threadLimit: threads, idleMilliseconds: idleMilliseconds, lookup: lookup, handler: handler)
   }
 
-  deinit {
-    state.shutdown()
-  }
+  deinit { shutdown() }
 
   /// How many times getaddrinfo was asked.
   package var lookupsStarted: UInt64 { state.lookupsStarted }
@@ -79,14 +77,11 @@ package final class Resolver {
   /// Ends the threads and waits for them, except those within getaddrinfo: they end by themselves, without a call of
   /// the handler. Lookups under way get no result.
   package func shutdown() {
-    state.shutdown()
+    for thread in state.stop() { pthread_join(thread, nil) }
   }
 
-  /// In a forked child, where the threads do not exist and one of them may have held the lock: only forgets.
-  package func abandonAfterFork() {
-    state.isAbandoned = true
-    _ = Unmanaged.passRetained(state)
-  }
+  /// As `shutdown`, but leaves the waiting to the caller: the threads that are about to end.
+  func stop() -> [pthread_t] { state.stop() }
 }
 
 /// What the threads share. They hold it, not the resolver: a thread stuck in getaddrinfo outlives that.
@@ -102,10 +97,9 @@ private final class ResolverState: @unchecked Sendable {
   private let idleMilliseconds: Int
   private let lookup: Resolver.Lookup
   private let handler: @Sendable (LookupResult) -> Void
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let work = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-  /// Engine thread of a child only.
-  var isAbandoned = false
+  private let lock = Lock()
+  /// Counts what there was to wake a thread for; idle ones sleep on it.
+  private let work = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
   // Under the lock.
   private var waiting: [String] = []
@@ -129,26 +123,20 @@ private final class ResolverState: @unchecked Sendable {
   ) {
     (self.threadLimit, self.idleMilliseconds) = (threadLimit, idleMilliseconds)
     (self.lookup, self.handler) = (lookup, handler)
-    pthread_mutex_init(mutex, nil)
-    // Waits are measured by the monotonic clock: the wall clock may be set.
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    pthread_cond_init(work, &attributes)
-    pthread_condattr_destroy(&attributes)
+    work.initialize(to: 0)
   }
 
-  deinit {
-    pthread_cond_destroy(work)
-    pthread_mutex_destroy(mutex)
-    work.deallocate()
-    mutex.deallocate()
-  }
+  deinit { work.deallocate() }
 
   private func locked<Result>(_ body: () -> Result) -> Result {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
+    lock.lock()
+    defer { lock.unlock() }
     return body()
+  }
+
+  private func wake(_ count: Int32) {
+    lp_atomic_increment(work)
+    lp_futex_wake(work, count)
   }
 
   var lookupsStarted: UInt64 { locked { started } }
@@ -167,7 +155,7 @@ private final class ResolverState: @unchecked Sendable {
       if queued >= idleWorkers && workers.count < threadLimit && !startWorker() && workers.isEmpty { return false }
       tokens[host] = [token]
       waiting.append(host)
-      pthread_cond_signal(work)
+      wake(1)
       return true
     }
   }
@@ -181,11 +169,11 @@ private final class ResolverState: @unchecked Sendable {
     }
   }
 
-  func shutdown() {
-    if isAbandoned { return }
-    var ending: [pthread_t] = []
+  /// The threads that are to be joined: they wait for nothing any more.
+  func stop() -> [pthread_t] {
     locked {
-      if isShutDown { return }
+      if isShutDown { return [] }
+      var ending: [pthread_t] = []
       isShutDown = true
       waiting = []
       waitingHead = 0
@@ -194,9 +182,9 @@ private final class ResolverState: @unchecked Sendable {
         if worker.isLookingUp { pthread_detach(worker.thread) } else { ending.append(worker.thread) }
       }
       workers = [:]
-      pthread_cond_broadcast(work)
+      wake(.max)
+      return ending
     }
-    for thread in ending { pthread_join(thread, nil) }
   }
 
   /// Under the lock: the thread's first step waits for it, and by then `worker.thread` is set.
@@ -222,27 +210,46 @@ private final class ResolverState: @unchecked Sendable {
     }
   }
 
+  private enum Next {
+    case host(String)
+    /// Nothing to do since the word had this value.
+    case nothing(UInt32)
+    case end
+  }
+
   /// Nil: the thread ends.
   private func nextHost(_ id: ObjectIdentifier) -> String? {
-    locked {
-      let end = Int(monotonicNow()) + idleMilliseconds * 1_000_000
-      var deadline = timespec(tv_sec: end / 1_000_000_000, tv_nsec: end % 1_000_000_000)
-      idleWorkers += 1
-      defer { idleWorkers -= 1 }
-      while !isShutDown {
-        if waitingHead < waiting.count {
-          workers[id]?.isLookingUp = true
-          started += 1
-          lastStep = monotonicNow()
-          return takeWaiting()
-        }
-        if pthread_cond_timedwait(work, mutex, &deadline) == ETIMEDOUT && waitingHead == waiting.count && !isShutDown {
-          // Nobody joins a thread that leaves by itself.
-          if let worker = workers.removeValue(forKey: id) { pthread_detach(worker.thread) }
-          return nil
-        }
+    let deadline = monotonicNow() + Int64(idleMilliseconds) * 1_000_000
+    var wasIdle = false
+    while true {
+      let left = deadline - monotonicNow()
+      switch next(id, isLate: left <= 0, wasIdle: wasIdle) {
+      case .host(let host): return host
+      case .end: return nil
+      case .nothing(let seen):
+        _ = Gate.sleep(on: work, while: seen, left)
+        wasIdle = true
       }
-      return nil
+    }
+  }
+
+  private func next(_ id: ObjectIdentifier, isLate: Bool, wasIdle: Bool) -> Next {
+    locked {
+      if wasIdle { idleWorkers -= 1 }
+      guard !isShutDown else { return .end }
+      if waitingHead < waiting.count {
+        workers[id]?.isLookingUp = true
+        started += 1
+        lastStep = monotonicNow()
+        return .host(takeWaiting())
+      }
+      guard !isLate else {
+        // Nobody joins a thread that leaves by itself.
+        if let worker = workers.removeValue(forKey: id) { pthread_detach(worker.thread) }
+        return .end
+      }
+      idleWorkers += 1
+      return .nothing(lp_atomic_load(work))
     }
   }
 

@@ -42,7 +42,6 @@ package final class TLSContext: @unchecked Sendable {
   /// What was in the files that the options name, in their order.
   private var digests: [[UInt8]] = []
   var sessions = TLSSessionCache()
-  private var isAbandoned = false
 
   package init(_ options: TLSOptions) throws(TransportFailure) {
     guard Libraries.initialized, let pointer = SSL_CTX_new(TLS_client_method()) else {
@@ -60,13 +59,8 @@ package final class TLSContext: @unchecked Sendable {
   func isSame(as other: TLSContext) -> Bool { options == other.options && digests == other.digests }
 
   deinit {
-    sessions.removeAll(free: !isAbandoned)
-    if !isAbandoned { SSL_CTX_free(pointer) }
-  }
-
-  /// In a forked child: another thread of the parent may have held OpenSSL's locks, so nothing is freed.
-  package func abandonAfterFork() {
-    isAbandoned = true
+    sessions.removeAll()
+    SSL_CTX_free(pointer)
   }
 
   private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) -> [[UInt8]] {

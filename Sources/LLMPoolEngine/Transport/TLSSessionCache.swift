@@ -72,11 +72,9 @@ struct TLSSessionCache {
     for session in entry.sessions { SSL_SESSION_free(session) }
   }
 
-  mutating func removeAll(free: Bool) {
-    if free {
-      for entry in entries.values {
-        for session in entry.sessions { SSL_SESSION_free(session) }
-      }
+  mutating func removeAll() {
+    for entry in entries.values {
+      for session in entry.sessions { SSL_SESSION_free(session) }
     }
     entries = [:]
     count = 0

@@ -1,9 +1,12 @@
 """Forks: the parent goes on undisturbed, the child begins anew."""
 
+import os
 import sys
 
 import pytest
 import servers
+
+FORKS = 10_000 if os.environ.get("LLMPOOL_LONG_TESTS") == "1" else 60
 
 CHILD = """
 import os, sys, threading, time
@@ -281,3 +284,55 @@ def test_gunicorn_with_preload(nginx, tmp_path, open_client, at_once, monkeypatc
 
         assert servers.wait_until(lambda: at_once(call, 40) and len(seen) == 2, 20), seen
         assert str(process.pid) not in seen
+
+
+def test_forks_beside_threads_lanes_pools_and_asyncio(target, certificates, run):
+    """The parent's threads are anywhere in any call when it forks: no child finds a lock locked."""
+    run(
+        """
+import asyncio
+llmpool.configure(ca_file=sys.argv[2])
+client = llmpool.Client(base_url=url, timeout=30)
+llmpool.AsyncClient  # is imported here: a child of a thread's import waits for Python's lock of the module
+stop, failures = threading.Event(), []
+def until_stopped(function):
+    def work():
+        while not stop.is_set():
+            try: function()
+            except BaseException as error: failures.append(repr(error))
+    return threading.Thread(target=work)
+def get(): client.get("/small").raise_for_status()
+def get_on_a_new_thread():  # which has a lane of its own
+    thread = threading.Thread(target=get)
+    thread.start()
+    thread.join()
+def stream():
+    with client.stream("GET", "/large") as answer:
+        for _ in answer.iter_bytes(): pass
+def open_and_close():
+    with llmpool.Pool(ca_file=sys.argv[2]) as own:
+        llmpool.Client(base_url=url, pool=own).get("/small").raise_for_status()
+def gather():
+    async def main():
+        async with llmpool.AsyncClient(base_url=url, timeout=30) as client:
+            await asyncio.gather(*(client.get("/small") for _ in range(8)))
+    asyncio.run(main())
+threads = [until_stopped(f) for f in (get, get, get_on_a_new_thread, stream, open_and_close, gather)]
+for thread in threads: thread.start()
+def child():
+    get()
+    if number % 20 == 0: open_and_close(); gather(); stream()
+codes = []
+for number in range(int(sys.argv[3])):
+    codes.append(ended(in_child(child)))
+    if codes[-1] != 0: break
+stop.set()
+for thread in threads: thread.join()
+assert codes == [0] * len(codes), [code for code in codes if code != 0]
+assert not failures, failures[:3]
+""",
+        target,
+        certificates.ca_file,
+        FORKS,
+        timeout=3600,
+    )

@@ -1,0 +1,13 @@
+/// Settings that were found right, with what is made of them: the files that they name are read here.
+struct Configuration {
+  let settings: PoolSettings
+  let tls: TLSContext
+  let proxyRules: ProxyRules
+
+  init(_ settings: PoolSettings) throws(CallError) {
+    try settings.validate()
+    self.settings = settings
+    proxyRules = try ProxyRules(settings)
+    do { tls = try TLSContext(settings.tlsOptions) } catch { throw CallError(error.failure, error.message) }
+  }
+}
