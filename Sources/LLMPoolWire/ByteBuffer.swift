@@ -88,6 +88,12 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     }
   }
 
+  /// Drops bytes at the end, so that `count` remain.
+  @inlinable public mutating func truncate(to count: Int) {
+    precondition(count >= 0 && count <= end &- start)
+    end = start &+ count
+  }
+
   /// Moves bytes and memory out of the buffer, which is empty then.
   public mutating func take() -> ByteBuffer {
     var taken = ByteBuffer()
