@@ -2,8 +2,8 @@ import Glibc
 import LLMPoolCore
 
 /// Hosts that are reached directly: a list as curl documents it (CURLOPT_NOPROXY), and ports, which other programs
-/// take. An entry is a name, which stands for itself and for all below it; an address; a block of addresses like
-/// 10.0.0.0/8; or "*", everything. Commas or spaces separate.
+/// take. An entry is a name, which stands for itself and for all below it, also as ".example.com" and "*.example.com";
+/// an address; a block of addresses like 10.0.0.0/8; or "*", everything. Commas or spaces separate.
 struct NoProxyList: Equatable, Sendable {
   private enum Pattern: Equatable, Sendable {
     case everything
@@ -59,9 +59,11 @@ struct NoProxyList: Equatable, Sendable {
     return .block(address, bits: bits)
   }
 
-  /// Lower case, without the dots around it: ".example.com", "example.com" and "example.com." say the same.
+  /// Lower case, without the dots around it: ".example.com", "*.example.com", "example.com" and "example.com." say the
+  /// same.
   private static func plain(_ name: String) -> String {
     var rest = name.lowercased()[...]
+    if rest.hasPrefix("*.") { rest = rest.dropFirst() }
     while rest.hasPrefix(".") { rest = rest.dropFirst() }
     if rest.hasSuffix(".") { rest = rest.dropLast() }
     return String(rest)

@@ -334,7 +334,7 @@ def test_which_credentials_follow_a_redirect(before, after, kept):
             "idempotency-key": "i",
         }
     )  # fmt: skip
-    call = client._prepare("POST", before, b"x", None, None, None, None, None, UNSET, 0)
+    call = client._prepare("POST", before, b"x", None, None, None, None, None, UNSET, 0, None, None)
     answer = llmpool.Response(307, headers={"location": after}, request=call.request)
     sent = client._redirected(answer, call, []).request.headers
     names = ("authorization", "x-api-key", "cookie", "x-auth-token", "ocp-apim-subscription-key")
@@ -367,6 +367,8 @@ def test_which_credentials_follow_a_redirect(before, after, kept):
         lambda client: client.pool.configure(client_cert="/a\0b"),
         lambda client: client.pool.configure(client_cert=("/a", "/a\0b")),
         lambda client: llmpool.Client(base_url="http://h/\0"),
+        lambda client: client.get("/", server_name="a\0b"),
+        lambda client: llmpool.Client(server_name="a\0b"),
     ],
 )
 def test_a_nul_is_refused(use, open_client):

@@ -69,6 +69,9 @@ MADE = {
     "Pool": lambda: llmpool.shared(),
     "Client": lambda: llmpool.Client(base_url="https://h/v1", headers=HEADERS, params={"k": QUERY}),
     "AsyncClient": lambda: llmpool.AsyncClient(headers=HEADERS, params={"k": QUERY}),
+    "Retry": lambda: llmpool.Retry(),
+    "Stream": lambda: llmpool.Client(headers=HEADERS).stream("GET", URL),
+    "AsyncStream": lambda: llmpool.AsyncClient(headers=HEADERS).stream("GET", URL),
     "StreamResponse": None,  # below, with a server
     "AsyncStreamResponse": None,
 }

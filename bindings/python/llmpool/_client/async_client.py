@@ -1,7 +1,7 @@
 """The asyncio client."""
 
 from types import TracebackType
-from typing import Any, List, Mapping, NoReturn, Optional, Type
+from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional, Type
 
 from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
@@ -166,5 +166,7 @@ class AsyncStream:
         if self._response is not None:
             await self._response.aclose()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        not_entered("async with", name)
+    if not TYPE_CHECKING:  # a checker would believe that everything is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            not_entered("async with", name)

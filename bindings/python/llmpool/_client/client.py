@@ -1,7 +1,7 @@
 """The blocking client."""
 
 from types import TracebackType
-from typing import Any, List, Mapping, NoReturn, Optional, Type
+from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional, Type
 
 from .._http.config import UNSET, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
@@ -217,8 +217,10 @@ class Stream:
         if self._response is not None:
             self._response.close()
 
-    def __getattr__(self, name: str) -> NoReturn:
-        not_entered("with", name)
+    if not TYPE_CHECKING:  # a checker would believe that everything is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            not_entered("with", name)
 
 
 __all__ = ["Client", "Stream"]

@@ -35,11 +35,11 @@ def milliseconds(name: str, seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
 
 
-def count(name: str, number: int, largest: int = 0xFFFFFFFF, least: int = 1) -> int:
+def count(name: str, number: int, largest: int = 0xFFFFFFFF) -> int:
     if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f"{name} is a whole number or None, not {type(number).__name__}")
-    if not least <= number <= largest:
-        raise ValueError(f"{name} is None (no limit) or from {least} to {largest}, not {number}")
+    if not 1 <= number <= largest:
+        raise ValueError(f"{name} is None (no limit) or from 1 to {largest}, not {number}")
     return number
 
 
@@ -98,17 +98,18 @@ class Limits:
     def _as_options(self) -> Dict[str, int]:
         """The fields of llmpool_options_t that were given; there 0 means no limit."""
         options = {}
+        none_kept = False
         for name in self.__slots__:
             value = getattr(self, name)
             if isinstance(value, Unset):
                 continue
             if name in self.SECONDS:
                 options[f"{name}_ms"] = 0 if value is None else milliseconds(name, value)
-            elif name == "max_keepalive_connections":
-                options[name] = 0 if value is None else count(name, value, least=0) or _NONE_KEPT[0]
+            elif name == "max_keepalive_connections" and value == 0 and value is not False:
+                options[name], none_kept = _NONE_KEPT[0], True
             else:
                 options[name] = 0 if value is None else count(name, value)
-        if self.max_keepalive_connections == 0:
+        if none_kept:
             options["keepalive_expiry_ms"] = _NONE_KEPT[1]
         return options
 

@@ -7,7 +7,6 @@ time is linear in input and output, and it never makes more than 1 MiB at once.
 import re
 import zlib
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Type
 
 from .exceptions import DecodingError, ResponseTooLarge
@@ -175,6 +174,8 @@ _EXTRAS = {"br": "Brotli", "zstd": "Zstandard"}
 def _is_installed(coding: str) -> bool:
     try:
         if coding == "zstd":  # not imported before there is something to decode
+            from importlib.util import find_spec
+
             return bool(find_spec("_zstd") or find_spec("backports.zstd"))
         import brotli  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:

@@ -33,7 +33,8 @@ _ENGLISH = r"(?!(?:auth|token|scheme|credential|header|realm|or\b|and\b|is\b))"
 _LOOKS = (
     # The user part of a URL, and a query that is a value alone.
     (
-        r"((?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*:)?//)[^/?#@\s\"'<>]*(?:@[^/?#@\s\"'<>]*)*@",
+        r"((?:(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*:)?//)"
+        r"[^/?#@\s\"'<>]*(?:@[^/?#@\s\"'<>]*)*@",
         rf"\1{HIDDEN}@",
     ),
     (r"(?<![^\s\"'=(<])[^\s/:@\"'<>]+:[^\s/@\"'<>]+@(?=\S)", f"{HIDDEN}@"),
