@@ -3,8 +3,9 @@
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Iterator, List, Optional, Type
+from typing import Any, Dict, Iterator, List, Optional, Type
 
+from .._http import portable
 from .._http.decode import StreamDecoder
 from .._http.exceptions import (
     RequestError,
@@ -151,8 +152,22 @@ class BaseStream(Response):
                 status="LLMPOOL_E_TOO_LARGE",
             )
 
+    def _portable(self) -> Response:
+        plain: Response = portable.restore(Response, portable.state(self, Response.__slots__))
+        plain._raw = plain._content = self._content or b""
+        plain.history = [earlier._portable() for earlier in self.history]
+        return plain
+
     def __reduce__(self) -> Any:
-        raise TypeError("a streamed response cannot be pickled")
+        raise TypeError(
+            "a streamed response can be neither pickled nor copied: read it, and hand on content"
+        )
+
+    def __copy__(self) -> Response:
+        return self.__reduce__()  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> Response:
+        return self.__reduce__()  # type: ignore[no-any-return]
 
 
 class StreamResponse(BaseStream):

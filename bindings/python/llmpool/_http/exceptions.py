@@ -42,9 +42,9 @@
 (* not in httpx)
 """
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
-from . import secrets
+from . import portable, secrets
 from .later import later
 
 if TYPE_CHECKING:
@@ -121,6 +121,14 @@ class HTTPError(Exception):
         self.request = request
         self.status = status
         self.unseen = unseen
+
+    def __reduce__(self) -> Any:
+        """Pickled without credentials: see Request and Response."""
+        values = dict(self.__dict__)
+        response = values.get("response")
+        if response is not None:
+            values["response"] = response._portable()
+        return portable.restore_error, (type(self), self.args, values)
 
 
 class RequestError(HTTPError):

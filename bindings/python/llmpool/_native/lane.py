@@ -214,7 +214,7 @@ class Lane:
         deadline = time.monotonic() + ERROR_WAIT
         while sink.done is None and sink.credit < ERROR_BYTES:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._poller.poll(left * 1000):
+            if left <= 0 or not self._poll(left * 1000):
                 return
             self.read()
 
