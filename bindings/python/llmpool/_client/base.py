@@ -198,8 +198,8 @@ class BaseClient:
         headers: HeaderTypes,
         timeout: TimeoutTypes,
         priority: int,
-        retry: RetryTypes,
-        server_name: Optional[str],
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
     ) -> Call:
         """The request, checked and ready to submit."""
         if self._closed:

@@ -31,6 +31,7 @@
           ResponseTooLarge          *
           InternalError             *
         DecodingError
+          NotEventStream        *
         TooManyRedirects
       HTTPStatusError
     InvalidURL
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidURL",
     "LocalProtocolError",
     "NetworkError",
+    "NotEventStream",
     "PoolClosed",
     "PoolTimeout",
     "ProtocolError",
@@ -293,6 +295,10 @@ class InternalError(TransportError):
 
 class DecodingError(RequestError):
     """The answer's body is not what its content-encoding says."""
+
+
+class NotEventStream(DecodingError):
+    """The answer has no server-sent events: it is no 200 of the type text/event-stream."""
 
 
 class TooManyRedirects(RequestError):
