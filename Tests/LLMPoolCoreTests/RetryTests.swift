@@ -188,16 +188,17 @@ import Testing
     func sent(pool change: (inout PoolOptions) -> Void, _ own: (inout RequestOptions) -> Void) -> Script {
       let pool = Script(tls: true, change)
       pool.submit(flags: .retryStatus, own)
-      pool.dialed("c0")
+      pool.dialed("c0", .http2)
+      pool.settings("c0", 100)
       pool.progress("r0", .sent)
       return pool
     }
     let never = sent(pool: { $0.maxRetries = 0 }, { _ in })
     #expect(never.answered("r0", 500) == ["deliver r0"])
     let once = sent(pool: { $0.maxRetries = 0 }, { $0.maxRetries = 1 })
-    #expect(once.answered("r0", 500).last == "discard r0")
+    #expect(once.answered("r0", 500, RetryAdvice(retryAfter: .seconds(1))).last == "discard r0")
     once.finish("r0")
-    once.run(.seconds(10))
+    #expect(once.run(.seconds(1)).last == "1000 ms: send r0 on c0 reused")
     #expect(once.answered("r0", 500) == ["deliver r0"])
     for (bound, last) in [(Nanoseconds.seconds(5), "deliver r0"), (.max, "discard r0"), (.seconds(90), "discard r0")] {
       let pool = sent(pool: { _ in }, { $0.retryAfterMax = bound })

@@ -191,9 +191,7 @@ def test_server_name_is_not_for_where_a_redirect_leads(certificates, open_pool):
     def moved(connection, _):
         servers.read_request(connection)
         connection.sendall(
-            b"HTTP/1.1 307 Moved\r\nlocation: "
-            + good.url.encode()
-            + b"/\r\ncontent-length: 0\r\n\r\n"
+            f"HTTP/1.1 307 Moved\r\nlocation: {good.url}/\r\ncontent-length: 0\r\n\r\n".encode()
         )
 
     def serve(connection, _):

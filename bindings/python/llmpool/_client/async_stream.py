@@ -9,7 +9,7 @@ from typing import Any, AsyncGenerator, AsyncIterator, List, Optional, Type
 from .._http.exceptions import RequestError
 from .._http.sse import Event
 from .._native.call import Call
-from .._native.hub import Hub, end_upload
+from .._native.hub import Hub, end_upload, wait_error
 from .._native.record import Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
@@ -54,9 +54,23 @@ class AsyncStreamResponse(BaseStream):
             stop: ends the iteration at the event with this data, as "[DONE]", which is not given.
 
         Raises, as every iteration does: TransportError and its subclasses, where the answer ends
-            before it is complete.
+            before it is complete. Where it is no event stream, which is a 200 of this type:
+            HTTPStatusError: its status is not 2xx.
+            NotEventStream: it is something else; the message says what.
         """
-        return self._iterate(Events(self._coding(), stop))
+        if self._is_event_stream:
+            return self._iterate(Events(self._coding(), stop))
+        return self._no_events()
+
+    async def _no_events(self) -> AsyncIterator[Event]:
+        self._check_begin()
+        if self._hub is not None:
+            await wait_error(self._hub, self._sink)
+        if self._sink.done is not None:
+            with contextlib.suppress(RequestError):
+                await self.aread()  # so that the error's response has it
+        self._refuse_events()
+        yield  # a generator, so that it raises where an iteration does
 
     async def aread(self) -> bytes:
         """The whole body; afterwards content, text and json() have it.

@@ -128,6 +128,17 @@ class BaseClient:
     def is_closed(self) -> bool:
         return self._closed
 
+    def __getstate__(self) -> Dict[str, Any]:
+        """A pickled client keeps its headers, keys too: without them it would be of no use."""
+        made_again = ("_urls", "_blocks", "_blocks_version")
+        return {name: value for name, value in vars(self).items() if name not in made_again}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._urls = {}
+        self.headers = self._headers
+        monitor.watch(self.pool)
+
     def __repr__(self) -> str:
         return f"<llmpool.{type(self).__name__} base_url={self._base!r} on {self.pool!r}>"
 
@@ -187,8 +198,8 @@ class BaseClient:
         headers: HeaderTypes,
         timeout: TimeoutTypes,
         priority: int,
-        retry: RetryTypes,
-        server_name: Optional[str],
+        retry: RetryTypes = None,
+        server_name: Optional[str] = None,
     ) -> Call:
         """The request, checked and ready to submit."""
         if self._closed:

@@ -30,6 +30,9 @@ class Client(Verbs):
         )
         answer = client.post("/chat/completions", json={...}).raise_for_status().json()
 
+    A client on the shared pool can be pickled, and is on the shared pool of the process that loads
+    it; it keeps its headers, keys too. Errors and responses are pickled without credentials.
+
     Args:
         base_url: what relative URLs are appended to, also those that begin with a slash.
         headers: sent with every request.

@@ -3,10 +3,12 @@
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Iterator, List, Optional, Type
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Type
 
+from .._http import explain, portable
 from .._http.decode import StreamDecoder
 from .._http.exceptions import (
+    NotEventStream,
     RequestError,
     ResponseNotRead,
     ResponseTooLarge,
@@ -98,12 +100,27 @@ class BaseStream(Response):
                 decoded.append(part)
         return b"".join(decoded)
 
+    @property
+    def _is_event_stream(self) -> bool:
+        """HTML Living Standard, 9.2.3: a 200 of this type, whatever its parameters."""
+        kind = self.headers.get("content-type", "").partition(";")[0]
+        return self.status_code == 200 and kind.strip().lower() == "text/event-stream"
+
+    def _refuse_events(self) -> NoReturn:
+        """Raises what the answer is instead of an event stream."""
+        self.raise_for_status()
+        message = explain.no_events(self, self._beginning())
+        raise NotEventStream(message, request=self.request)
+
     def _begin(self) -> None:
+        self._check_begin()
+        self._consumed = True
+
+    def _check_begin(self) -> None:
         if self._closed:
             raise StreamClosed("the response was closed")
         if self._consumed:
             raise StreamConsumed("the body of a streamed response can be read once")
-        self._consumed = True
 
     def _take(self) -> Optional[List[Any]]:
         """What arrived since; an empty list: wait; None: the answer is complete.
@@ -151,8 +168,22 @@ class BaseStream(Response):
                 status="LLMPOOL_E_TOO_LARGE",
             )
 
+    def _portable(self) -> Response:
+        plain: Response = portable.restore(Response, portable.state(self, Response.__slots__))
+        plain._raw = plain._content = self._content or b""
+        plain.history = [earlier._portable() for earlier in self.history]
+        return plain
+
     def __reduce__(self) -> Any:
-        raise TypeError("a streamed response cannot be pickled")
+        raise TypeError(
+            "a streamed response can be neither pickled nor copied: read it, and hand on content"
+        )
+
+    def __copy__(self) -> Response:
+        return self.__reduce__()  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> Response:
+        return self.__reduce__()  # type: ignore[no-any-return]
 
 
 class StreamResponse(BaseStream):
@@ -193,9 +224,27 @@ class StreamResponse(BaseStream):
             stop: ends the iteration at the event with this data, as "[DONE]", which is not given.
 
         Raises, as every iteration does: TransportError and its subclasses, where the answer ends
-            before it is complete.
+            before it is complete. Where it is no event stream, which is a 200 of this type:
+            HTTPStatusError: its status is not 2xx.
+            NotEventStream: it is something else; the message says what.
         """
-        return self._iterate(Events(self._coding(), stop))
+        if self._is_event_stream:
+            return self._iterate(Events(self._coding(), stop))
+        return self._no_events()
+
+    def _no_events(self) -> Iterator[Event]:
+        self._check_begin()
+        if self._lane:
+            lane = self._lane.pop()
+            try:
+                lane.wait_error(self._sink)
+            finally:
+                self._lane.append(lane)
+        if self._sink.done is not None:
+            with suppress(RequestError):
+                self.read()  # so that the error's response has it
+        self._refuse_events()
+        yield  # a generator, so that it raises where an iteration does
 
     def read(self) -> bytes:
         """The whole body; afterwards content, text and json() have it.

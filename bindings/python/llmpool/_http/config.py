@@ -78,6 +78,7 @@ class Limits:
     )  # fmt: skip
     SECONDS = ("keepalive_expiry", "max_connection_age")
     __slots__ = COUNTS + SECONDS
+    max_keepalive_connections: MaybeInt
 
     def __init__(
         self,

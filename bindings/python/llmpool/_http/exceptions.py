@@ -31,6 +31,7 @@
           ResponseTooLarge          *
           InternalError             *
         DecodingError
+          NotEventStream        *
         TooManyRedirects
       HTTPStatusError
     InvalidURL
@@ -42,9 +43,9 @@
 (* not in httpx)
 """
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
-from . import secrets
+from . import portable, secrets
 from .later import later
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidURL",
     "LocalProtocolError",
     "NetworkError",
+    "NotEventStream",
     "PoolClosed",
     "PoolTimeout",
     "ProtocolError",
@@ -121,6 +123,14 @@ class HTTPError(Exception):
         self.request = request
         self.status = status
         self.unseen = unseen
+
+    def __reduce__(self) -> Any:
+        """Pickled without credentials: see Request and Response."""
+        values = dict(self.__dict__)
+        response = values.get("response")
+        if response is not None:
+            values["response"] = response._portable()
+        return portable.restore_error, (type(self), self.args, values)
 
 
 class RequestError(HTTPError):
@@ -285,6 +295,10 @@ class InternalError(TransportError):
 
 class DecodingError(RequestError):
     """The answer's body is not what its content-encoding says."""
+
+
+class NotEventStream(DecodingError):
+    """The answer has no server-sent events: it is no 200 of the type text/event-stream."""
 
 
 class TooManyRedirects(RequestError):

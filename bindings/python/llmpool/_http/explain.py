@@ -46,8 +46,8 @@ def status_message(response: "Response", content: bytes) -> str:
     return message
 
 
-def not_json(response: "Response", content: bytes, error: ValueError) -> json.JSONDecodeError:
-    """The error of Response.json(), which says what the body is instead."""
+def _about(response: "Response", content: bytes) -> str:
+    """Status, type and the beginning of the body."""
     kind = response.headers.get("content-type")
     about = [f"status {response.status_code}"]
     about.append(f"content-type {secrets.excerpt(kind, _BEGINNING)!r}" if kind else "no type")
@@ -55,8 +55,22 @@ def not_json(response: "Response", content: bytes, error: ValueError) -> json.JS
         text = content[:_BODY].decode("utf-8", "replace")
         shown = secrets.excerpt(text, _BEGINNING, response.request._secrets())
         about.append(f"it begins {shown!r}")
+    return ", ".join(about)
+
+
+def no_events(response: "Response", content: bytes) -> str:
+    """The message of a NotEventStream."""
+    kind = response.headers.get("content-type")
+    message = f"the answer is no event stream ({_about(response, content)})"
+    if kind and "json" in kind:
+        message += '; does the request say "stream": true?'
+    return message + _request_id(response)
+
+
+def not_json(response: "Response", content: bytes, error: ValueError) -> json.JSONDecodeError:
+    """The error of Response.json(), which says what the body is instead."""
     what = "is not JSON" if content else "has no body"
-    message = f"the answer {what} ({', '.join(about)}){_request_id(response)}"
+    message = f"the answer {what} ({_about(response, content)}){_request_id(response)}"
     return _json_error(message, content.decode("utf-8", "replace"), error)
 
 

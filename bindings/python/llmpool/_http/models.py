@@ -4,9 +4,9 @@ import codecs
 import re
 from functools import lru_cache
 from struct import unpack
-from typing import TYPE_CHECKING, AbstractSet, Any, List, Optional, Union
+from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Optional, Union
 
-from . import secrets
+from . import portable, secrets
 from .constants import HTTP_1_0, HTTP_1_1, HTTP_2, TIMINGS_FORMAT
 from .decode import decode_body
 from .exceptions import HTTPStatusError, RequestError
@@ -66,7 +66,18 @@ class Request:
         return secrets.of_request(self.headers.multi_items(), self.url.query)
 
     def __reduce__(self) -> Any:
-        return Request, (self.method, self.url, self._block, self.content)
+        """Pickled without credentials: those of its headers, and the values of its query."""
+        values = portable.state(self, Request.__slots__)
+        values["url"] = URL(secrets.in_url(self.url))
+        values["_block"] = portable.headers(self._block)
+        values["_headers"] = None
+        return portable.restore, (Request, values)
+
+    def __copy__(self) -> "Request":
+        return portable.restore(Request, portable.state(self, Request.__slots__))  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "Request":
+        return portable.deep_copy(self, Request.__slots__, memo)  # type: ignore[no-any-return]
 
 
 def _charset(content_type: str) -> Optional[str]:
@@ -196,6 +207,23 @@ class Response:
         self._headers: Optional[Headers] = None
         self._content: Optional[bytes] = None
         self._encoding: Optional[str] = None
+
+    def __reduce__(self) -> Any:
+        """Pickled without credentials, those of its request and of its own headers."""
+        values = portable.state(self, Response.__slots__)
+        values["_block"] = portable.headers(self._block)
+        values["_headers"] = None
+        return portable.restore, (Response, values)
+
+    def _portable(self) -> "Response":
+        """What of it can leave the process."""
+        return self
+
+    def __copy__(self) -> "Response":
+        return portable.restore(Response, portable.state(self, Response.__slots__))  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "Response":
+        return portable.deep_copy(self, Response.__slots__, memo)  # type: ignore[no-any-return]
 
     @property
     def url(self) -> URL:

@@ -72,6 +72,9 @@ class Call:
         self.limit = limit
         self.request = request
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a request that is to be sent from this process cannot be pickled")
+
 
 def _check(name: str, value: int) -> None:
     least, most = _RANGES[name]

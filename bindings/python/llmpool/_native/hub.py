@@ -241,7 +241,7 @@ async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
                 raise failure(sink.done, call.request)
             await hub.arrival(sink)
         if sink.head.http_status >= 400:
-            await _wait_error(hub, sink)
+            await wait_error(hub, sink)
         return hub, sink
     except BaseException:
         hub.abandon(sink)
@@ -250,7 +250,7 @@ async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
         raise
 
 
-async def _wait_error(hub: Hub, sink: Sink) -> None:
+async def wait_error(hub: Hub, sink: Sink) -> None:
     """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
     deadline = hub.loop.time() + ERROR_WAIT
     while sink.done is None and sink.credit < ERROR_BYTES and hub.loop.time() < deadline:

@@ -318,6 +318,21 @@ class Pool:
         if self._finalizer.detach() is not None:
             check(lib.close(self._handle, milliseconds("drain", drain) if drain else 0))
 
+    def __reduce__(self) -> Any:
+        """The shared pool is pickled as the shared pool of whatever process loads it."""
+        if self._shared:
+            return shared, ()
+        raise TypeError(
+            "a pool of one's own cannot be pickled, its connections belong to this process: open "
+            "one there, or use the shared pool, which is pickled as the shared pool"
+        )
+
+    def __copy__(self) -> "Pool":
+        return self
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "Pool":
+        return self
+
     def __enter__(self) -> "Pool":
         return self
 
