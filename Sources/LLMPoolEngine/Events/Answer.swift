@@ -1,32 +1,6 @@
 import Glibc
 import LLMPoolWire
 
-enum Memory {
-  /// To be given to `free`; nil: there is none. What Swift's pointers allocate comes from posix_memalign, which passes
-  /// by malloc's caches.
-  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? { malloc(bytes) }
-
-  /// Of what no request can be failed for: without it the process ends.
-  static func require(_ bytes: Int) -> UnsafeMutableRawPointer {
-    guard let memory = allocate(bytes) else { fatalError("llmpool: out of memory") }
-    return memory
-  }
-
-  /// The sum of sizes that a caller or a peer decides; nil where it is none that memory could have.
-  static func sum(_ sizes: Int...) -> Int? {
-    var sum = 0
-    for size in sizes {
-      let (next, isTooMuch) = sum.addingReportingOverflow(size)
-      guard size >= 0, !isTooMuch else { return nil }
-      sum = next
-    }
-    return sum
-  }
-
-  /// Buffers of the codecs take what is large from malloc, which may refuse it.
-  static let isPrepared: Void = { ByteBuffer.allocateLarge = { allocate($0) } }()
-}
-
 /// Bytes in one malloc'ed run that can be handed to an event, which frees it.
 struct BodyBuffer: ~Copyable {
   private var base: UnsafeMutableRawPointer?
@@ -147,40 +121,6 @@ struct PlacedBytes {
   let bytes: EventBytes
   let chunk: EventChunk
   var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes.base, count: bytes.count) }
-}
-
-/// The parser of an answer that is an event stream.
-final class SSEStream {
-  var parser: SSEParser
-  /// The last event id where it is long: one run of bytes for all events that have it.
-  private var sharedID: PlacedBytes?
-  /// An id up to this size is copied into each event's memory.
-  static let copiedIDLimit = 64
-
-  init(maximumEventBytes: Int) { parser = SSEParser(maximumEventBytes: maximumEventBytes) }
-
-  /// Room for the id beside an event.
-  func roomForID(_ id: UnsafeRawBufferPointer, isNew: Bool) -> Int { isNew || sharedID == nil ? id.count : 0 }
-
-  /// Gives the record the last event id, which is of this event or an earlier one. Returns how much memory it took
-  /// that no bytes of this event stand for.
-  func giveID(
-    _ id: UnsafeRawBufferPointer, isNew: Bool, to record: UnsafeMutablePointer<EventRecord>, in chunk: EventChunk
-  ) -> Int {
-    if isNew { sharedID = nil }
-    guard id.count > SSEStream.copiedIDLimit else {
-      record.pointee.sseID = chunk.copy(id)
-      return isNew ? 0 : id.count
-    }
-    guard let shared = sharedID else {
-      record.pointee.sseID = chunk.copy(id)
-      sharedID = PlacedBytes(bytes: record.pointee.sseID, chunk: chunk)
-      return isNew ? 0 : id.count
-    }
-    record.pointee.sseID = shared.bytes
-    if shared.chunk !== chunk { record.pointee.bodyChunk = Unmanaged.passRetained(shared.chunk) }
-    return 0
-  }
 }
 
 /// Events of one stream that came together and go out as one.

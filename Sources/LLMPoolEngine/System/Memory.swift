@@ -1,0 +1,28 @@
+import Glibc
+import LLMPoolWire
+
+enum Memory {
+  /// To be given to `free`; nil: there is none. What Swift's pointers allocate comes from posix_memalign, which passes
+  /// by malloc's caches.
+  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? { malloc(bytes) }
+
+  /// Of what no request can be failed for: without it the process ends.
+  static func require(_ bytes: Int) -> UnsafeMutableRawPointer {
+    guard let memory = allocate(bytes) else { fatalError("llmpool: out of memory") }
+    return memory
+  }
+
+  /// The sum of sizes that a caller or a peer decides; nil where it is none that memory could have.
+  static func sum(_ sizes: Int...) -> Int? {
+    var sum = 0
+    for size in sizes {
+      let (next, isTooMuch) = sum.addingReportingOverflow(size)
+      guard size >= 0, !isTooMuch else { return nil }
+      sum = next
+    }
+    return sum
+  }
+
+  /// Buffers of the codecs take what is large from malloc, which may refuse it.
+  static let isPrepared: Void = { ByteBuffer.allocateLarge = { allocate($0) } }()
+}
