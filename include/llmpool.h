@@ -123,7 +123,9 @@ typedef struct llmpool_options {
   uint32_t dns_cache_ttl_ms;    /* [300000] */
   uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection */
   uint32_t ping_interval_ms;    /* [30000] HTTP/2 PING on a silent connection; 0: never */
-  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536 */
+  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536. As many bytes again may
+                                   be held for the events that are not released, 400 or so each: what comes in pieces of
+                                   a few bytes holds its server back for them */
 
   /* Retries */
   uint32_t max_retries;          /* [2] */
@@ -262,7 +264,7 @@ typedef struct llmpool_event {
   size_t headers_size;
   const char *sse_event; /* "message" where the server named none */
   size_t sse_event_size;
-  const char *sse_id; /* last event id so far */
+  const char *sse_id; /* last event id so far; one of more than 4,096 bytes is passed over, as one with a NUL is */
   size_t sse_id_size;
   uint32_t sse_retry_ms; /* of this event; UINT32_MAX: none */
   uint32_t sse_count;    /* SSE: 1; more with SSE_JOIN */

@@ -29,6 +29,9 @@ public struct SSEEvent {
 public struct SSEParser: ~Copyable, Sendable {
   /// Largest event, if nothing else is said.
   public static let maximumEventBytes = 1 << 20
+  /// Longest event id. The standard has no limit, but an id is given back as a header, which servers take some KiB of;
+  /// one beyond is passed over, as one with a NUL is: the last id stays.
+  public static let maximumIDBytes = 4_096
 
   public enum Event {
     /// Everything was consumed; no further event is complete.
@@ -187,7 +190,9 @@ public struct SSEParser: ~Copyable, Sendable {
     } else if isField(line, nameCount, "event") {
       borrowed.type = value
     } else if isField(line, nameCount, "id") {
-      guard firstOffset(of: 0, in: value.bytePointer, from: 0, to: value.count) < 0 else { return }
+      guard value.count <= SSEParser.maximumIDBytes,
+        firstOffset(of: 0, in: value.bytePointer, from: 0, to: value.count) < 0
+      else { return }
       idBuffer.removeAll(keepingCapacity: true)
       idBuffer.append(value)
       hasID = true

@@ -205,6 +205,13 @@ struct SSEParserTests {
     #expect(events("data: a\n\ndata: 123456789012345\n\n", limit: 20) == ["|a||"] + tooLarge)
   }
 
+  @Test func passesOverAnIDBeyondTheLimit() {
+    let longest = String(repeating: "i", count: SSEParser.maximumIDBytes)
+    #expect(events("id: \(longest)\ndata: a\n\n") == ["|a|\(longest)*|"])
+    #expect(events("id: 1\nid: \(longest)i\ndata: a\n\n") == ["|a|1*|"])
+    #expect(events("id: \(longest)i\ndata: a\n\n") == ["|a||"])
+  }
+
   @Test func readsTheLargestEvent() {
     let data = String(repeating: "x", count: SSEParser.maximumEventBytes - 6)
     #expect(events("data: \(data)\n\n") == ["|\(data)||"])

@@ -389,11 +389,15 @@ static void test_manual_credit(void) {
   llmpool_t *narrow = narrow_pool();
   server_say(server, SSE_TYPE, text, size);
   uint64_t id = submit(narrow, server_url(server, "/said/0"), LLMPOOL_REQUEST_MANUAL_CREDIT);
+  int32_t first = 0, more;
   check_sleep_ms(300);
-  int32_t first = llmpool_queue_read(queue, records, sizeof *records, CAPACITY, bytes, sizeof bytes);
+  /* Copied, the memory of records holds nothing back. */
+  while ((more = llmpool_queue_read(queue, records, sizeof *records, CAPACITY, bytes, sizeof bytes)) > 0) {
+    first += more;
+    check_sleep_ms(200);
+  }
+  CHECK_EQ(more, 0);
   CHECK(first > 1 && first < 2 * WINDOW / 100);
-  check_sleep_ms(200);
-  CHECK_EQ(llmpool_queue_read(queue, records, sizeof *records, CAPACITY, bytes, sizeof bytes), 0);
   CHECK_OK(llmpool_credit(narrow, id, size));
   CHECK_EQ(read_all(records, CAPACITY, bytes, sizeof bytes), TOTAL + 1 - (first - 1));
   CHECK_OK(llmpool_close(narrow, 0));

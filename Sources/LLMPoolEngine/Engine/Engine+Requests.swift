@@ -55,16 +55,29 @@ extension Engine {
     request.connection?.session?.abort(request)
   }
 
-  func credit(_ id: RequestID, _ bytes: Int) {
+  func cancel(_ id: RequestID) {
+    tell(.cancelled(id))
+    // For the core it is over; what waits of its answer is not wanted any more.
+    guard let request = requests[id.slot], request.id == id, var ending = request.ending else { return }
+    ending.failure = .cancelled
+    end(request, ending)
+  }
+
+  /// The application gave back bytes of the window, or memory of event records.
+  func credit(_ id: RequestID, _ bytes: Int, records: Int) {
     guard let request = requests[id.slot], request.id == id else { return }
-    let credited = min(bytes, request.answer.uncredited)
-    request.answer.uncredited -= credited
-    request.answer.creditAhead += min(bytes - credited, Int.max - request.answer.creditAhead)
-    if request.answer.isHeld, request.answer.uncredited <= streamWindow / 2 {
-      request.answer.isHeld = false
+    let answer = request.answer
+    let credited = min(bytes, answer.uncredited)
+    answer.uncredited -= credited
+    answer.creditAhead += min(bytes - credited, Int.max - answer.creditAhead)
+    answer.recordBytes -= min(records, answer.recordBytes)
+    stageWaiting(request)
+    let isReleased = answer.isHeld && !holdsMuch(answer)
+    if isReleased {
+      answer.isHeld = false
       if let attempt = request.attempt { tell(.progressed(attempt, .releasedByApplication)) }
     }
-    if credited > 0 { request.connection?.session?.credit(request, credited) }
+    if credited > 0 || isReleased { request.connection?.session?.credit(request, credited) }
   }
 
   // MARK: What the sessions tell
@@ -138,13 +151,15 @@ extension Engine {
       collectBody(request, bytes, isWhole: isWhole)
       return bytes.count
     }
-    if answer.delivery == .delivering { return stageBody(request, bytes) }
-    answer.body.append(bytes)
+    if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
+    keepWaiting(request, bytes)
     return 0
   }
 
   private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
     let answer = request.answer
+    let sum = answer.body.count + (answer.wholeBody?.bytes.count ?? 0) + bytes.count
+    guard sum <= request.maxResponseBytes else { return tooLarge(request) }
     if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
       answer.wholeBody = events.place(bytes)
     } else {
@@ -152,12 +167,48 @@ extension Engine {
       answer.wholeBody = nil
       answer.body.append(bytes)
     }
-    if max(bytes.count, answer.body.count) > request.maxResponseBytes { tooLarge(request) }
   }
 
+  private func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
+    request.answer.waiting.append(bytes)
+  }
+
+  /// Stages what the application may be left to hold, the rest waits; returns what may be credited at once.
   private func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
-    if let stream = request.answer.sse { return stageSSE(request, stream, bytes) }
-    return stageData(request, bytes)
+    var rest = bytes
+    let credit = stageBody(request, &rest)
+    if rest.count > 0 { keepWaiting(request, rest) }
+    return credit
+  }
+
+  private func stageBody(_ request: RequestState, _ rest: inout UnsafeRawBufferPointer) -> Int {
+    if let stream = request.answer.sse { return stageSSE(request, stream, &rest) }
+    return stageData(request, &rest)
+  }
+
+  /// The application has given events back, or may have the first: what waits goes on.
+  private func stageWaiting(_ request: RequestState) {
+    let answer = request.answer
+    guard !answer.waiting.isEmpty, answer.delivery == .delivering, !isFull(answer) else { return }
+    var waiting = answer.waiting.take()
+    var rest = waiting.readable
+    let credit = stageBody(request, &rest)
+    waiting.consume(waiting.count - rest.count)
+    // What ended the request meanwhile has ended this, too.
+    if waiting.isEmpty || answer.delivery != .delivering { waiting.removeAll(keepingCapacity: false) }
+    swap(&answer.waiting, &waiting)
+    if credit > 0 { request.connection?.session?.credit(request, credit) }
+    if answer.waiting.isEmpty, let ending = request.ending { end(request, ending) }
+  }
+
+  /// The pool is being closed: what waits is the application's to read, however much it holds.
+  func endAllWaiting() {
+    for case let request? in requests {
+      guard let ending = request.ending else { continue }
+      request.answer.holdsAll = true
+      stageWaiting(request)
+      if request.ending != nil { end(request, ending) }
+    }
   }
 
   private func tooLarge(_ request: RequestState) {
@@ -168,6 +219,11 @@ extension Engine {
 
   /// Ends the attempt from our side while its answer is still coming.
   func giveUp(_ request: RequestState, _ failure: Failure) {
+    request.answer.delivery = .discarded
+    if var ending = request.ending {  // for the core it is over
+      ending.failure = failure
+      return end(request, ending)
+    }
     request.connection?.session?.abort(request)
     finished(request, Outcome(failure: failure), reusable: false)
   }
@@ -187,27 +243,35 @@ extension Engine {
     guard request.isStreamed else { return }
     stageHead(request)
     if request.flags.contains(.sse), HeaderBlock.isEventStream(answer.headers) { answer.sse = SSEStream() }
-    if answer.body.count > 0 {
-      let credit = stageBody(request, answer.body.readable)
-      if credit > 0 { request.connection?.session?.credit(request, credit) }
-      answer.body.removeAll()
-    }
+    stageWaiting(request)
   }
 
   func discard(_ request: RequestState) {
     request.answer.delivery = .discarded
     request.answer.body.removeAll()
+    request.answer.waiting.removeAll(keepingCapacity: false)
     request.answer.wholeBody = nil
   }
 
+  /// For the core the request is over. Its DONE comes behind all that came of its answer, which may wait.
   func complete(_ id: RequestID, _ completion: Completion) {
     guard let request = requests[id.slot], request.id == id else { return }
-    requests[id.slot] = nil
     request.timings.done = microseconds(since: request)
     noteSending(request, false)
+    request.attempt = nil
+    let answer = request.answer
+    // What we end ourselves ends now.
+    let isServersEnd = [nil, .read, .protocolViolation].contains(completion.failure)
+    guard isServersEnd, answer.delivery == .delivering, !answer.waiting.isEmpty else { return end(request, completion) }
+    request.ending = completion
+  }
+
+  private func end(_ request: RequestState, _ completion: Completion) {
+    let id = request.id
+    requests[id.slot] = nil
+    request.ending = nil
     noteLatencies(request)
     stageDone(request, completion)
-    request.attempt = nil
     request.connection = nil
     completed.append(id)
     guard let port = request.port else { return }

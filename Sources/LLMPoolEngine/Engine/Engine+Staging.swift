@@ -64,24 +64,82 @@ extension Engine {
     stage(record, request)
   }
 
-  /// Returns how many of the bytes the application had given credit for before they came.
-  func stageData(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
+  /// Stages bytes of `rest`, and takes them off it, as long as the application may hold more. Returns how many of them
+  /// it had given credit for before they came.
+  func stageData(_ request: RequestState, _ rest: inout UnsafeRawBufferPointer) -> Int {
     // Where events were asked for and the answer is none of them, its first byte counts after all.
     if request.timings.firstData == 0 { request.timings.firstData = microseconds(since: request) }
-    var rest = bytes
-    while rest.count > 0 {
+    var staged = 0
+    while rest.count > 0, !isFull(request.answer) {
       let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(Engine.dataLimit))
-      let (record, chunk) = events.makeRecord(bytes: piece.count, parts: 1)
-      fill(record, request, .data)
-      record.pointee.data = chunk.copy(piece)
-      record.pointee.credit = UInt32(piece.count)
-      if !request.flags.contains(.manualCredit) { record.pointee.creditor = Unmanaged.passRetained(request) }
-      stage(record, request)
-      rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(Engine.dataLimit))
+      if !joinData(request, piece) {
+        let (record, chunk) = makeRecord(request, bytes: piece.count, parts: 1)
+        fill(record, request, .data)
+        record.pointee.data = chunk.copy(piece)
+        record.pointee.credit = UInt32(piece.count)
+        lend(record, request, memory: Engine.recordMemory)
+        stage(record, request)
+      }
+      staged += piece.count
+      rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(piece.count))
     }
-    let ahead = takeCreditAhead(request, bytes.count)
-    noteUncredited(request, bytes.count - ahead)
+    let ahead = takeCreditAhead(request, staged)
+    noteUncredited(request, staged - ahead)
     return ahead
+  }
+
+  /// Pieces of a body that come in one turn are one event, where nothing came between them.
+  private func joinData(_ request: RequestState, _ piece: UnsafeRawBufferPointer) -> Bool {
+    guard let last = request.port?.staged.last, last.pointee.kind == .data,
+      last.pointee.requestID == request.id.value, last.pointee.data.count + piece.count <= Engine.dataLimit,
+      let joined = last.pointee.chunk._withUnsafeGuaranteedRef({ $0.extend(last.pointee.data, by: piece) })
+    else { return false }
+    last.pointee.data = joined
+    last.pointee.credit += UInt32(piece.count)
+    return true
+  }
+
+  // MARK: What the application holds
+
+  /// What an event takes beside its bytes: the record, its place in the queue, the ends of its runs.
+  private static let recordMemory = EventChunk.rounded(MemoryLayout<EventRecord>.size) + 48
+  /// In such steps the memory of records is given back.
+  private static let recordStep = 16_384
+  /// Beyond so much of it a stream's records lie by themselves.
+  private static let sharedRecordLimit = 65_536
+
+  /// The window bounds the bytes of an answer that the application holds, and as much again of the records that point
+  /// to them: a server that sends byte by byte makes records a hundred times as large as what they carry.
+  func isFull(_ answer: Answer) -> Bool { answer.recordBytes >= streamWindow && !answer.holdsAll }
+
+  /// More than half of either: the server may be silent for that reason.
+  func holdsMuch(_ answer: Answer) -> Bool {
+    answer.uncredited > streamWindow / 2 || answer.recordBytes > streamWindow / 2
+  }
+
+  private func makeRecord(
+    _ request: RequestState, bytes: Int, parts: Int
+  ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
+    guard request.answer.recordBytes > Engine.sharedRecordLimit else {
+      return events.makeRecord(bytes: bytes, parts: parts)
+    }
+    return request.answer.events.makeRecord(bytes: bytes, parts: parts)
+  }
+
+  /// Counts the memory of a record. One in so many gives back, when it is released, that of the ones before it, too:
+  /// to be told of each would cost more than the events do.
+  private func lend(_ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState, memory: Int) {
+    let answer = request.answer
+    answer.recordBytes += memory
+    answer.unclaimedRecordBytes += memory
+    if answer.unclaimedRecordBytes >= Engine.recordStep {
+      record.pointee.recordBytes = UInt32(clamping: answer.unclaimedRecordBytes)
+      record.pointee.isAwaited = answer.recordBytes > streamWindow / 4
+      answer.unclaimedRecordBytes = 0
+    } else if request.flags.contains(.manualCredit) {
+      return
+    }
+    record.pointee.creditor = Unmanaged.passRetained(request)
   }
 
   /// While the application holds more than half of the window the server may be silent for that reason: its read
@@ -89,22 +147,29 @@ extension Engine {
   private func noteUncredited(_ request: RequestState, _ bytes: Int) {
     let answer = request.answer
     answer.uncredited += bytes
-    guard !answer.isHeld, answer.uncredited > streamWindow / 2, !answer.isComplete else { return }
+    guard !answer.isHeld, holdsMuch(answer), !answer.isComplete else { return }
     answer.isHeld = true
     request.port?.isPressed = true
     progressed(request, .heldByApplication)
   }
 
-  /// Stages the events of a stream of server-sent events; returns what may be credited at once: what the application
-  /// cannot release (comments, the part of an event), or had given credit for before.
-  func stageSSE(_ request: RequestState, _ stream: SSEStream, _ bytes: UnsafeRawBufferPointer) -> Int {
-    var input = bytes
+  /// Stages the events of a stream of server-sent events, and takes their bytes off `input`, as long as the application
+  /// may hold more; returns what may be credited at once: what it cannot release (comments, the part of an event), or
+  /// had given credit for before.
+  func stageSSE(_ request: RequestState, _ stream: SSEStream, _ input: inout UnsafeRawBufferPointer) -> Int {
     var staged = 0
     while true {
+      guard !isFull(request.answer) else {
+        stageJoined(request, stream)
+        let ahead = takeCreditAhead(request, staged)
+        noteUncredited(request, staged - ahead)
+        return ahead
+      }
       let step = stream.parser.next(input)
       switch step.event {
       case .needMore:
-        stageJoined(request)
+        input = UnsafeRawBufferPointer(start: nil, count: 0)
+        stageJoined(request, stream)
         let ahead = takeCreditAhead(request, staged)
         noteUncredited(request, staged - ahead)
         return stream.parser.takePendingCredit() + ahead
@@ -113,12 +178,13 @@ extension Engine {
         if request.flags.contains(.joinSSE), event.isPlain {
           joined.add(event)
         } else {
-          stageJoined(request)
-          stageSSEEvent(request, event)
+          stageJoined(request, stream)
+          stageSSEEvent(request, stream, event)
         }
         staged += event.credit
       case .failed(let error, _):
-        stageJoined(request)
+        input = UnsafeRawBufferPointer(start: nil, count: 0)
+        stageJoined(request, stream)
         request.failureMessage = error.message
         giveUp(request, .tooLarge)
         return 0
@@ -127,24 +193,26 @@ extension Engine {
     }
   }
 
-  private func stageSSEEvent(_ request: RequestState, _ event: SSEEvent) {
-    let size = event.data.count + event.event.count + event.id.count
+  private func stageSSEEvent(_ request: RequestState, _ stream: SSEStream, _ event: SSEEvent) {
+    let size = event.data.count + event.event.count + stream.roomForID(event.id, isNew: event.hasID)
     let (record, chunk) = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
     record.pointee.data = chunk.copy(event.data)
     if !event.event.isEmpty { record.pointee.sseEvent = chunk.copy(event.event) }
-    record.pointee.sseID = chunk.copy(event.id)
+    let inherited = stream.giveID(event.id, isNew: event.hasID, to: record, in: chunk)
     record.pointee.sseIDIsUnchanged = !event.hasID
     record.pointee.sseRetry = event.retryMilliseconds ?? .max
+    lend(record, request, memory: Engine.recordMemory + inherited)
     stage(record, request)
   }
 
-  private func stageJoined(_ request: RequestState) {
+  private func stageJoined(_ request: RequestState, _ stream: SSEStream) {
     guard joined.count > 0 else { return }
-    let size = joined.data.count + joined.id.count
+    let size = joined.data.count + stream.roomForID(joined.id, isNew: false)
     let (record, chunk) = makeSSERecord(request, bytes: size, count: joined.count, credit: joined.credit)
     record.pointee.data = chunk.copy(joined.data)
-    record.pointee.sseID = chunk.copy(joined.id)
+    let inherited = stream.giveID(joined.id, isNew: false, to: record, in: chunk)
     record.pointee.sseIDIsUnchanged = true
+    lend(record, request, memory: Engine.recordMemory + inherited)
     joined.removeAll()
     stage(record, request)
   }
@@ -152,12 +220,11 @@ extension Engine {
   private func makeSSERecord(
     _ request: RequestState, bytes: Int, count: UInt32, credit: Int
   ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
-    let (record, chunk) = events.makeRecord(bytes: bytes, parts: 3)
+    let (record, chunk) = makeRecord(request, bytes: bytes, parts: 3)
     fill(record, request, .sse)
     record.pointee.sseEvent = Engine.messageType
     record.pointee.sseCount = count
     record.pointee.credit = UInt32(clamping: credit)
-    if !request.flags.contains(.manualCredit) { record.pointee.creditor = Unmanaged.passRetained(request) }
     return (record, chunk)
   }
 

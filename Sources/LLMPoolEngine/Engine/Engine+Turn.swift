@@ -222,7 +222,9 @@ extension Engine: TurnHolder {
     case .ping(let id): connection(id)?.session?.ping()
     case .forget(let origin): forget(origin)
     case .notice(let notice): note(notice)
-    case .stopped: isStopped = true
+    case .stopped:
+      isStopped = true
+      endAllWaiting()
     }
   }
 
@@ -258,8 +260,8 @@ extension Engine: TurnHolder {
   private func take(_ message: Message) {
     switch message {
     case .submit(let request): admit(request)
-    case .cancel(let id): tell(.cancelled(id))
-    case .credit(let id, let bytes): credit(id, bytes)
+    case .cancel(let id): cancel(id)
+    case .credit(let id, let bytes, let records): credit(id, bytes, records: records)
     case .queueClosed(let queue): cancelAll(of: queue)
     case .configure(let settings, let context, let rules): apply(settings, context, rules)
     case .warm(let request, let connections): tell(.warm(origin(of: request).id, connections: connections))
@@ -279,7 +281,7 @@ extension Engine: TurnHolder {
     unwatch(queue)
     if hearer === queue { takeEarBack() }
     inbox.withLock { if $0.streak.queue == queue.identity { $0.streak.end() } }
-    for case let request? in requests where request.queue === queue { tell(.cancelled(request.id)) }
+    for case let request? in requests where request.queue === queue { cancel(request.id) }
   }
 
   private func apply(_ settings: PoolSettings, _ context: TLSContext, _ rules: ProxyRules) {

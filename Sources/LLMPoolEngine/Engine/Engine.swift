@@ -168,7 +168,7 @@ package final class Engine: @unchecked Sendable {
 
   /// False: there is no such request, or it is over.
   package func cancel(_ id: UInt64) -> Bool { postIfLive(id) { .cancel($0) } }
-  package func credit(_ id: UInt64, _ bytes: Int) -> Bool { postIfLive(id) { .credit($0, bytes) } }
+  package func credit(_ id: UInt64, _ bytes: Int) -> Bool { postIfLive(id) { .credit($0, bytes, records: 0) } }
 
   private func postIfLive(_ id: UInt64, _ message: (RequestID) -> Message) -> Bool {
     inbox.withLock { shared in

@@ -6,7 +6,8 @@ import LLMPoolCore
 enum Message {
   case submit(RequestState)
   case cancel(RequestID)
-  case credit(RequestID, Int)
+  /// `records`: memory of event records that was given back.
+  case credit(RequestID, Int, records: Int)
   case queueClosed(CompletionQueue)
   case configure(PoolSettings, TLSContext, ProxyRules)
   case warm(RequestState, connections: Int)

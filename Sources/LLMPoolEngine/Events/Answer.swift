@@ -72,7 +72,11 @@ final class Answer {
   /// The reason phrase, and behind it the header lines.
   var head = ByteBuffer()
   var reasonCount = 0
+  /// Of a body that is collected.
   var body = BodyBuffer()
+  /// Of one that is not: what came before the head may go out, or while the application holds as many events as it
+  /// may. It goes out when that ends.
+  var waiting = ByteBuffer()
   /// The body instead, where it came in one piece: in the memory that its event will point to.
   var wholeBody: PlacedBytes?
   /// Bytes that went out in events and were not credited.
@@ -82,6 +86,14 @@ final class Answer {
   /// The application holds the window closed; the core was told.
   var isHeld = false
   var sse: SSEStream?
+  /// Memory of event records beside the bytes of the stream, as far as is known: handed out and not given back.
+  var recordBytes = 0
+  /// The part of it that no event gives back yet.
+  var unclaimedRecordBytes = 0
+  /// The pool is being closed: what waits goes out whatever the application holds.
+  var holdsAll = false
+  /// Where records of its own lie once the application holds many: one in the memory of all would keep others' events.
+  var events = EventAllocator()
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
@@ -95,10 +107,13 @@ final class Answer {
     head.removeAll(keepingCapacity: true)
     reasonCount = 0
     body.removeAll()
+    waiting.removeAll(keepingCapacity: false)
     wholeBody = nil
     uncredited = 0
     isHeld = false
     sse = nil
+    recordBytes = 0
+    unclaimedRecordBytes = 0
   }
 }
 
@@ -112,6 +127,33 @@ struct PlacedBytes {
 /// The parser of an answer that is an event stream.
 final class SSEStream {
   var parser = SSEParser()
+  /// The last event id where it is long: one run of bytes for all events that have it.
+  private var sharedID: PlacedBytes?
+  /// An id up to this size is copied into each event's memory.
+  static let copiedIDLimit = 64
+
+  /// Room for the id beside an event.
+  func roomForID(_ id: UnsafeRawBufferPointer, isNew: Bool) -> Int { isNew || sharedID == nil ? id.count : 0 }
+
+  /// Gives the record the last event id, which is of this event or an earlier one. Returns how much memory it took
+  /// that no bytes of this event stand for.
+  func giveID(
+    _ id: UnsafeRawBufferPointer, isNew: Bool, to record: UnsafeMutablePointer<EventRecord>, in chunk: EventChunk
+  ) -> Int {
+    if isNew { sharedID = nil }
+    guard id.count > SSEStream.copiedIDLimit else {
+      record.pointee.sseID = chunk.copy(id)
+      return isNew ? 0 : id.count
+    }
+    guard let shared = sharedID else {
+      record.pointee.sseID = chunk.copy(id)
+      sharedID = PlacedBytes(bytes: record.pointee.sseID, chunk: chunk)
+      return isNew ? 0 : id.count
+    }
+    record.pointee.sseID = shared.bytes
+    if shared.chunk !== chunk { record.pointee.bodyChunk = Unmanaged.passRetained(shared.chunk) }
+    return 0
+  }
 }
 
 /// Events of one stream that came together and go out as one.

@@ -73,6 +73,10 @@ package struct EventRecord {
   var ownedBody: UnsafeMutableRawPointer?
   /// Whom releasing this event gives credit to; nil where it stands for none.
   var creditor: Unmanaged<RequestState>?
+  /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
+  var recordBytes: UInt32 = 0
+  /// The engine waits to hear of that memory.
+  var isAwaited = false
 
   /// "" for everything that an event has not.
   private nonisolated(unsafe) static let nul = UnsafePointer<CChar>(
@@ -83,7 +87,13 @@ package struct EventRecord {
   package static func release(_ record: UnsafeMutablePointer<EventRecord>, crediting: Bool = true) {
     if let body = record.pointee.ownedBody { free(body) }
     if let creditor = record.pointee.creditor {
-      if crediting { creditor.takeUnretainedValue().releasedByEvent(Int(record.pointee.credit)) }
+      if crediting {
+        creditor._withUnsafeGuaranteedRef {
+          $0.released(
+            credit: record.pointee.credit, records: Int(record.pointee.recordBytes),
+            isAwaited: record.pointee.isAwaited)
+        }
+      }
       creditor.release()
     }
     record.pointee.bodyChunk?.release()
@@ -129,6 +139,19 @@ final class EventChunk: @unchecked Sendable {
     return EventBytes(base: UnsafePointer(target.assumingMemoryBound(to: CChar.self)), count: bytes.count)
   }
 
+  /// Puts bytes behind a run, where it is the last that was copied and there is room; nil where not.
+  func extend(_ run: EventBytes, by bytes: UnsafeRawBufferPointer) -> EventBytes? {
+    let count = run.count + bytes.count
+    let start = UnsafeRawPointer(run.base) - UnsafeRawPointer(base)
+    guard run.count > 0, start + EventChunk.rounded(run.count + 1) == used,
+      start + EventChunk.rounded(count + 1) <= capacity
+    else { return nil }
+    (base + start + run.count).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+    base.storeBytes(of: 0, toByteOffset: start + count, as: UInt8.self)
+    used = start + EventChunk.rounded(count + 1)
+    return EventBytes(base: run.base, count: count)
+  }
+
   private func take(_ size: Int) -> UnsafeMutableRawPointer {
     assert(size <= room)
     let start = base + used
@@ -139,7 +162,7 @@ final class EventChunk: @unchecked Sendable {
 
 /// Hands out memory for events, a new chunk when the present one is full. Belongs to the engine's thread.
 struct EventAllocator {
-  private var chunk = EventChunk(capacity: EventChunk.usualSize)
+  private lazy var chunk = EventChunk(capacity: EventChunk.usualSize)
 
   /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
   mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {

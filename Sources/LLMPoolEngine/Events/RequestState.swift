@@ -49,6 +49,8 @@ final class RequestState: @unchecked Sendable {
   var isUploadWaiting = false
   var timings = TimingsRecord()
   let answer = Answer()
+  /// How it ended for the core, while a part of its answer waits for the application.
+  var ending: Completion?
   /// What went wrong, for people; set before the core is told.
   var failureMessage: String?
 
@@ -126,13 +128,17 @@ final class RequestState: @unchecked Sendable {
 
   // MARK: Credit
 
-  /// An event was released on any thread. Told to the engine in large steps: each costs it a wake.
-  func releasedByEvent(_ bytes: Int) {
-    guard !flags.contains(.manualCredit) else { return }
-    let sum = pendingCredit.add(bytes, ordering: .relaxed).newValue
-    guard sum >= creditThreshold else { return }
-    let taken = pendingCredit.exchange(0, ordering: .relaxed)
-    if taken > 0 { inbox?.post(.credit(id, taken)) }
+  /// An event was released on any thread. Its credit is told to the engine in large steps, for each costs it a wake;
+  /// the memory of records is, where the engine does not wait for it, left to be seen in its next turn.
+  func released(credit: UInt32, records: Int, isAwaited: Bool) {
+    var taken = 0
+    if !flags.contains(.manualCredit) {
+      let sum = pendingCredit.add(Int(credit), ordering: .relaxed).newValue
+      if sum >= creditThreshold { taken = pendingCredit.exchange(0, ordering: .relaxed) }
+    }
+    guard taken > 0 || records > 0 else { return }
+    let isQuiet = taken == 0 && !isAwaited
+    inbox?.withLock { inbox?.deliver(.credit(id, taken, records: records), quietly: isQuiet, &$0) }
   }
 
   // MARK: Validation
