@@ -144,6 +144,10 @@ typedef struct llmpool_options {
   const char *proxy;            /* http://, socks5://, socks5h://; "": none; NULL: http_proxy, https_proxy, all_proxy */
   const char *no_proxy;         /* NULL: no_proxy */
   uint64_t filled;              /* the mark of llmpool_options_init() */
+
+  uint32_t max_event_bytes; /* [16777216] of the lines of one server-sent event; 1024 to 1073741824. A larger one ends
+                               the request with E_TOO_LARGE */
+  uint32_t reserved;        /* [0] */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -173,8 +177,8 @@ llmpool_status_t llmpool_warm(llmpool_t *pool, const char *url, uint32_t connect
 
 enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
   LLMPOOL_REQUEST_STREAM = 1 << 0,       /* HEAD and DATA events before DONE */
-  LLMPOOL_REQUEST_SSE = 1 << 1,          /* HEAD and SSE events before DONE, where the answer is an
-                                            unencoded text/event-stream; else as STREAM */
+  LLMPOOL_REQUEST_SSE = 1 << 1,          /* HEAD and SSE events before DONE, where the answer is a 200 with an
+                                            unencoded text/event-stream (HTML standard, 9.2.3); else as STREAM */
   LLMPOOL_REQUEST_RETRY_STATUS = 1 << 2, /* retry 408, 409, 429 and 5xx, minding Retry-After */
   LLMPOOL_REQUEST_RETRY_SENT = 1 << 3,   /* retry even where the server may have begun to act */
   LLMPOOL_REQUEST_NO_RETRY = 1 << 4,     /* not even where the server provably saw nothing */
@@ -200,7 +204,8 @@ typedef struct llmpool_request {
   size_t headers_size;
   const void *body;
   size_t body_size;
-  size_t max_response_bytes; /* of a body that is collected; 0: 64 MiB */
+  size_t max_response_bytes; /* of a body that is collected; 0: 64 MiB. A larger one, announced or come, is
+                                E_TOO_LARGE */
   uint32_t connect_timeout_ms;
   uint32_t read_timeout_ms;
   uint32_t write_timeout_ms;
@@ -211,6 +216,7 @@ typedef struct llmpool_request {
   uint32_t max_retries;    /* how often it is tried again, for whatever reason; 0: as the pool's option says */
   uint32_t retry_after_max_ms; /* a longer Retry-After ends the request with the answer in hand, with RETRY_STATUS;
                                   0: as the pool's option says; LLMPOOL_NO_TIMEOUT: any */
+  size_t max_event_bytes;  /* of a server-sent event, within the same range; 0: as the pool has it */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -228,7 +234,7 @@ typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0
 enum { /* llmpool_event_t.kind */
   LLMPOOL_EVENT_HEAD = 1,    /* http_status, headers */
   LLMPOOL_EVENT_DATA = 2,    /* data, at most 64 KiB */
-  LLMPOOL_EVENT_SSE = 3,     /* data, sse_*; at most 1 MiB, else the request ends with E_TOO_LARGE */
+  LLMPOOL_EVENT_SSE = 3,     /* data, sse_*; at most max_event_bytes, else the request ends with E_TOO_LARGE */
   LLMPOOL_EVENT_DONE = 4,    /* status, timings; without STREAM or SSE also http_status, headers, data */
   LLMPOOL_EVENT_NOTICE = 5,  /* from llmpool_watch(): notice, headers, message */
   LLMPOOL_EVENT_WRITABLE = 6 /* UPLOAD: llmpool_write() takes more */

@@ -44,6 +44,8 @@ enum Layout {
     "proxy": MemoryLayout<llmpool_options_t>.offset(of: \.proxy)!,
     "no_proxy": MemoryLayout<llmpool_options_t>.offset(of: \.no_proxy)!,
     "filled": MemoryLayout<llmpool_options_t>.offset(of: \.filled)!,
+    "max_event_bytes": MemoryLayout<llmpool_options_t>.offset(of: \.max_event_bytes)!,
+    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
   ]
 
   static let request: [String: Int] = [
@@ -68,6 +70,7 @@ enum Layout {
     "server_name": MemoryLayout<llmpool_request_t>.offset(of: \.server_name)!,
     "max_retries": MemoryLayout<llmpool_request_t>.offset(of: \.max_retries)!,
     "retry_after_max_ms": MemoryLayout<llmpool_request_t>.offset(of: \.retry_after_max_ms)!,
+    "max_event_bytes": MemoryLayout<llmpool_request_t>.offset(of: \.max_event_bytes)!,
   ]
 
   static let stats: [String: Int] = [

@@ -152,6 +152,7 @@ extension llmpool_request_t {
     input.headers = UnsafeRawBufferPointer(start: headers, count: headers_size)
     input.body = UnsafeRawBufferPointer(start: body, count: body_size)
     input.maxResponseBytes = Int(clamping: max_response_bytes)
+    input.maxEventBytes = max_event_bytes
     input.options.timeouts = timeouts
     input.options.maxRetries = max_retries
     input.options.retryAfterMax = llmpool_request_t.time(retry_after_max_ms)

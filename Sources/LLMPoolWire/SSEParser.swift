@@ -27,7 +27,7 @@ public struct SSEEvent {
 /// Of each byte consumed, credit is given once: the credits of all events, what `takePendingCredit` returned and
 /// `pendingCredit` together are the bytes consumed.
 public struct SSEParser: ~Copyable, Sendable {
-  /// Largest event, if nothing else is said.
+  /// Largest event, if nothing else is said: the library says what its options have.
   public static let maximumEventBytes = 1 << 20
   /// Longest event id. The standard has no limit, but an id is given back as a header, which servers take some KiB of;
   /// one beyond is passed over, as one with a NUL is: the last id stays.

@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 152);
+  SIZE(llmpool_options_t, 160);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -43,10 +43,11 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, proxy, 128);
   OFFSET(llmpool_options_t, no_proxy, 136);
   OFFSET(llmpool_options_t, filled, 144);
+  OFFSET(llmpool_options_t, max_event_bytes, 152);
 }
 
 static void test_request_layout(void) {
-  SIZE(llmpool_request_t, 128);
+  SIZE(llmpool_request_t, 136);
   OFFSET(llmpool_request_t, size, 0);
   OFFSET(llmpool_request_t, flags, 8);
   OFFSET(llmpool_request_t, priority, 12);
@@ -68,6 +69,7 @@ static void test_request_layout(void) {
   OFFSET(llmpool_request_t, server_name, 112);
   OFFSET(llmpool_request_t, max_retries, 120);
   OFFSET(llmpool_request_t, retry_after_max_ms, 124);
+  OFFSET(llmpool_request_t, max_event_bytes, 128);
 }
 
 static void test_timings_layout(void) {

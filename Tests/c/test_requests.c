@@ -391,6 +391,34 @@ static void test_max_response_bytes(void) {
   CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_OK);
 }
 
+/* C18: what is announced is too large before a byte of it has come. */
+static void check_announced(llmpool_t *to, const char *url, const char *length) {
+  llmpool_request_t request = harness_request(url);
+  request.max_response_bytes = 10000;
+  llmpool_event_t done = harness_perform(to, &request);
+  CHECK_STATUS(done.status, LLMPOOL_E_TOO_LARGE);
+  CHECK(strstr(done.message, length) != NULL);
+  harness_release(&done);
+  request.method = "HEAD"; /* announces what it does not have */
+  CHECK_STATUS(harness_outcome(to, &request), LLMPOOL_OK);
+}
+
+static void test_an_announced_body_is_too_large(void) {
+  llmpool_request_t request = request_to("/stall/0");
+  request.max_response_bytes = 999999;
+  CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_E_TOO_LARGE);
+  check_announced(pool, server_url(server, "/size/1000000"), "1000000");
+  nghttpd_t *nghttpd = nghttpd_start();
+  if (!nghttpd) return;
+  char *bytes = calloc(1, 1000000);
+  nghttpd_file(nghttpd, "large", bytes, 1000000);
+  free(bytes);
+  llmpool_t *h2 = harness_pool_h2(harness_options());
+  check_announced(h2, nghttpd_url(nghttpd, "/large"), "1000000");
+  CHECK_OK(llmpool_close(h2, 0));
+  nghttpd_stop(nghttpd);
+}
+
 /* ---- timeouts ---- */
 
 static void check_ends(llmpool_request_t request, llmpool_status_t expected, int after_ms) {
@@ -669,6 +697,7 @@ static void run_failures(void) {
   RUN(test_connection_refused);
   RUN(test_a_name_that_does_not_resolve);
   RUN(test_max_response_bytes);
+  RUN(test_an_announced_body_is_too_large);
   RUN(test_connect_timeout);
   RUN(test_first_byte_timeout);
   RUN(test_read_timeout);

@@ -222,13 +222,59 @@ static void check_too_large(llmpool_t *to, const char *url) {
 
 static void test_an_event_beyond_the_limit(void) {
   enum { SIZE = (1 << 20) + 100 };
+  llmpool_options_t options = harness_options();
+  options.max_event_bytes = 1 << 20;
+  llmpool_t *strict = harness_pool(&options);
   char *text = filled(SIZE, "data: small\n\ndata:", "\n\n");
   server_say(server, SSE_TYPE, text, SIZE);
-  check_too_large(pool, server_url(server, "/said/0"));
+  check_too_large(strict, server_url(server, "/said/0"));
   CHECK_STATUS(harness_outcome(
-                   pool, &(llmpool_request_t){.size = sizeof(llmpool_request_t), .url = server_url(server, "/echo")}),
+                   strict, &(llmpool_request_t){.size = sizeof(llmpool_request_t), .url = server_url(server, "/echo")}),
                LLMPOOL_OK);
+  CHECK_OK(llmpool_close(strict, 0));
   free(text);
+}
+
+static void expect_event_of(size_t size, size_t request_limit, llmpool_status_t expected) {
+  char *text = filled(size, "data:", "\n\n");
+  server_say(server, SSE_TYPE, text, size);
+  llmpool_request_t request = harness_request(server_url(server, "/said/0"));
+  request.flags = LLMPOOL_REQUEST_SSE;
+  request.max_event_bytes = request_limit;
+  harness_submit(pool, &request, queue);
+  expect_head();
+  if (expected == LLMPOOL_OK) {
+    llmpool_event_t event = harness_next(queue);
+    CHECK_EQ(event.kind, LLMPOOL_EVENT_SSE);
+    CHECK_EQ(event.data_size, size - strlen("data:\n\n"));
+    harness_release(&event);
+  }
+  expect_done(expected);
+  free(text);
+}
+
+/* Images and tool results come as one event. */
+static void test_events_up_to_the_limit(void) {
+  expect_event_of(2 << 20, 0, LLMPOOL_OK);
+  expect_event_of((16 << 20) + 2, 0, LLMPOOL_OK); /* without its two line ends it is 16 MiB */
+  expect_event_of((16 << 20) + 3, 0, LLMPOOL_E_TOO_LARGE);
+  expect_event_of((16 << 20) + 3, 17 << 20, LLMPOOL_OK);
+  expect_event_of(1026, 1024, LLMPOOL_OK);
+  expect_event_of(1027, 1024, LLMPOOL_E_TOO_LARGE);
+}
+
+static void test_max_event_bytes_is_checked(void) {
+  static const size_t wrong[] = {1, 1023, ((size_t)1 << 30) + 1, SIZE_MAX};
+  llmpool_options_t options = harness_options();
+  llmpool_request_t request = harness_request("http://127.0.0.1/");
+  llmpool_t *refused;
+  uint64_t id;
+  for (int i = 0; i < 4; i++) {
+    request.max_event_bytes = wrong[i];
+    CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), LLMPOOL_E_INVALID_ARGUMENT, "max_event_bytes");
+    options.max_event_bytes = (uint32_t)wrong[i];
+    CHECK_REFUSED(llmpool_open(&options, &refused), LLMPOOL_E_INVALID_ARGUMENT, "max_event_bytes");
+  }
 }
 
 /* Many small events that nobody releases hold back their own answer; released, all arrive. */
@@ -296,6 +342,26 @@ static void test_other_answers_come_as_data(void) {
   check_is_data("Content-Type: application/json\r\n");
   check_is_data("Content-Type: text/event-streams\r\n");
   check_is_data(SSE_TYPE "Content-Encoding: gzip\r\n");
+}
+
+/* D3: an error that is typed as a stream is for people to read, not to be parsed away. */
+static void test_only_a_200_is_a_stream(void) {
+  static const char *const answers[] = {"429 Too Many\nContent-Type: text/event-stream",
+                                        "500 No\nContent-Type: text/event-stream",
+                                        "201 Created\nContent-Type: text/event-stream", NULL};
+  static const uint32_t statuses[] = {429, 500, 201};
+  server_plan(server, answers);
+  for (int i = 0; i < 3; i++) {
+    submit(pool, server_url(server, "/plan"), 0);
+    llmpool_event_t event = harness_next(queue);
+    CHECK_EQ(event.http_status, statuses[i]);
+    harness_release(&event);
+    event = harness_next(queue);
+    CHECK_EQ(event.kind, LLMPOOL_EVENT_DATA);
+    CHECK_STR(event.data, "busy");
+    harness_release(&event);
+    expect_done(LLMPOOL_OK);
+  }
 }
 
 static void test_identity_is_no_encoding(void) {
@@ -446,6 +512,7 @@ static void test_over_http2(void) {
   free(large);
   llmpool_options_t options = harness_options();
   options.stream_window_bytes = WINDOW;
+  options.max_event_bytes = 1 << 20;
   llmpool_t *h2 = harness_pool_h2(options);
   submit(h2, nghttpd_url(nghttpd, "/all.sse"), 0);
   transcript(text, sizeof text);
@@ -487,7 +554,10 @@ int main(void) {
   RUN(test_events_as_large_as_the_window_end);
   RUN(test_an_event_beyond_the_limit);
   RUN(test_unreleased_events_hold_the_answer_back);
+  RUN(test_events_up_to_the_limit);
+  RUN(test_max_event_bytes_is_checked);
   RUN(test_other_answers_come_as_data);
+  RUN(test_only_a_200_is_a_stream);
   RUN(test_identity_is_no_encoding);
   RUN(test_first_data_is_the_first_event);
   RUN(test_a_stream_without_events_has_no_first_data);

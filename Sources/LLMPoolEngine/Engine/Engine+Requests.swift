@@ -212,8 +212,9 @@ extension Engine {
   }
 
   private func tooLarge(_ request: RequestState) {
+    let body = request.answer.announcedLength.map { "the body of \($0) bytes" } ?? "the body"
     request.failureMessage =
-      "the body is larger than max_response_bytes (\(request.maxResponseBytes)); raise it, or stream the answer"
+      "\(body) is larger than max_response_bytes (\(request.maxResponseBytes)); raise it, or stream the answer"
     giveUp(request, .tooLarge)
   }
 
@@ -240,9 +241,16 @@ extension Engine {
   func deliver(_ request: RequestState) {
     let answer = request.answer
     answer.delivery = .delivering
-    guard request.isStreamed else { return }
+    guard request.isStreamed else {
+      if let length = answer.announcedLength, length > UInt64(request.maxResponseBytes) { tooLarge(request) }
+      return
+    }
     stageHead(request)
-    if request.flags.contains(.sse), HeaderBlock.isEventStream(answer.headers) { answer.sse = SSEStream() }
+    // HTML Living Standard, section 9.2.3: only such a 200 is a stream of events. The rest is for people, or JSON.
+    if request.flags.contains(.sse), answer.status == 200, HeaderBlock.isEventStream(answer.headers) {
+      let limit = request.maxEventBytes == 0 ? Int(settings.maxEventBytes) : request.maxEventBytes
+      answer.sse = SSEStream(maximumEventBytes: limit)
+    }
     stageWaiting(request)
   }
 

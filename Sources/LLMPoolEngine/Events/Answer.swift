@@ -68,6 +68,8 @@ final class Answer {
   var version: UInt32 = 0
   var hasHead = false
   var isComplete = false
+  /// What Content-Length says of the body that follows; nil: nothing.
+  var announcedLength: UInt64?
   var delivery = Delivery.held
   /// The reason phrase, and behind it the header lines.
   var head = ByteBuffer()
@@ -103,6 +105,7 @@ final class Answer {
     version = 0
     hasHead = false
     isComplete = false
+    announcedLength = nil
     delivery = .held
     head.removeAll(keepingCapacity: true)
     reasonCount = 0
@@ -126,11 +129,13 @@ struct PlacedBytes {
 
 /// The parser of an answer that is an event stream.
 final class SSEStream {
-  var parser = SSEParser()
+  var parser: SSEParser
   /// The last event id where it is long: one run of bytes for all events that have it.
   private var sharedID: PlacedBytes?
   /// An id up to this size is copied into each event's memory.
   static let copiedIDLimit = 64
+
+  init(maximumEventBytes: Int) { parser = SSEParser(maximumEventBytes: maximumEventBytes) }
 
   /// Room for the id beside an event.
   func roomForID(_ id: UnsafeRawBufferPointer, isNew: Bool) -> Int { isNew || sharedID == nil ? id.count : 0 }

@@ -28,6 +28,8 @@ package struct RequestInput {
   package var body = UnsafeRawBufferPointer(start: nil, count: 0)
   /// 0: 64 MiB.
   package var maxResponseBytes = 0
+  /// 0: as the pool has it.
+  package var maxEventBytes = 0
   package var serverName = UnsafeRawBufferPointer(start: nil, count: 0)
   package init() {}
 }

@@ -16,6 +16,8 @@ final class RequestState: @unchecked Sendable {
   var port: QueuePort?
   let options: RequestOptions
   let maxResponseBytes: Int
+  /// Of one server-sent event; 0: as the pool has it.
+  let maxEventBytes: Int
   let methodKind: RequestMethod
   let url: URLParts
   let fields: [HeaderField]
@@ -72,6 +74,7 @@ final class RequestState: @unchecked Sendable {
       throw CallError(.invalidArgument, "body: with LLMPOOL_REQUEST_UPLOAD it comes by llmpool_write()")
     }
     guard input.maxResponseBytes >= 0 else { throw CallError(.invalidArgument, "max_response_bytes: too large") }
+    maxEventBytes = try RequestState.validate(maxEventBytes: input.maxEventBytes)
     maxResponseBytes = input.maxResponseBytes == 0 ? RequestState.defaultMaxResponseBytes : input.maxResponseBytes
     options = RequestState.options(of: input, now: now)
     let sendsBody = input.body.count > 0 || input.flags.contains(.upload)
@@ -180,6 +183,15 @@ final class RequestState: @unchecked Sendable {
         .invalidArgument, "headers: content-length is \(length), but body_size is \(input.body.count); leave it out")
     }
     return (fields, summary)
+  }
+
+  private static func validate(maxEventBytes: Int) throws(CallError) -> Int {
+    let range = PoolSettings.maxEventBytesRange
+    guard maxEventBytes == 0 || (Int(range.lowerBound)...Int(range.upperBound)).contains(maxEventBytes) else {
+      throw CallError(
+        .invalidArgument, "max_event_bytes: expected 0, or \(range.lowerBound) to \(range.upperBound)")
+    }
+    return maxEventBytes
   }
 
   private static func validate(serverName: UnsafeRawBufferPointer) throws(CallError) -> String? {

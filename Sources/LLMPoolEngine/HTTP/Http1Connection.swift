@@ -171,6 +171,7 @@ final class Http1Connection: HTTPSession {
     }
     if case .length(let length) = head.framing {
       announcedLength = length
+      request.answer.announcedLength = length
       request.answer.body.expect(length)
     }
     engine.answerHead(

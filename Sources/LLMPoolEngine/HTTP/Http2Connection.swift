@@ -285,6 +285,7 @@ final class Http2Connection: HTTPSession {
       stream.localFailure = (.tooLarge, "more than \(Self.maximumHeaderBytes) bytes of headers")
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
+    if name.count == 14, !stream.request.isStreamed { noteLength(stream, name, value) }
     // At once what most answers need: each growth is an allocation.
     if answer.head.isEmpty { answer.head.reserve(512) }
     HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &answer.head)
@@ -297,6 +298,16 @@ final class Http2Connection: HTTPSession {
     let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
     guard isName, HeaderBlock.isReadable(value) else { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
     return header(id, name, value)
+  }
+
+  /// An answer to HEAD, and 204 and 304, have no body.
+  private func noteLength(_ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+    let hasBody = !stream.request.isHEAD && stream.status != 204 && stream.status != 304 && stream.status >= 200
+    guard hasBody, name.elementsEqual("content-length".utf8), value.count <= 19 else { return }
+    guard !value.isEmpty, value.allSatisfy({ $0 &- 0x30 < 10 }) else { return }
+    let length = value.reduce(UInt64(0)) { $0 &* 10 &+ UInt64($1 &- 0x30) }
+    stream.request.answer.announcedLength = length
+    stream.request.answer.body.expect(length)
   }
 
   fileprivate func frameReceived(_ frame: UnsafePointer<nghttp2_frame>) {

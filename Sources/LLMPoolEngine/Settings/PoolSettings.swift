@@ -8,6 +8,9 @@ package struct PoolSettings: Equatable, Sendable {
   package var tcpKeepalive: UInt32 = 15_000
   package var streamWindow: UInt32 = 1_048_576
   package var insecureTLS = false
+  /// Of one server-sent event.
+  package var maxEventBytes: UInt32 = 16 << 20
+  package static let maxEventBytesRange: ClosedRange<UInt32> = 1_024...1 << 30
 
   package var caFile: String?
   package var clientCertFile: String?
@@ -23,6 +26,7 @@ package struct PoolSettings: Equatable, Sendable {
       .count("tcp_keepalive_ms", \.tcpKeepalive),
       .count("stream_window_bytes", \.streamWindow, 65_536...UInt32(Int32.max)),
       .flag("tls_insecure", \.insecureTLS),
+      .count("max_event_bytes", \.maxEventBytes, maxEventBytesRange),
     ]
 
   /// Each that is a text.

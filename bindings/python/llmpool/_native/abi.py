@@ -51,6 +51,8 @@ class Options(ctypes.Structure):
         ("proxy", c_char_p),
         ("no_proxy", c_char_p),
         ("filled", c_uint64),
+        ("max_event_bytes", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -77,6 +79,7 @@ class Request(ctypes.Structure):
         ("server_name", c_char_p),
         ("max_retries", c_uint32),
         ("retry_after_max_ms", c_uint32),
+        ("max_event_bytes", c_size_t),
     ]
 
 
