@@ -18,6 +18,8 @@
  *           E_INVALID_ARGUMENT, beyond the library's the tail is zeroed.
  * Errors    A negative llmpool_status_t; llmpool_last_error() says more. An HTTP 4xx or
  *           5xx answer is a result, not an error.
+ * Memory    Where malloc refuses what a caller's or a server's size asks for, that request
+ *           ends with E_OUT_OF_MEMORY; small allocations, up to 256 KiB, end the process.
  * Closing   A closed handle stays valid for the life of the process as a small tombstone:
  *           every call on it answers E_CLOSED, a blocked drain wakes with it.
  * Fork      In a child the handle from llmpool_shared() means the child's own shared pool,

@@ -101,6 +101,7 @@ public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePoi
   var text = ""
   let status = attempt { () throws(CallError) in
     guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+    try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().originNames.map { $0 + "\n" }.joined()
   }
   return status < 0 ? Int64(status) : copy(text, text_out, size)
@@ -123,6 +124,7 @@ public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePoi
   var text = ""
   let status = attempt { () throws(CallError) in
     guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+    try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().metrics
   }
   return status < 0 ? Int64(status) : copy(text, text_out, size)

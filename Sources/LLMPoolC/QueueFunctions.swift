@@ -69,7 +69,7 @@ private func drain(
 public func llmpool_events_release(
   _ events: UnsafeMutablePointer<llmpool_event_t>!, _ event_size: Int, _ count: UInt32
 ) {
-  guard let events, event_size >= MemoryLayout<llmpool_event_t>.stride else { return }
+  guard let events, event_size >= MemoryLayout<llmpool_event_t>.stride, event_size <= 1 << 20 else { return }
   for index in 0..<Int(count) {
     let event = (UnsafeMutableRawPointer(events) + index * event_size).assumingMemoryBound(to: llmpool_event_t.self)
     guard let record = event.pointee.opaque else { continue }
@@ -96,6 +96,7 @@ public func llmpool_queue_read(
 }
 
 private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: Int) throws(CallError) -> Int32 {
+  try checkSize(writer.bytesSize, "bytes_size")
   var writer = writer
   let count = try queue.read(capacity) { writer.add($0.pointee) }
   guard !writer.firstIsTooLarge else {

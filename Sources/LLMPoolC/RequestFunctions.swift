@@ -37,6 +37,7 @@ public func llmpool_write(
   attempt { () throws(CallError) in
     let engine = try LLMPoolC.pool(pool).open()
     guard data != nil || size == 0 else { throw CallError(.invalidArgument, "data: NULL, but size is \(size)") }
+    try checkSize(size, "size")
     let piece = UnsafeRawBufferPointer(start: data, count: size)
     guard try engine.write(request_id, piece, last: last != 0) else {
       throw CallError(.again, "data: 1 MiB waits to be sent; a WRITABLE event says when to go on")

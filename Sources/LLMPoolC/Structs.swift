@@ -48,6 +48,12 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
   if size > known { memset(target + known, 0, size - known) }
 }
 
+/// A size_t from SSIZE_MAX on is none that memory can have: an error of the caller's, which is negative here.
+func checkSize(_ size: Int, _ name: String, most: Int = .max) throws(CallError) {
+  guard size < 0 || size > most else { return }
+  throw CallError(.invalidArgument, "\(name): expected at most \(most), got \(UInt(bitPattern: size))")
+}
+
 /// The size that a caller has set in a struct to be written to.
 func declaredSize<Struct>(
   _ pointer: UnsafeMutablePointer<Struct>, _ name: String, smallest: Int
@@ -133,6 +139,9 @@ extension llmpool_request_t {
     guard let pointer else { throw CallError(.invalidArgument, "request: it is NULL") }
     let request = try LLMPoolC.read(pointer, "request", smallest: smallestSize, over: llmpool_request_t())
     guard request.url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
+    try checkSize(request.url_size, "url_size")
+    try checkSize(request.headers_size, "headers_size", most: Int(Int32.max))
+    try checkSize(request.body_size, "body_size")
     guard request.headers != nil || request.headers_size == 0 else {
       throw CallError(.invalidArgument, "headers: NULL, but headers_size is \(request.headers_size)")
     }

@@ -6,6 +6,8 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   @usableFromInline var memory: UnsafeMutableRawPointer?
   @usableFromInline var start = 0
   @usableFromInline var end = 0
+  /// Memory was refused, and what was to be written then is missing. Until the buffer is emptied.
+  public private(set) var isShort = false
   /// How many bytes the memory holds, consumed ones included.
   public private(set) var capacity = 0
 
@@ -28,13 +30,15 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   }
 
   /// Makes room for that many bytes more.
-  @inlinable public mutating func reserve(_ bytes: Int) {
-    if capacity &- end < bytes { makeRoom(bytes) }
+  @discardableResult
+  @inlinable public mutating func reserve(_ bytes: Int) -> Bool {
+    capacity &- end >= bytes || makeRoom(bytes)
   }
 
-  /// Room of at least `minimum` bytes to write to, all that is free; then call `didWrite`.
+  /// Room of at least `minimum` bytes to write to, all that is free; then call `didWrite`. Empty where memory was
+  /// refused.
   @inlinable public mutating func writable(_ minimum: Int) -> UnsafeMutableRawBufferPointer {
-    reserve(max(minimum, 1))
+    guard reserve(max(minimum, 1)) else { return UnsafeMutableRawBufferPointer(start: nil, count: 0) }
     return UnsafeMutableRawBufferPointer(start: memory! + end, count: capacity &- end)
   }
 
@@ -50,8 +54,7 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   }
 
   @inlinable public mutating func append(_ base: UnsafeRawPointer, count: Int) {
-    guard count > 0 else { return }
-    reserve(count)
+    guard count > 0, reserve(count) else { return }
     (memory! + end).copyMemory(from: base, byteCount: count)
     end &+= count
   }
@@ -61,14 +64,14 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   }
 
   @inlinable public mutating func append(_ byte: UInt8) {
-    reserve(1)
+    guard reserve(1) else { return }
     (memory! + end).storeBytes(of: byte, as: UInt8.self)
     end &+= 1
   }
 
   /// Appends the number in hexadecimal digits, without leading zeros.
   public mutating func appendHexadecimal(_ value: UInt64) {
-    reserve(16)
+    guard reserve(16) else { return }
     var digits = max(1, (67 - value.leadingZeroBitCount) / 4)
     while digits > 0 {
       digits -= 1
@@ -104,6 +107,7 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   public mutating func removeAll(keepingCapacity: Bool) {
     start = 0
     end = 0
+    isShort = false
     if !keepingCapacity, let old = memory {
       old.deallocate()
       memory = nil
@@ -116,15 +120,28 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     removeAll(keepingCapacity: capacity <= limit)
   }
 
-  @usableFromInline @inline(never) mutating func makeRoom(_ bytes: Int) {
+  /// Up to so much is what any program needs to go on at all: where it is refused, the process ends.
+  public static let smallBytes = 1 << 18
+  /// Where more comes from, which may be refused; it is given back by `deallocate`. Set before any buffer is made.
+  public nonisolated(unsafe) static var allocateLarge: @Sendable (Int) -> UnsafeMutableRawPointer? = {
+    .allocate(byteCount: $0, alignment: 16)
+  }
+
+  /// False: there is no memory for it, and nothing has changed but `isShort`.
+  @usableFromInline @inline(never) mutating func makeRoom(_ bytes: Int) -> Bool {
     precondition(bytes >= 0)
     let count = end - start
     // Moving costs `count` and frees `start`: worth it, and O(1) amortised, while not more is moved than freed.
     if let memory, start >= count, capacity - count >= bytes {
       memory.copyMemory(from: memory + start, byteCount: count)
     } else {
-      capacity = max(capacity * 2, count + bytes, 64)
-      let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+      let (need, isTooMuch) = count.addingReportingOverflow(bytes)
+      let wanted = max(capacity * 2, need, 64)
+      guard !isTooMuch, let larger = ByteBuffer.allocate(wanted) else {
+        isShort = true
+        return false
+      }
+      capacity = wanted
       if let memory {
         larger.copyMemory(from: memory + start, byteCount: count)
         memory.deallocate()
@@ -133,6 +150,11 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     }
     start = 0
     end = count
+    return true
+  }
+
+  private static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
+    bytes <= smallBytes ? .allocate(byteCount: bytes, alignment: 16) : allocateLarge(bytes)
   }
 }
 

@@ -268,6 +268,7 @@ public enum HeaderBlock {
   public static func appendLowercased(_ name: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
     let source = name.bytePointer
     let target = out.writable(name.count)
+    guard target.count >= name.count else { return }
     for i in 0..<name.count { target[i] = Byte.lowercased(source[i]) }
     out.didWrite(name.count)
   }

@@ -105,8 +105,10 @@ public enum RequestWriter {
     let size =
       head.method.count + head.target.count + head.authority.count * 2 + head.block.count + head.fields.count * 3
       + head.extraLines.count + 256
+    // Without memory for it the buffer is short, which the caller looks at.
     let room = out.writable(size)
-    var pen = Pen(room.baseAddress!)
+    guard let start = room.baseAddress else { return }
+    var pen = Pen(start)
     pen.write(head.method)
     pen.write(head.usesAbsoluteForm ? " http://" : " ")
     if head.usesAbsoluteForm { pen.write(head.authority) }
@@ -124,7 +126,7 @@ public enum RequestWriter {
     writeConnection(head.summary, &pen)
     writeFraming(head, &pen)
     pen.write("\r\n")
-    let written = pen.position - room.baseAddress!
+    let written = pen.position - start
     precondition(written <= size)
     out.didWrite(written)
   }

@@ -70,7 +70,7 @@ public struct SSEParser: ~Copyable, Sendable {
   private var hasID = false
   private var retry: UInt32?
   private var isEventLent = false
-  private var failure: WireError?
+  private var failure: (error: WireError, kind: FailureKind)?
   private var lineBuffer = ByteBuffer()
   private var dataBuffer = ByteBuffer()
   private var typeBuffer = ByteBuffer()
@@ -92,7 +92,7 @@ public struct SSEParser: ~Copyable, Sendable {
 
   /// Takes bytes from the beginning of `input` up to one event.
   public mutating func next(_ input: UnsafeRawBufferPointer) -> Step {
-    if let failure { return Step(consumed: 0, event: .failed(failure, kind: .tooLarge)) }
+    if let failure { return Step(consumed: 0, event: .failed(failure.error, kind: failure.kind)) }
     takeBackBuffers()
     let start = input.bytePointer
     let count = input.count
@@ -124,12 +124,13 @@ public struct SSEParser: ~Copyable, Sendable {
       }
       if hasPartialLine {
         lineBuffer.append(line, count: size)
+        guard !lineBuffer.isShort else { return outOfMemory() }
         hasPartialLine = false
         line = lineBuffer.readable.bytePointer
         size = lineBuffer.count
       }
       if size == 0 {
-        if hasData { return dispatch(borrowed, consumed: position) }
+        if hasData { return dataBuffer.isShort ? outOfMemory() : dispatch(borrowed, consumed: position) }
         discardEvent(&borrowed)
       } else if line[0] != Byte.colon {
         eventBytes &+= size
@@ -138,6 +139,7 @@ public struct SSEParser: ~Copyable, Sendable {
       }
     }
     keep(&borrowed)
+    guard !lineBuffer.isShort, !dataBuffer.isShort, !typeBuffer.isShort else { return outOfMemory() }
     pendingCredit &+= count
     return Step(consumed: count, event: .needMore)
   }
@@ -284,8 +286,16 @@ public struct SSEParser: ~Copyable, Sendable {
 
   @inline(never)
   private mutating func tooLarge() -> Step {
-    let error = WireError(.event, "a server-sent event is larger than {1} bytes", UInt64(limit))
-    failure = error
-    return Step(consumed: 0, event: .failed(error, kind: .tooLarge))
+    fail(WireError(.event, "a server-sent event is larger than {1} bytes", UInt64(limit)), .tooLarge)
+  }
+
+  @inline(never)
+  private mutating func outOfMemory() -> Step {
+    fail(WireError(.event, "no memory for a server-sent event of {1} bytes or more", UInt64(eventBytes)), .outOfMemory)
+  }
+
+  private mutating func fail(_ error: WireError, _ kind: FailureKind) -> Step {
+    failure = (error, kind)
+    return Step(consumed: 0, event: .failed(error, kind: kind))
   }
 }

@@ -88,6 +88,8 @@ public enum FailureKind: UInt8, Sendable {
   case protocolViolation
   /// A limit was passed: E_TOO_LARGE.
   case tooLarge
+  /// Memory was refused: E_OUT_OF_MEMORY.
+  case outOfMemory
   /// The connection ended before the answer was complete: E_READ.
   case truncated
 }

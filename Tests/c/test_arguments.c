@@ -455,6 +455,35 @@ static void set_up(void) {
   queue = harness_queue();
 }
 
+/* A9: a size that memory cannot have is the caller's error, whatever it is added to. */
+static void test_sizes_beyond_memory(void) {
+  static const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 100, (size_t)1 << 63};
+  uint64_t id;
+  char text[8];
+  llmpool_record_t record;
+  for (int i = 0; i < 3; i++) {
+    llmpool_request_t request = harness_request("http://127.0.0.1:1/");
+    request.body = text;
+    request.body_size = sizes[i];
+    CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), INVALID, "body_size");
+    request.body_size = 0;
+    request.headers = text;
+    request.headers_size = sizes[i];
+    CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), INVALID, "headers_size");
+    request.headers_size = 0;
+    request.headers = NULL;
+    request.url_size = sizes[i];
+    CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), INVALID, "url_size");
+    CHECK_REFUSED(llmpool_write(pool, 1, text, sizes[i], 0), INVALID, "size");
+    CHECK_REFUSED(llmpool_queue_read(queue, &record, sizeof record, 1, text, sizes[i]), INVALID, "bytes_size");
+    CHECK_STATUS(llmpool_origins(pool, text, sizes[i]), INVALID);
+    CHECK_STATUS(llmpool_metrics(pool, text, sizes[i]), INVALID);
+    llmpool_event_t event = {.opaque = text};
+    llmpool_events_release(&event, sizes[i], 1); /* of no release's size: nothing is touched */
+    CHECK(event.opaque == text);
+  }
+}
+
 int main(void) {
   RUN(set_up);
   if (!queue) return check_report();
@@ -471,6 +500,7 @@ int main(void) {
   RUN(test_events_of_a_later_release);
   RUN(test_queue_others);
   RUN(test_queue_read);
+  RUN(test_sizes_beyond_memory);
   RUN(test_event_header);
   RUN(test_stats);
   RUN(test_texts);

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -510,6 +511,90 @@ static void test_collected_bytes(void) {
   check_collected(1);
 }
 
+/* ---- memory that is refused ---- */
+
+/* No more than this beside what there is. */
+static void allow(size_t more) {
+  struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+  if (more > 0) {
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL);
+    CHECK_EQ(fscanf(file, "%ld", &pages), 1);
+    fclose(file);
+    limit.rlim_cur = (size_t)pages * (size_t)sysconf(_SC_PAGESIZE) + more;
+  }
+  CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+enum { REFUSED = 256 * MIB, ALLOWED = 160 * MIB };
+
+static llmpool_status_t outcome_of_large(int is_h2, uint32_t flags, const char *first, const char *headers) {
+  static char piece[8001];
+  memset(piece, 'x', sizeof piece - 1);
+  source_t source = source_of(is_h2, piece, REFUSED);
+  source.first = first;
+  source.headers = headers;
+  source_start(&source);
+  llmpool_t *pool = open_pool(is_h2);
+  llmpool_queue_t *queue = harness_queue();
+  llmpool_request_t request = request_to(&source, flags);
+  request.max_response_bytes = 2 * (size_t)REFUSED;
+  request.max_event_bytes = 1 << 30;
+  allow(ALLOWED);
+  harness_submit(pool, &request, queue);
+  reading_t reading = read_all(queue);
+  allow(0);
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+  pthread_join(source.thread, NULL);
+  close(source.listener);
+  return reading.status;
+}
+
+/* A11: what a server or a caller wants too much memory for ends, and nothing else does. */
+static void test_answers_without_memory(void) {
+  if (check_slower() > 1) return; /* a leak checker needs terabytes of addresses */
+  for (int is_h2 = 0; is_h2 < 2; is_h2++) {
+    CHECK_STATUS(outcome_of_large(is_h2, 0, NULL, NULL), LLMPOOL_E_OUT_OF_MEMORY);
+    CHECK_STATUS(outcome_of_large(is_h2, LLMPOOL_REQUEST_SSE, "data:", SSE_TYPE), LLMPOOL_E_OUT_OF_MEMORY);
+    CHECK_STATUS(outcome_of_large(is_h2, LLMPOOL_REQUEST_SSE, "data:a\ndata:", SSE_TYPE), LLMPOOL_E_OUT_OF_MEMORY);
+  }
+}
+
+static void test_requests_without_memory(void) {
+  if (check_slower() > 1) return;
+  server_t *server = server_start();
+  char *large = calloc(1, REFUSED);
+  llmpool_t *pool = harness_pool(NULL);
+  llmpool_queue_t *queue = harness_queue();
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_OK);
+  uint64_t id;
+  allow(ALLOWED);
+  request.body = large;
+  request.body_size = REFUSED;
+  CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), LLMPOOL_E_OUT_OF_MEMORY, "body_size");
+  request.body_size = SIZE_MAX / 2 - 4096; /* the sum is no sum, or nothing that malloc has */
+  CHECK_REFUSED(llmpool_submit(pool, &request, queue, &id), LLMPOOL_E_OUT_OF_MEMORY, "body_size");
+  request.body = NULL;
+  request.body_size = 0;
+  request.flags = LLMPOOL_REQUEST_UPLOAD;
+  id = harness_submit(pool, &request, queue);
+  CHECK_REFUSED(llmpool_write(pool, id, large, REFUSED, 0), LLMPOOL_E_OUT_OF_MEMORY, "size");
+  CHECK_REFUSED(llmpool_write(pool, id, large, SIZE_MAX / 2, 0), LLMPOOL_E_OUT_OF_MEMORY, "size");
+  CHECK_OK(llmpool_write(pool, id, "abc", 3, 1)); /* nothing of the others was taken */
+  llmpool_event_t done = harness_next(queue);
+  CHECK_STATUS(done.status, LLMPOOL_OK);
+  CHECK_STR(done.data, "abc");
+  harness_release(&done);
+  allow(0);
+  CHECK_OK(llmpool_queue_close(queue));
+  CHECK_OK(llmpool_close(pool, 0));
+  server_stop(server);
+  free(large);
+}
+
 /* ---- what is no body ---- */
 
 /* 32 MiB of it, which the pool takes or refuses, but does not keep. */
@@ -585,6 +670,8 @@ int main(void) {
   RUN(test_the_pool_of_an_answer_that_waits_is_closed);
   RUN(test_a_paused_stream_among_others);
   RUN(test_collected_bytes);
+  RUN(test_answers_without_memory);
+  RUN(test_requests_without_memory);
   RUN(test_what_is_no_body_over_http1);
   RUN(test_what_is_no_body_over_http2);
   return check_report();

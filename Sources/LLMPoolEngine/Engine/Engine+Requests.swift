@@ -163,21 +163,28 @@ extension Engine {
     if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
       answer.wholeBody = events.place(bytes)
     } else {
-      if let first = answer.wholeBody { answer.body.append(first.readable) }
+      let first = answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
+      guard answer.body.append(first), answer.body.append(bytes) else { return outOfMemory(request, sum) }
       answer.wholeBody = nil
-      answer.body.append(bytes)
     }
   }
 
   private func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
     request.answer.waiting.append(bytes)
+    if request.answer.waiting.isShort { outOfMemory(request, bytes.count) }
+  }
+
+  /// Of memory that an answer wants: the request ends, not the process.
+  func outOfMemory(_ request: RequestState, _ bytes: Int) {
+    request.failureMessage = "no memory for \(bytes) bytes of the answer"
+    giveUp(request, .outOfMemory)
   }
 
   /// Stages what the application may be left to hold, the rest waits; returns what may be credited at once.
   private func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
     var rest = bytes
     let credit = stageBody(request, &rest)
-    if rest.count > 0 { keepWaiting(request, rest) }
+    if rest.count > 0, request.answer.delivery == .delivering { keepWaiting(request, rest) }
     return credit
   }
 

@@ -126,6 +126,13 @@ extension Engine {
     return request.answer.events.makeRecord(bytes: bytes, parts: parts)
   }
 
+  /// For an event: the one record whose size the server decides within wide limits.
+  private func hasMemory(_ request: RequestState, _ bytes: Int) -> Bool {
+    guard bytes > EventChunk.usualSize / 2 else { return true }
+    guard request.answer.recordBytes > Engine.sharedRecordLimit else { return events.prepare(bytes: bytes, parts: 3) }
+    return request.answer.events.prepare(bytes: bytes, parts: 3)
+  }
+
   /// Counts the memory of a record. One in so many gives back, when it is released, that of the ones before it, too:
   /// to be told of each would cost more than the events do.
   private func lend(_ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState, memory: Int) {
@@ -159,7 +166,7 @@ extension Engine {
   func stageSSE(_ request: RequestState, _ stream: SSEStream, _ input: inout UnsafeRawBufferPointer) -> Int {
     var staged = 0
     while true {
-      guard !isFull(request.answer) else {
+      guard !isFull(request.answer), request.answer.delivery == .delivering else {
         stageJoined(request, stream)
         let ahead = takeCreditAhead(request, staged)
         noteUncredited(request, staged - ahead)
@@ -182,11 +189,11 @@ extension Engine {
           stageSSEEvent(request, stream, event)
         }
         staged += event.credit
-      case .failed(let error, _):
+      case .failed(let error, let kind):
         input = UnsafeRawBufferPointer(start: nil, count: 0)
         stageJoined(request, stream)
         request.failureMessage = error.message
-        giveUp(request, .tooLarge)
+        giveUp(request, kind == .outOfMemory ? .outOfMemory : .tooLarge)
         return 0
       }
       input = UnsafeRawBufferPointer(rebasing: input[step.consumed...])
@@ -195,6 +202,7 @@ extension Engine {
 
   private func stageSSEEvent(_ request: RequestState, _ stream: SSEStream, _ event: SSEEvent) {
     let size = event.data.count + event.event.count + stream.roomForID(event.id, isNew: event.hasID)
+    guard hasMemory(request, size) else { return outOfMemory(request, size) }
     let (record, chunk) = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
     record.pointee.data = chunk.copy(event.data)
     if !event.event.isEmpty { record.pointee.sseEvent = chunk.copy(event.event) }
@@ -208,6 +216,10 @@ extension Engine {
   private func stageJoined(_ request: RequestState, _ stream: SSEStream) {
     guard joined.count > 0 else { return }
     let size = joined.data.count + stream.roomForID(joined.id, isNew: false)
+    guard !joined.isShort, hasMemory(request, size) else {
+      joined.removeAll()
+      return outOfMemory(request, size)
+    }
     let (record, chunk) = makeSSERecord(request, bytes: size, count: joined.count, credit: joined.credit)
     record.pointee.data = chunk.copy(joined.data)
     let inherited = stream.giveID(joined.id, isNew: false, to: record, in: chunk)

@@ -83,6 +83,7 @@ package final class Engine: @unchecked Sendable {
 
   /// Starts the thread. Files that the options name are read here.
   package init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+    Memory.isPrepared
     try settings.validate()
     proxyRules = try ProxyRules(settings)
     tls = try Engine.makeTLS(settings)
@@ -196,6 +197,7 @@ package final class Engine: @unchecked Sendable {
     case .taken: return true
     case .full: return false
     case .refused(let reason): throw CallError(.invalidArgument, reason)
+    case .outOfMemory: throw CallError(.outOfMemory, "size: no memory for a piece of \(piece.count) bytes")
     }
   }
 

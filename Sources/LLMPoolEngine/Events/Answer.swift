@@ -2,11 +2,29 @@ import Glibc
 import LLMPoolWire
 
 enum Memory {
-  /// To be given to `free`. What Swift's pointers allocate comes from posix_memalign, which passes by malloc's caches.
-  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
-    guard let memory = malloc(bytes) else { fatalError("llmpool: out of memory") }
+  /// To be given to `free`; nil: there is none. What Swift's pointers allocate comes from posix_memalign, which passes
+  /// by malloc's caches.
+  static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? { malloc(bytes) }
+
+  /// Of what no request can be failed for: without it the process ends.
+  static func require(_ bytes: Int) -> UnsafeMutableRawPointer {
+    guard let memory = allocate(bytes) else { fatalError("llmpool: out of memory") }
     return memory
   }
+
+  /// The sum of sizes that a caller or a peer decides; nil where it is none that memory could have.
+  static func sum(_ sizes: Int...) -> Int? {
+    var sum = 0
+    for size in sizes {
+      let (next, isTooMuch) = sum.addingReportingOverflow(size)
+      guard size >= 0, !isTooMuch else { return nil }
+      sum = next
+    }
+    return sum
+  }
+
+  /// Buffers of the codecs take what is large from malloc, which may refuse it.
+  static let isPrepared: Void = { ByteBuffer.allocateLarge = { allocate($0) } }()
 }
 
 /// Bytes in one malloc'ed run that can be handed to an event, which frees it.
@@ -24,18 +42,22 @@ struct BodyBuffer: ~Copyable {
   /// does not fill.
   mutating func expect(_ size: UInt64) { expected = size <= 1 << 20 ? Int(size) : 0 }
 
-  private mutating func reserve(_ more: Int) {
-    guard count + more + 1 > capacity else { return }
-    capacity = max(count + more + 1, capacity * 2, expected + 1, 512)
-    guard let grown = realloc(base, capacity) else { fatalError("llmpool: out of memory for an answer") }
+  private mutating func reserve(_ more: Int) -> Bool {
+    guard count + more + 1 > capacity else { return true }
+    let wanted = max(count + more + 1, capacity * 2, expected + 1, 512)
+    guard let grown = realloc(base, wanted) else { return false }
     base = grown
+    capacity = wanted
+    return true
   }
 
-  mutating func append(_ bytes: UnsafeRawBufferPointer) {
-    guard let source = bytes.baseAddress, bytes.count > 0 else { return }
-    reserve(bytes.count)
+  /// False: there is no memory for them.
+  mutating func append(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let source = bytes.baseAddress, bytes.count > 0 else { return true }
+    guard reserve(bytes.count) else { return false }
     (base! + count).copyMemory(from: source, byteCount: bytes.count)
     count += bytes.count
+    return true
   }
 
   /// Gives the memory away, ended by a NUL.
@@ -167,6 +189,8 @@ struct JoinedEvents: ~Copyable {
   private(set) var credit = 0
   private var dataBuffer = ByteBuffer()
   private var idBuffer = ByteBuffer()
+
+  var isShort: Bool { dataBuffer.isShort || idBuffer.isShort }
 
   /// Separated by CR, which ends lines and so is in no event's data.
   var data: UnsafeRawBufferPointer { dataBuffer.readable }

@@ -117,7 +117,14 @@ final class EventChunk: @unchecked Sendable {
 
   init(capacity: Int) {
     self.capacity = capacity
-    base = Memory.allocate(capacity)
+    base = Memory.require(capacity)
+  }
+
+  /// Nil: there is no memory for it.
+  init?(large capacity: Int) {
+    guard let memory = Memory.allocate(capacity) else { return nil }
+    self.capacity = capacity
+    base = memory
   }
   deinit { free(base) }
 
@@ -168,6 +175,15 @@ struct EventAllocator {
   mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
     makeRoom(EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32)
     return (chunk.makeRecord(), chunk)
+  }
+
+  /// Makes room for a large record. False: there is no memory for it.
+  mutating func prepare(bytes: Int, parts: Int) -> Bool {
+    let need = EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32
+    guard need > EventChunk.usualSize, chunk.room < need else { return true }
+    guard let large = EventChunk(large: need) else { return false }
+    chunk = large
+    return true
   }
 
   mutating func place(_ bytes: UnsafeRawBufferPointer) -> PlacedBytes {

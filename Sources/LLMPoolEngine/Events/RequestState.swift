@@ -87,7 +87,13 @@ final class RequestState: @unchecked Sendable {
     urlCount = input.url.count
     headersCount = input.headers.count
     bodyCount = input.body.count
-    bytes = Memory.allocate(methodCount + urlCount + url.authorityRoom + headersCount + bodyCount)
+    guard let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount) else {
+      throw CallError(.invalidArgument, "body_size: more than memory can have")
+    }
+    guard let memory = Memory.allocate(size) else {
+      throw CallError(.outOfMemory, "body_size: no memory for a request of \(size) bytes")
+    }
+    bytes = memory
     var end = bytes
     RequestState.append(method, &end)
     RequestState.append(input.url, &end)

@@ -11,6 +11,7 @@ final class Upload: Sendable {
     /// A WRITABLE event will say when to go on.
     case full
     case refused(String)
+    case outOfMemory
   }
 
   private final class State: @unchecked Sendable {
@@ -42,6 +43,7 @@ final class Upload: Sendable {
     if let declaredLength, total > declaredLength || (last && total != declaredLength) {
       return .refused("size: the body has \(total) bytes, but content-length is \(declaredLength)")
     }
+    guard state.bytes.reserve(piece.count) else { return .outOfMemory }
     state.bytes.append(piece)
     state.total = total
     state.isEnded = last

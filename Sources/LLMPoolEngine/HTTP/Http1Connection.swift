@@ -56,6 +56,7 @@ final class Http1Connection: HTTPSession {
         RequestWriter.appendHead(head, to: &output)
       }
     }
+    if output.isShort { return fail(request, .outOfMemory, "no memory for the head of the request", unseen: true) }
     engine.needsFlush(connection)
   }
 

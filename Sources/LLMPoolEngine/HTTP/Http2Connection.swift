@@ -67,6 +67,10 @@ final class Http2Connection: HTTPSession {
       guard request.hasBody else { return nghttp2_submit_request(session, nil, fields, count, nil, user) }
       return nghttp2_submit_request(session, nil, fields, count, &provider, user)
     }
+    if id == NGHTTP2_ERR_NOMEM.rawValue {
+      request.failureMessage = connection.located("no memory for the head of the request")
+      return engine.finished(request, Outcome(failure: .outOfMemory, unseen: true), reusable: true)
+    }
     guard id > 0 else {
       // Out of stream ids, or the session is ending: nothing was sent, and nothing more will be.
       request.failureMessage = connection.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
