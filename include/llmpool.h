@@ -372,7 +372,9 @@ typedef struct llmpool_record {
 /* [fast] Takes events as records, copied: nothing to release, the memory is free again at once.
  * Meant for MANUAL_CREDIT; without it the copy also credits. Returns how many, or a status
  * < 0. Stops before an event that does not fit into the bytes left; where the first alone
- * does not, the result is E_TOO_LARGE: drain that one with llmpool_queue_drain(). */
+ * does not, the result is E_TOO_LARGE, and the first record says what it is, without its parts,
+ * and as timings_end how many bytes it wants: read again with so many, or, at UINT32_MAX, drain
+ * it with llmpool_queue_drain(). The event stays in the queue. */
 int32_t llmpool_queue_read(llmpool_queue_t *queue, llmpool_record_t *records, size_t record_size, uint32_t capacity,
                            char *bytes, size_t bytes_size);
 /* Cancels what still belongs to the queue, drops what was not drained; returns at once. */

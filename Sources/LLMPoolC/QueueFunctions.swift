@@ -100,7 +100,8 @@ private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: 
   var writer = writer
   let count = try queue.read(capacity) { writer.add($0.pointee) }
   guard !writer.firstIsTooLarge else {
-    throw CallError(.tooLarge, "bytes_size: the first event does not fit into \(writer.bytesSize); drain it instead")
+    throw CallError(
+      .tooLarge, "bytes_size: the first event does not fit into \(writer.bytesSize); its record says what it wants")
   }
   return Int32(count)
 }

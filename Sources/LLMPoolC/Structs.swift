@@ -288,9 +288,39 @@ struct RecordWriter {
   mutating func add(_ event: EventRecord) -> Bool {
     let (begin, timingsStart, end) = end(of: event)
     guard end <= bytesSize, end <= Int(UInt32.max) else {
-      if count == 0 { firstIsTooLarge = true }
+      if count == 0 { describeTooLarge(event, end) }
       return false
     }
+    var record = head(of: event)
+    record.begin = UInt32(begin)
+    used = begin
+    record.data_end = copy(event.data)
+    record.headers_end = copy(event.headers)
+    record.sse_event_end = copy(sseEvent(event))
+    record.sse_id_end = copy(sseID(event))
+    record.text_end = copyText(event)
+    record.timings_end = copyTimings(event, timingsStart)
+    used = end
+    put(record)
+    count += 1
+    return true
+  }
+
+  /// The record says what event it is and, as its end, how much room it wants.
+  private mutating func describeTooLarge(_ event: EventRecord, _ end: Int) {
+    firstIsTooLarge = true
+    var record = head(of: event)
+    record.timings_end = UInt32(clamping: end)
+    put(record)
+  }
+
+  private func put(_ record: llmpool_record_t) {
+    let target = (records + count * recordSize).assumingMemoryBound(to: llmpool_record_t.self)
+    write(record, to: target, size: recordSize)
+  }
+
+  /// All but where its parts lie.
+  private func head(of event: EventRecord) -> llmpool_record_t {
     var record = llmpool_record_t()
     record.user_data = event.userData
     record.kind = event.kind.rawValue
@@ -307,19 +337,7 @@ struct RecordWriter {
     record.sse_retry_ms = event.sseRetry
     record.connection_id = event.connectionID
     record.sse_count = event.sseCount
-    record.begin = UInt32(begin)
-    used = begin
-    record.data_end = copy(event.data)
-    record.headers_end = copy(event.headers)
-    record.sse_event_end = copy(sseEvent(event))
-    record.sse_id_end = copy(sseID(event))
-    record.text_end = copyText(event)
-    record.timings_end = copyTimings(event, timingsStart)
-    used = end
-    let target = (records + count * recordSize).assumingMemoryBound(to: llmpool_record_t.self)
-    write(record, to: target, size: recordSize)
-    count += 1
-    return true
+    return record
   }
 
   private mutating func copy(_ part: EventBytes, withNUL: Bool = false) -> UInt32 {

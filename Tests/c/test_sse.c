@@ -445,6 +445,29 @@ static void test_records(void) {
   }
 }
 
+/* One that does not fit says how much room it wants, and stays. */
+static void test_a_record_that_does_not_fit(void) {
+  static _Alignas(8) char bytes[8192];
+  static const uint32_t kinds[] = {LLMPOOL_EVENT_HEAD, LLMPOOL_EVENT_SSE, LLMPOOL_EVENT_DONE};
+  llmpool_record_t record;
+  server_say(server, SSE_TYPE, "event: add\ndata: a\n\n", 20);
+  submit(pool, server_url(server, "/said/0"), 0);
+  for (int i = 0; i < 3; i++) {
+    int32_t count;
+    while ((count = llmpool_queue_read(queue, &record, sizeof record, 1, bytes, 1)) == 0)
+      check_sleep_ms(1);
+    CHECK_STATUS(count, LLMPOOL_E_TOO_LARGE);
+    CHECK_EQ(record.kind, kinds[i]);
+    CHECK_EQ(record.user_data, 77);
+    uint32_t wanted = record.timings_end;
+    CHECK(wanted > 1 && wanted <= sizeof bytes);
+    CHECK_STATUS(llmpool_queue_read(queue, &record, sizeof record, 1, bytes, wanted - 1), LLMPOOL_E_TOO_LARGE);
+    CHECK_EQ(llmpool_queue_read(queue, &record, sizeof record, 1, bytes, wanted), 1);
+    CHECK_EQ(record.kind, kinds[i]);
+    CHECK_EQ(record.timings_end, wanted);
+  }
+}
+
 /* Without a word of credit a window of events comes; with it the rest. */
 static void test_manual_credit(void) {
   enum { CAPACITY = 16384, TOTAL = 10000 };
@@ -562,6 +585,7 @@ int main(void) {
   RUN(test_first_data_is_the_first_event);
   RUN(test_a_stream_without_events_has_no_first_data);
   RUN(test_records);
+  RUN(test_a_record_that_does_not_fit);
   RUN(test_manual_credit);
   RUN(test_credit_ahead_of_the_connection);
   RUN(test_over_http2);

@@ -237,6 +237,9 @@ def put_record_format(put, record):
         "4x" if name == "reserved" else SCALARS[scalar][1] for scalar, _, name in record
     )
     put(f'RECORD_FORMAT = "@{record_format}"')
+    put("# Where each field is in what it unpacks.")
+    for position, name in enumerate(name for _, _, name in record if name != "reserved"):
+        put(f"RECORD_{name.upper()} = {position}")
     put("")
     put("")
 
