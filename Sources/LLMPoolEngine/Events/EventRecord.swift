@@ -65,6 +65,10 @@ package struct EventRecord {
   package var timings = TimingsRecord()
   /// For bindings that keep the last id themselves: it is as in the request's last event.
   package var sseIDIsUnchanged = false
+  /// The engine waits to hear of `recordBytes`.
+  var isAwaited = false
+  /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
+  var recordBytes: UInt32 = 0
   /// What keeps the bytes alive.
   var chunk: Unmanaged<EventChunk>
   /// What keeps a body alive that was there before the record.
@@ -73,10 +77,6 @@ package struct EventRecord {
   var ownedBody: UnsafeMutableRawPointer?
   /// Whom releasing this event gives credit to; nil where it stands for none.
   var creditor: Unmanaged<RequestState>?
-  /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
-  var recordBytes: UInt32 = 0
-  /// The engine waits to hear of that memory.
-  var isAwaited = false
 
   /// "" for everything that an event has not.
   private nonisolated(unsafe) static let nul = UnsafePointer<CChar>(
@@ -169,7 +169,7 @@ final class EventChunk: @unchecked Sendable {
 
 /// Hands out memory for events, a new chunk when the present one is full. Belongs to the engine's thread.
 struct EventAllocator {
-  private lazy var chunk = EventChunk(capacity: EventChunk.usualSize)
+  private var chunk = EventChunk(capacity: EventChunk.usualSize)
 
   /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
   mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
