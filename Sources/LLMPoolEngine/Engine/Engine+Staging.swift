@@ -117,24 +117,29 @@ extension Engine {
     answer.uncredited > streamWindow / 2 || answer.recordBytes > streamWindow / 2
   }
 
+  @inline(__always)
   private func makeRecord(
     _ request: RequestState, bytes: Int, parts: Int
   ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
     guard request.answer.recordBytes > Engine.sharedRecordLimit else {
       return events.makeRecord(bytes: bytes, parts: parts)
     }
-    return request.answer.events.makeRecord(bytes: bytes, parts: parts)
+    if request.answer.events == nil { request.answer.events = EventAllocator() }
+    return request.answer.events!.makeRecord(bytes: bytes, parts: parts)
   }
 
   /// For an event: the one record whose size the server decides within wide limits.
+  @inline(__always)
   private func hasMemory(_ request: RequestState, _ bytes: Int) -> Bool {
     guard bytes > EventChunk.usualSize / 2 else { return true }
     guard request.answer.recordBytes > Engine.sharedRecordLimit else { return events.prepare(bytes: bytes, parts: 3) }
-    return request.answer.events.prepare(bytes: bytes, parts: 3)
+    if request.answer.events == nil { request.answer.events = EventAllocator() }
+    return request.answer.events!.prepare(bytes: bytes, parts: 3)
   }
 
   /// Counts the memory of a record. One in so many gives back, when it is released, that of the ones before it, too:
   /// to be told of each would cost more than the events do.
+  @inline(__always)
   private func lend(_ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState, memory: Int) {
     let answer = request.answer
     answer.recordBytes += memory
@@ -165,8 +170,10 @@ extension Engine {
   /// had given credit for before.
   func stageSSE(_ request: RequestState, _ stream: SSEStream, _ input: inout UnsafeRawBufferPointer) -> Int {
     var staged = 0
+    let answer = request.answer
+    let limit = answer.holdsAll ? Int.max : streamWindow
     while true {
-      guard !isFull(request.answer), request.answer.delivery == .delivering else {
+      guard answer.recordBytes < limit, answer.delivery == .delivering else {
         stageJoined(request, stream)
         let ahead = takeCreditAhead(request, staged)
         noteUncredited(request, staged - ahead)
@@ -201,15 +208,19 @@ extension Engine {
   }
 
   private func stageSSEEvent(_ request: RequestState, _ stream: SSEStream, _ event: SSEEvent) {
-    let size = event.data.count + event.event.count + stream.roomForID(event.id, isNew: event.hasID)
+    var size = event.data.count + event.event.count
+    if !event.id.isEmpty { size += stream.roomForID(event.id, isNew: event.hasID) }
     guard hasMemory(request, size) else { return outOfMemory(request, size) }
     let (record, chunk) = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
     record.pointee.data = chunk.copy(event.data)
     if !event.event.isEmpty { record.pointee.sseEvent = chunk.copy(event.event) }
-    let inherited = stream.giveID(event.id, isNew: event.hasID, to: record, in: chunk)
+    var memory = Engine.recordMemory
+    if event.hasID || !event.id.isEmpty {
+      memory += stream.giveID(event.id, isNew: event.hasID, to: record, in: chunk)
+    }
     record.pointee.sseIDIsUnchanged = !event.hasID
     record.pointee.sseRetry = event.retryMilliseconds ?? .max
-    lend(record, request, memory: Engine.recordMemory + inherited)
+    lend(record, request, memory: memory)
     stage(record, request)
   }
 

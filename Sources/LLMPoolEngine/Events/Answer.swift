@@ -91,7 +91,7 @@ final class Answer {
   /// The pool is being closed: what waits goes out whatever the application holds.
   var holdsAll = false
   /// Where records of its own lie once the application holds many: one in the memory of all would keep others' events.
-  var events = EventAllocator()
+  var events: EventAllocator?
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
@@ -113,6 +113,7 @@ final class Answer {
     sse = nil
     recordBytes = 0
     unclaimedRecordBytes = 0
+    events = nil
   }
 }
 

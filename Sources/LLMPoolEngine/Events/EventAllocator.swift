@@ -3,7 +3,7 @@ import LLMPoolWire
 
 /// Hands out memory for events, a new chunk when the present one is full. Belongs to the engine's thread.
 struct EventAllocator {
-  private lazy var chunk = EventChunk(capacity: EventChunk.usualSize)
+  private var chunk = EventChunk(capacity: EventChunk.usualSize)
 
   /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
   mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {

@@ -65,6 +65,10 @@ package struct EventRecord {
   package var timings = TimingsRecord()
   /// For bindings that keep the last id themselves: it is as in the request's last event.
   package var sseIDIsUnchanged = false
+  /// The engine waits to hear of `recordBytes`.
+  var isAwaited = false
+  /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
+  var recordBytes: UInt32 = 0
   /// What keeps the bytes alive.
   var chunk: Unmanaged<EventChunk>
   /// What keeps a body alive that was there before the record.

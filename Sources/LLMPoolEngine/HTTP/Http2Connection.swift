@@ -304,10 +304,11 @@ final class Http2Connection: HTTPSession {
     return header(id, name, value)
   }
 
-  /// nghttp2 has checked that it is a number, and the only one. An answer to HEAD, and 204 and 304, have no body.
+  /// An answer to HEAD, and 204 and 304, have no body.
   private func noteLength(_ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
     let hasBody = !stream.request.isHEAD && stream.status != 204 && stream.status != 304 && stream.status >= 200
     guard hasBody, name.elementsEqual("content-length".utf8), value.count <= 19 else { return }
+    guard !value.isEmpty, value.allSatisfy({ $0 &- 0x30 < 10 }) else { return }
     let length = value.reduce(UInt64(0)) { $0 &* 10 &+ UInt64($1 &- 0x30) }
     stream.request.answer.announcedLength = length
     stream.request.answer.body.expect(length)
