@@ -85,7 +85,8 @@ extension PoolStateMachine {
     let options = requests[slot].options
     let patience = options.timeouts.pool == .max ? PoolStateMachine.resendPatience : options.timeouts.pool
     if isMutant(.refusalForEver) { return true }
-    return now + delay < requests[slot].refusedAt + patience && now + delay < options.submittedAt + options.timeouts.total
+    let end = min(requests[slot].refusedAt + patience, options.submittedAt + options.timeouts.total)
+    return now + delay < end
   }
 
   // MARK: Retries

@@ -15,11 +15,15 @@ extension Engine {
     case .resolve:
       return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
     case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
-      return request.failureMessage ?? origin?.lastDialFailure ?? "cannot connect to \(name)"
+      return origin?.lastDialFailure ?? request.failureMessage ?? "cannot connect to \(name)"
     case .writeTimeout: return "\(name) took nothing of the request for its write timeout, \(waited) after submission"
     case .firstByteTimeout: return "\(name) did not begin to answer in time, \(waited) after submission"
     case .readTimeout: return "\(name) fell silent for the read timeout, \(waited) after submission"
-    case .totalTimeout: return "the request to \(name) took longer than its total timeout, \(waited)"
+    case .totalTimeout:
+      // Without an answer: what had kept it from one.
+      let before = request.answer.hasHead ? nil : origin?.lastDialFailure ?? request.failureMessage
+      return "the request to \(name) took longer than its total timeout, \(waited)"
+        + (before.map { "; before that: \($0)" } ?? "")
     case .cancelled: return "cancelled by the application after \(waited)"
     case .closed: return "the pool was closed before \(name) had answered"
     // Without a session's word it was the core that gave the connection up.

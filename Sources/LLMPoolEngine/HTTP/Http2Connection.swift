@@ -9,8 +9,8 @@ final class Http2Connection: HTTPSession {
   static let connectionWindow: Int32 = 16 << 20
   static let maximumHeaderBytes = 65_536
   static let maximumInterimAnswers = 8
-  /// nghttp2's own limit was below what a request may have: as much as is accepted of headers and of a URL, and some for
-  /// each field.
+  /// nghttp2's own limit was below what a request may have: as much as is accepted of headers and of a URL, and some
+  /// for each field.
   static let maximumRequestHeadBytes = HeaderBlock.maximumBytes + URLParts.maximumBytes + 16 * HeaderBlock.maximumFields
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
@@ -445,32 +445,6 @@ final class Http2Connection: HTTPSession {
   }
 
   private static func name(ofCode code: UInt32) -> String { String(cString: nghttp2_http2_strerror(code)) }
-}
-
-/// One request on one HTTP/2 connection.
-final class Http2Stream {
-  /// nil once it has ended for the engine: the stream may outlive it within nghttp2.
-  private(set) var request: RequestState!
-  var id: Int32 = 0
-  var status: UInt16 = 0
-  var interimAnswers = 0
-  var isOnWire = false
-  var isSent = false
-  var dropsBody = false
-  var remoteEnded = false
-  var isResetByPeer = false
-  var isAbandoned: Bool { request == nil }
-  /// Why we reset it ourselves.
-  var localFailure: (Failure, String)?
-
-  init(_ request: RequestState) { self.request = request }
-
-  /// The request is over for the engine, and free.
-  @discardableResult
-  func abandon() -> RequestState {
-    defer { request = nil }
-    return request
-  }
 }
 
 /// nghttp2's callbacks: C functions that find the connection and call it.
