@@ -136,7 +136,7 @@ typedef struct llmpool_options {
                                    a few bytes holds its server back for them */
 
   /* Retries */
-  uint32_t max_retries;          /* [2] */
+  uint32_t max_retries;          /* [2]; what provably nobody acted on is sent again without counting */
   uint32_t retry_backoff_ms;     /* [500] doubled each time, with jitter */
   uint32_t retry_backoff_max_ms; /* [8000] */
   uint32_t retry_after_max_ms;   /* [60000] a longer Retry-After ends the request with the answer in hand */

@@ -15,6 +15,8 @@ public enum Action: Sendable {
   /// This answer will be replaced by a retry: drop its body as it comes.
   case discard(AttemptID)
   case ping(ConnectionID)
+  /// The answer to the PING has not come in time: some of the resets that wait for it go out.
+  case releaseResets(ConnectionID)
   /// Close it now, or give up its dial; no attempt is on it, and nothing is reported about it any more.
   case close(ConnectionID, CloseReason)
   /// The request is over; nothing follows.

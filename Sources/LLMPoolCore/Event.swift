@@ -30,6 +30,8 @@ public enum Event: Sendable {
   case received(ConnectionID)
   /// The server said how long it keeps an idle connection (`Keep-Alive: timeout=N`): N as sent. A second less counts.
   case keepAlive(ConnectionID, Nanoseconds)
+  /// Resets of streams wait for the answer to a PING; the core says when they go out without it.
+  case resetsHeld(ConnectionID)
   /// The engine has closed it.
   case connectionClosed(ConnectionID, CloseReason)
 

@@ -5,6 +5,8 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case forgottenTotalTimer, forgottenRedial, poolClockRuns, retryTooMany, retryDelivered, retrySeen, lifo
   case priorityIgnored, ageingForgotten, retiringReused, staleAttempt, lookupNotCoalesced, coldBurstDials
   case settingsIgnored, resetAsUnseen, oldIdentityReused, leastRecentlyReused
+  case answeredAsUnseen, refusalCounted, refusalForEver, refusalHammered, outageUntold, outageUnexplained
+  case backoffBeyondEnd, forgottenResets
 }
 
 extension PoolStateMachine {

@@ -91,6 +91,7 @@ extension PoolStateMachine {
   private mutating func requestDue(_ slot: Int) {
     let (due, failure) = nextClock(slot)
     guard due <= now else { return arm(slot) }
+    if failure == .poolTimeout, let cause = outage(slot) { return end(slot, cause) }
     if let failure { return timeOut(slot, failure) }
     switch requests[slot].state {
     case .free: return
@@ -137,7 +138,7 @@ extension PoolStateMachine {
 
   /// HTTP/2 PING: when the next is due, or when the answer to the last must have come.
   private func pingDue(_ slot: Int) -> Instant {
-    let isAsked = connections[slot].version == .http2 && options.pingInterval > 0 && options.pingInterval != .max
+    let isAsked = connections[slot].isMultiplexed && options.pingInterval > 0 && options.pingInterval != .max
     guard isAsked else { return .never }
     if isMutant(.forgottenPing), connections[slot].isPinging { return .never }
     if connections[slot].isPinging { return connections[slot].pingedAt + pingDeadline }
@@ -154,7 +155,9 @@ extension PoolStateMachine {
   /// The next thing that happens to the connection by time alone.
   func connectionDeadline(_ slot: Int) -> Instant {
     let deadline = connections[slot].deadline
-    return connections[slot].state == .open ? min(deadline, expiresAt(slot), pingDue(slot)) : deadline
+    guard connections[slot].state == .open else { return deadline }
+    let resetsDueAt = isMutant(.forgottenResets) ? .never : connections[slot].resetsDueAt
+    return min(min(deadline, resetsDueAt), expiresAt(slot), pingDue(slot))
   }
 
   mutating func armConnection(_ slot: Int) {
@@ -178,6 +181,7 @@ extension PoolStateMachine {
       if !connections[slot].isResolving { actions.append(.close(connectionID(slot), .connectTimeout)) }
       dialFailed(slot, .connectTimeout)
     case .open:
+      if connections[slot].resetsDueAt <= now { releaseResets(slot) }
       if expiresAt(slot) <= now {
         closeConnection(slot, .expired)
       } else if connections[slot].deadline <= now {
@@ -200,8 +204,7 @@ extension PoolStateMachine {
 
   /// The connection is dead: every request on it fails, as the server may have acted on it.
   mutating func loseConnection(_ slot: Int, _ reason: CloseReason) {
-    connections[slot].isRetiring = true
-    updateRoom(slot)
+    stopUsing(slot)
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       abort(request)

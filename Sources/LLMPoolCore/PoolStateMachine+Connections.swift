@@ -45,13 +45,15 @@ extension PoolStateMachine {
     connections[slot].version = version
     connections[slot].address = address
     connections[slot].lastReceived = now
-    connections[slot].streamLimit = version == .http1 ? 1 : streamLimit(slot)
+    connections[slot].streamLimit = connections[slot].isMultiplexed ? streamLimit(slot) : 1
     connections[slot].resetBudget = PoolStateMachine.resetBudget
     connections[slot].resetBudgetAt = now
     connections[slot].deadline = agedAt()
     origins[Int(origin)].dialing -= 1
     origins[Int(origin)].version = version == .http1 ? .http1 : .http2
+    origins[Int(origin)].usable += 1
     origins[Int(origin)].dialFailures = 0
+    origins[Int(origin)].dialFailure = nil
     origins[Int(origin)].redialAt = Instant(nanoseconds: .min)
     count(origin) {
       $0.connecting -= 1
@@ -60,7 +62,7 @@ extension PoolStateMachine {
     connections[slot].idleSince = now
     idle.append(Int32(slot), &idleLinks)
     enterIdle(slot)
-    if version == .http2 { updateRoom(slot) }
+    if connections[slot].isMultiplexed { updateRoom(slot) }
     if watched.contains(.connectionOpened) {
       actions.append(.notice(.connectionOpened(connectionID(slot), OriginID(slot: origin))))
     }
@@ -90,22 +92,42 @@ extension PoolStateMachine {
     removeConnection(slot, failure == .connectTimeout ? .connectTimeout : .dialFailed)
     count(origin) { $0.connectFailures += 1 }
     origins[Int(origin)].dialFailures += 1
-    let failures = origins[Int(origin)].dialFailures
-    let isLast = failures >= PoolStateMachine.dialFailuresInARow && origins[Int(origin)].dialing == 0
-    // The oldest waiter that no other dial serves fails with this one.
-    repeat {
-      guard origins[Int(origin)].covered.count > dialCapacity(origin),
-        let first = origins[Int(origin)].covered.first
-      else { break }
-      attemptFailed(Int(first.slot), failure, unseen: true)
-    } while isLast
-    origins[Int(origin)].redialAt = now + min(backoff(failures), PoolStateMachine.redialBackoffMax)
+    origins[Int(origin)].dialFailure = failure
+    tellWaiters(origin, failure)
+    let pause = min(backoff(origins[Int(origin)].dialFailures), PoolStateMachine.redialBackoffMax)
+    origins[Int(origin)].redialAt = now + pause
     uncoverExcess(origin)
     settle(origin)
   }
 
-  /// So many dials to an origin failed one after the other: it is down, and those who wait are told instead of
-  /// left to their pool timeout.
+  /// The oldest waiter that no other dial serves fails with this one; where the origin is down, everybody does whom
+  /// none serves, whether he counted on a dial or waited for a place.
+  private mutating func tellWaiters(_ origin: Int32, _ failure: Failure) {
+    let capacity = dialCapacity(origin)
+    let isDown = isDown(origin)
+    repeat {
+      guard origins[Int(origin)].covered.count > capacity, let first = origins[Int(origin)].covered.first else { break }
+      attemptFailed(Int(first.slot), failure, unseen: true)
+    } while isDown
+    while isDown, !isMutant(.outageUntold), let first = origins[Int(origin)].uncovered.first {
+      attemptFailed(Int(first.slot), failure, unseen: true)
+    }
+  }
+
+  /// So many dials failed one after the other, and nothing is open that a waiter could get.
+  private func isDown(_ origin: Int32) -> Bool {
+    origins[Int(origin)].dialFailures >= PoolStateMachine.dialFailuresInARow && origins[Int(origin)].usable == 0
+  }
+
+  /// What a waiter who runs out of patience is told instead: why its origin could not be reached, where a dial failed
+  /// while it waited, or none was tried after one that had failed shortly before.
+  func outage(_ slot: Int) -> Failure? {
+    let origin = origins[Int(requests[slot].origin)]
+    guard origin.usable == 0, origin.redialAt >= requests[slot].options.submittedAt, !isMutant(.outageUnexplained)
+    else { return nil }
+    return origin.dialFailure
+  }
+
   static var dialFailuresInARow: Int { 3 }
   /// Requests that arrive after an outage must not wait long for the next dial.
   static var redialBackoffMax: Nanoseconds { .seconds(1) }
@@ -118,7 +140,7 @@ extension PoolStateMachine {
     origins[Int(origin)].streamsAllowed = maxStreams
     // Another connection would hear the same: no hurry to dial it.
     if maxStreams == 0 { origins[Int(origin)].redialAt = now + PoolStateMachine.redialBackoffMax }
-    guard connections[slot].state == .open, connections[slot].version == .http2 else { return }
+    guard connections[slot].state == .open, connections[slot].isMultiplexed else { return }
     if !isMutant(.settingsIgnored) { connections[slot].streamLimit = streamLimit(slot) }
     updateRoom(slot)
     serve(origin)
@@ -146,7 +168,7 @@ extension PoolStateMachine {
   mutating func connectionClosed(_ slot: Int, _ reason: CloseReason) {
     let origin = connections[slot].origin
     if connections[slot].state == .dialing { return dialFailed(slot, .connect) }
-    connections[slot].isRetiring = true
+    stopUsing(slot)
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       detach(request)
@@ -162,7 +184,7 @@ extension PoolStateMachine {
 
   func hasRoom(_ slot: Int) -> Bool {
     let connection = connections[slot]
-    return connection.state == .open && connection.version == .http2
+    return connection.state == .open && connection.isMultiplexed
       && (!connection.isRetiring || isMutant(.retiringReused))
       && connection.streams < connection.streamLimit + (isMutant(.streamLimitOffByOne) ? 1 : 0)
   }
@@ -213,7 +235,7 @@ extension PoolStateMachine {
   }
 
   private mutating func enterIdle(_ slot: Int) {
-    guard connections[slot].version == .http1 else { return }
+    guard !connections[slot].isMultiplexed else { return }
     origins[Int(connections[slot].origin)].idle.append(Int32(slot), &originIdleLinks)
   }
 
@@ -221,7 +243,7 @@ extension PoolStateMachine {
   mutating func leaveIdle(_ slot: Int) {
     idle.remove(Int32(slot), &idleLinks)
     let origin = connections[slot].origin
-    if connections[slot].version == .http1 { origins[Int(origin)].idle.remove(Int32(slot), &originIdleLinks) }
+    if !connections[slot].isMultiplexed { origins[Int(origin)].idle.remove(Int32(slot), &originIdleLinks) }
     count(origin) {
       $0.idle -= 1
       $0.inUse += 1
@@ -231,10 +253,17 @@ extension PoolStateMachine {
   /// Nothing new goes on it; it is closed when its last request is over, at once if it has none.
   mutating func retire(_ slot: Int, _ reason: CloseReason) {
     guard connections[slot].state == .open, !connections[slot].isRetiring else { return }
-    connections[slot].isRetiring = true
+    stopUsing(slot)
     connections[slot].retireReason = reason
-    if connections[slot].version == .http2 { updateRoom(slot) }
     if connections[slot].streams == 0 { closeConnection(slot, reason) }
+  }
+
+  /// Nothing new goes on it.
+  mutating func stopUsing(_ slot: Int) {
+    guard !connections[slot].isRetiring else { return }
+    connections[slot].isRetiring = true
+    if connections[slot].state == .open { origins[Int(connections[slot].origin)].usable -= 1 }
+    if connections[slot].isMultiplexed { updateRoom(slot) }
   }
 
   /// Asks the engine to close it; for the limits it is gone with this call.
@@ -249,27 +278,10 @@ extension PoolStateMachine {
     let origin = connections[slot].origin
     switch connections[slot].state {
     case .free: return
-    case .dialing:
-      origins[Int(origin)].dialing -= 1
-      count(origin) { $0.connecting -= 1 }
-      if connections[slot].isResolving {
-        hosts[Int(origins[Int(origin)].host)].dials.remove(Int32(slot), &hostDialLinks)
-      }
-    case .open:
-      if idleLinks[slot].isLinked {
-        idle.remove(Int32(slot), &idleLinks)
-        origins[Int(origin)].idle.removeIfLinked(Int32(slot), &originIdleLinks)
-        count(origin) { $0.idle -= 1 }
-      } else {
-        count(origin) { $0.inUse -= 1 }
-      }
-      connections[slot].isRetiring = true
-      updateRoom(slot)
+    case .dialing: leaveDialing(slot)
+    case .open: leaveOpen(slot, reason)
     }
     count(origin) { $0.closed += 1 }
-    if watched.contains(.connectionClosed), connections[slot].state == .open {
-      actions.append(.notice(.connectionClosed(connectionID(slot), OriginID(slot: origin), reason)))
-    }
     if connectionTimerPositions[slot] != IndexedHeap.absent {
       connectionTimers.remove(Int32(slot), &connectionTimerPositions)
     }
@@ -281,6 +293,31 @@ extension PoolStateMachine {
     armOrigin(origin)
     let mayDial = !origins[Int(origin)].uncovered.isEmpty && origins[Int(origin)].blockedSince == .never
     if mayDial { unserved.append(origin) }
+  }
+
+  private mutating func leaveDialing(_ slot: Int) {
+    let origin = connections[slot].origin
+    origins[Int(origin)].dialing -= 1
+    count(origin) { $0.connecting -= 1 }
+    if connections[slot].isResolving {
+      hosts[Int(origins[Int(origin)].host)].dials.remove(Int32(slot), &hostDialLinks)
+    }
+  }
+
+  private mutating func leaveOpen(_ slot: Int, _ reason: CloseReason) {
+    let origin = connections[slot].origin
+    if idleLinks[slot].isLinked {
+      idle.remove(Int32(slot), &idleLinks)
+      origins[Int(origin)].idle.removeIfLinked(Int32(slot), &originIdleLinks)
+      count(origin) { $0.idle -= 1 }
+    } else {
+      count(origin) { $0.inUse -= 1 }
+    }
+    stopUsing(slot)
+    if roomPositions[slot] != IndexedHeap.absent { origins[Int(origin)].room.remove(Int32(slot), &roomPositions) }
+    if watched.contains(.connectionClosed) {
+      actions.append(.notice(.connectionClosed(connectionID(slot), OriginID(slot: origin), reason)))
+    }
   }
 
   // MARK: Resets
@@ -297,8 +334,20 @@ extension PoolStateMachine {
       connections[slot].resetBudgetAt = connections[slot].resetBudgetAt + refill * PoolStateMachine.resetRefill
     }
     connections[slot].resetBudget -= 1
-    guard connections[slot].resetBudget <= 0 else { return }
-    connections[slot].isRetiring = true
-    updateRoom(slot)
+    if connections[slot].resetBudget <= 0 { stopUsing(slot) }
+  }
+
+  /// So long the answer to a PING may take before the resets that wait for it go on.
+  static var resetPatience: Nanoseconds { .seconds(1) }
+
+  mutating func resetsHeld(_ slot: Int) {
+    guard connections[slot].state == .open else { return }
+    connections[slot].resetsDueAt = now + PoolStateMachine.resetPatience
+    armConnection(slot)
+  }
+
+  mutating func releaseResets(_ slot: Int) {
+    connections[slot].resetsDueAt = .never
+    actions.append(.releaseResets(connectionID(slot)))
   }
 }

@@ -61,6 +61,7 @@ extension PoolStateMachine {
     }
     if origins[slot].dialing != counts.connecting { return broken("\(origins[slot].dialing) dialing, \(counts)") }
     if origins[slot].connections.count != counts.connections { return broken("connections and counts differ") }
+    if origins[slot].usable != usableConnections(slot) { return broken("\(origins[slot].usable) usable") }
     if origins[slot].waiting > 0, availableConnection(id.slot) != nil { return broken("a free slot, and a waiter") }
     let capacity = dialCapacity(id.slot)
     if origins[slot].covered.count != min(capacity, origins[slot].waiting) {
@@ -73,6 +74,17 @@ extension PoolStateMachine {
     if let broken = checkQueue(slot, origins[slot].covered, true) { return broken }
     if let broken = checkQueue(slot, origins[slot].uncovered, false) { return broken }
     return isStopped ? nil : checkWaiters(slot)
+  }
+
+  private func usableConnections(_ origin: Int) -> Int {
+    var count = 0
+    var slot = origins[origin].connections.first
+    while slot != SlotList.none {
+      let connection = connections[Int(slot)]
+      if connection.state == .open, !connection.isRetiring { count += 1 }
+      slot = connectionLinks[Int(slot)].next
+    }
+    return count
   }
 
   /// Whoever counts on no dial has a reason to wait, and something that will end it.
@@ -123,7 +135,7 @@ extension PoolStateMachine {
     func broken(_ what: String) -> String { "connection \(slot): \(what)" }
     if connectionLinks[slot].isLinked != (connection.state != .free) { return broken("list and state") }
     if idleLinks[slot].isLinked != connection.isIdle { return broken("idle list and state") }
-    let isOriginIdle = connection.isIdle && connection.version == .http1
+    let isOriginIdle = connection.isIdle && !connection.isMultiplexed
     if originIdleLinks[slot].isLinked != isOriginIdle { return broken("its origin's idle list and state") }
     if (roomPositions[slot] != IndexedHeap.absent) != hasRoom(slot) { return broken("room and state") }
     if hostDialLinks[slot].isLinked != (connection.isResolving && connection.state == .dialing) {
@@ -134,7 +146,7 @@ extension PoolStateMachine {
     }
     if connection.streams != connection.requests.count { return broken("\(connection.streams) streams") }
     if connection.isIdle, connection.isRetiring { return broken("idle and retiring") }
-    if connection.version == .http1, connection.streams > 1 { return broken("two requests on h1") }
+    if !connection.isMultiplexed, connection.streams > 1 { return broken("two requests on h1") }
     if connection.identity != identity, connection.state == .dialing || !connection.isRetiring {
       return broken("of another configuration")
     }

@@ -5,7 +5,7 @@ extension PoolStateMachine {
     options = new
     if identityChanged || old.httpVersions != new.httpVersions { changeIdentity() }
     for slot in connections.indices where connections[slot].state == .open {
-      if connections[slot].version == .http2 {
+      if connections[slot].isMultiplexed {
         connections[slot].streamLimit = streamLimit(slot)
         updateRoom(slot)
       }
@@ -21,6 +21,8 @@ extension PoolStateMachine {
     identity &+= 1
     for origin in origins.indices where origins[origin].isKnown {
       origins[origin].version = assumedVersion(origins[origin].isTLS)
+      origins[origin].dialFailures = 0
+      origins[origin].dialFailure = nil
       origins[origin].redialAt = Instant(nanoseconds: .min)
     }
     for slot in connections.indices {

@@ -73,11 +73,11 @@ extension PoolStateMachine {
 
   /// An aborted h1 answer may still be on its way: only a stream can end without its connection.
   mutating func leaveAborted(_ connection: Int) {
-    if connections[connection].version == .http1 {
-      closeConnection(connection, .aborted)
-    } else {
+    if connections[connection].isMultiplexed {
       spendReset(connection)
       released(connection)
+    } else {
+      closeConnection(connection, .aborted)
     }
   }
 
@@ -186,7 +186,7 @@ extension PoolStateMachine {
     connections[connection].streams += 1
     connections[connection].served += 1
     connections[connection].requests.append(Int32(slot), &requestLinks)
-    if connections[connection].version == .http2 { updateRoom(connection) }
+    if connections[connection].isMultiplexed { updateRoom(connection) }
     requests[slot].state = .active
     requests[slot].connection = Int32(connection)
     requests[slot].sequence = nextSequence
@@ -197,8 +197,8 @@ extension PoolStateMachine {
     requests[slot].hasAnswer = false
     requests[slot].isHeld = false
     requests[slot].isCovered = false
-    requests[slot].sentBeforeSettings =
-      connections[connection].version == .http2 && connections[connection].streamsAllowed == nil
+    let knowsLimit = !connections[connection].isMultiplexed || connections[connection].streamsAllowed != nil
+    requests[slot].streamsBeforeSettings = knowsLimit ? 0 : connections[connection].streams
     requests[slot].clock = .write
     requests[slot].stamp = now
     actions.append(
@@ -211,7 +211,7 @@ extension PoolStateMachine {
     let connection = Int(requests[slot].connection)
     connections[connection].requests.remove(Int32(slot), &requestLinks)
     if !isMutant(.slotNotGivenBack) { connections[connection].streams -= 1 }
-    if connections[connection].version == .http2 { updateRoom(connection) }
+    if connections[connection].isMultiplexed { updateRoom(connection) }
     requests[slot].connection = -1
     requests[slot].clock = .none
   }
@@ -245,20 +245,28 @@ extension PoolStateMachine {
   mutating func finished(_ slot: Int, _ outcome: Outcome, _ reusable: Bool) {
     let connection = Int(requests[slot].connection)
     let origin = requests[slot].origin
+    let unseen = outcome.unseen && !isAnswered(slot, outcome)
+    let refusal = refusal(of: slot, on: connection)
     detach(slot)
-    if connections[connection].version == .http1, !reusable {
+    if !connections[connection].isMultiplexed, !reusable {
       closeConnection(connection, outcome.failure == nil ? .notReusable : .error)
     } else {
       released(connection)
     }
     if let failure = outcome.failure {
-      attemptFailed(slot, failure, unseen: outcome.unseen)
+      attemptFailed(slot, failure, unseen: unseen, refusal)
     } else if requests[slot].isDiscarding {
       backOff(slot, until: requests[slot].retryAt)
     } else {
       complete(slot, nil)
     }
     settle(origin)
+  }
+
+  /// Who has answered, an interim answer included, has seen the request, whatever he says of it afterwards. A proxy's
+  /// own answer is not the origin's.
+  private func isAnswered(_ slot: Int, _ outcome: Outcome) -> Bool {
+    requests[slot].hasAnswer && outcome.failure != .proxy && !isMutant(.answeredAsUnseen)
   }
 
   mutating func makeRoom(forRequest slot: Int) {

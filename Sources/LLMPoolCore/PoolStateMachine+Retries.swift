@@ -1,34 +1,95 @@
 // Whether and when a request is tried again. LLM calls cost money: without asking only what the server provably did
 // not act on; never once a part of the answer was delivered or a part of an upload is gone.
 extension PoolStateMachine {
-  /// An attempt, or a dial that the request counted on, has failed; the request is on no connection.
-  mutating func attemptFailed(_ slot: Int, _ failure: Failure, unseen: Bool) {
+  /// An attempt, or a dial that the request counted on, has failed; the request is on no connection. `refusal`: of the
+  /// attempt, where there was one.
+  mutating func attemptFailed(_ slot: Int, _ failure: Failure, unseen: Bool, _ refusal: Refusal? = nil) {
     if !unseen { requests[slot].wasSeen = true }
     // Its answer was to be dropped anyway.
     if requests[slot].isDiscarding { return backOff(slot, until: requests[slot].retryAt) }
-    if unseen, isFreeToResend(slot, failure) { return resendFreely(slot) }
+    if unseen, let refusal, isReplayable(slot), PoolStateMachine.isRefusal(failure) {
+      return resend(slot, failure, refusal)
+    }
     guard mayRetry(slot, failure, unseen: unseen) else { return complete(slot, failure) }
     retry(slot, failure, unseen: unseen)
   }
 
-  /// The connection was gone before the engine sent anything: no attempt in any server's eyes.
-  mutating func attemptUnsent(_ slot: Int) {
-    if requests[slot].freeResends < PoolStateMachine.freeResendLimit { return resendFreely(slot) }
-    attemptFailed(slot, .write, unseen: true)
+  /// The connection was gone before the engine sent anything: no attempt in any server's eyes, so that not even who
+  /// wants no retry minds.
+  mutating func attemptUnsent(_ slot: Int) { resend(slot, .write, .neverSent) }
+
+  // MARK: What nobody has acted on
+
+  /// Why an attempt that provably nobody acted on came back.
+  enum Refusal {
+    /// The connection was ending.
+    case ofConnection
+    /// The server did not want this one, while the connection goes on.
+    case ofStream
+    /// More was sent than a connection allowed whose SETTINGS had not come: our doing.
+    case beyondLimit
+    /// The connection was gone before.
+    case neverSent
+  }
+
+  func refusal(of slot: Int, on connection: Int) -> Refusal {
+    let streams = requests[slot].streamsBeforeSettings
+    if streams > 0, streams > connections[connection].streamsAllowed ?? 0 { return .beyondLimit }
+    return connections[connection].isRetiring ? .ofConnection : .ofStream
+  }
+
+  private static func isRefusal(_ failure: Failure) -> Bool {
+    switch failure {
+    case .refused, .read, .write, .protocolViolation: return true
+    default: return false
+    }
   }
 
   static var freeResendLimit: UInt8 { 3 }
+  /// So often in a row a request is sent again at once.
+  static var immediateResends: Int { 2 }
+  static var resendBackoffMin: Nanoseconds { .milliseconds(10) }
+  /// Where the request has no pool timeout: a server must not keep it going round for ever.
+  static var resendPatience: Nanoseconds { .seconds(10) }
 
-  private mutating func resendFreely(_ slot: Int) {
-    requests[slot].freeResends += 1
-    requeue(slot)
+  /// What nobody has acted on is sent again without a limit to how often (RFC 9113, section 8.7), until the request has
+  /// waited for its pool timeout since it was refused first. From the third time in a row on after a backoff; where
+  /// connections end and others succeed meanwhile (servers close after so many requests) it begins anew.
+  private mutating func resend(_ slot: Int, _ failure: Failure, _ refusal: Refusal) {
+    if refusal == .beyondLimit, failure == .refused, requests[slot].freeResends < PoolStateMachine.freeResendLimit {
+      requests[slot].freeResends += 1
+      return requeue(slot)
+    }
+    let delay = delayOfResend(slot, refusal)
+    let isExhausted = isMutant(.refusalCounted) && requests[slot].refusals > options.maxRetries
+    guard !isExhausted, isInTime(slot, delay) else { return complete(slot, failure) }
+    if refusal != .neverSent {
+      count(requests[slot].origin) { $0.retries += 1 }
+      noteRetry(slot, failure, 0, delay)
+    }
+    if delay == 0 { requeue(slot) } else { backOff(slot, until: now + delay) }
   }
 
-  /// More was sent than a connection allowed whose SETTINGS had not come: that is our doing and costs no retry.
-  private func isFreeToResend(_ slot: Int, _ failure: Failure) -> Bool {
-    failure == .refused && requests[slot].sentBeforeSettings && isReplayable(slot)
-      && requests[slot].freeResends < PoolStateMachine.freeResendLimit
+  private mutating func delayOfResend(_ slot: Int, _ refusal: Refusal) -> Nanoseconds {
+    let successes = origins[Int(requests[slot].origin)].counters.succeeded
+    if requests[slot].refusedAt == .never { requests[slot].refusedAt = now }
+    if refusal != .ofStream, requests[slot].successesBefore != successes { requests[slot].refusals = 0 }
+    requests[slot].successesBefore = successes
+    requests[slot].refusals += 1
+    let times = requests[slot].refusals - PoolStateMachine.immediateResends
+    guard times > 0, !isMutant(.refusalHammered) else { return 0 }
+    return max(backoff(times), PoolStateMachine.resendBackoffMin)
   }
+
+  private func isInTime(_ slot: Int, _ delay: Nanoseconds) -> Bool {
+    let options = requests[slot].options
+    let patience = options.timeouts.pool == .max ? PoolStateMachine.resendPatience : options.timeouts.pool
+    if isMutant(.refusalForEver) { return true }
+    let end = min(requests[slot].refusedAt + patience, options.submittedAt + options.timeouts.total)
+    return now + delay < end
+  }
+
+  // MARK: Retries
 
   private func isReplayable(_ slot: Int) -> Bool {
     (!requests[slot].isDelivered || isMutant(.retryDelivered)) && !requests[slot].bodyConsumed
@@ -45,8 +106,7 @@ extension PoolStateMachine {
       guard requests[slot].options.flags.contains(.retrySent) else { return false }
     default: return false
     }
-    // What nobody has acted on adds no load to a server; all else must not amplify an outage.
-    return (unseen && failure != .connect) || retryBudget.take(now)
+    return retryBudget.take(now)
   }
 
   private func maxRetries(_ slot: Int) -> Int {
@@ -63,6 +123,7 @@ extension PoolStateMachine {
   mutating func answered(_ slot: Int, _ status: Int, _ advice: RetryAdvice) {
     requests[slot].wasSeen = true
     requests[slot].hasProgress = true
+    forgetRefusals(slot)
     if let delay = statusRetryDelay(slot, status, advice) {
       requests[slot].isDiscarding = true
       requests[slot].retryAt = now + delay
@@ -100,12 +161,22 @@ extension PoolStateMachine {
 
   private mutating func retry(_ slot: Int, _ failure: Failure, unseen: Bool) {
     let delay = backoff(Int(requests[slot].retries) + 1)
+    // It would sleep past its end and be told of that, not of what went wrong.
+    let options = requests[slot].options
+    let isTooLong =
+      now + delay >= options.submittedAt + options.timeouts.total || (unseen && delay >= options.timeouts.pool)
+    if isTooLong, !isMutant(.backoffBeyondEnd) { return complete(slot, failure) }
     requests[slot].retries += 1
+    forgetRefusals(slot)
     count(requests[slot].origin) { $0.retries += 1 }
-    // A request that was refused goes on elsewhere at once; where nobody answered, time must pass.
-    let isImmediate = unseen && failure != .connect && requests[slot].retries == 1
-    noteRetry(slot, failure, 0, isImmediate ? 0 : delay)
-    if isImmediate { requeue(slot) } else { backOff(slot, until: now + delay) }
+    noteRetry(slot, failure, 0, delay)
+    backOff(slot, until: now + delay)
+  }
+
+  /// Something else happened to the request: what is refused from now on is refused for the first time.
+  private mutating func forgetRefusals(_ slot: Int) {
+    requests[slot].refusals = 0
+    requests[slot].refusedAt = .never
   }
 
   private mutating func noteRetry(_ slot: Int, _ failure: Failure?, _ status: Int, _ delay: Nanoseconds) {
@@ -136,7 +207,7 @@ extension PoolStateMachine {
     requests[slot].isAged = false
     requests[slot].stamp = now
     requests[slot].queuedAt = now
-    requests[slot].poolTimeUsed = 0
+    requests[slot].poolTimeUsed = requests[slot].refusedAt == .never ? 0 : now - requests[slot].refusedAt
     enqueue(slot)
     arm(slot)
   }

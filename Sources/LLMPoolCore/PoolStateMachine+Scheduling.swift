@@ -1,4 +1,16 @@
-// Who gets which connection: reuse first, then a dial as far as the limits allow, then waiting in turn.
+// Who gets which connection: reuse first, then a dial as far as the limits allow, then waiting in turn. What becomes of
+// a waiter, in the order in which it is tried:
+//
+// 1. A connection of its origin is free: it is sent, the longest waiting of the highest priority first (`reuse`).
+// 2. A dial that is under way will serve it: it is covered, its connect clock runs (`coverWaiters`).
+// 3. The name of its origin could not be resolved a moment ago: it fails with that (`failWaiters`).
+// 4. A dial of its origin failed a moment ago: it waits for the next (`waitToRedial`).
+// 5. Its origin may hold no more connections: it waits for one of them.
+// 6. A place is free, or an idle connection of any origin can be closed for it: it is dialled for (`startDial`).
+// 7. No place is free: its origin waits for one in turn, those without any connection first (`block`).
+//
+// Whoever counts on no dial waits for its pool timeout at most, and is told at once where its origin is down
+// (`tellWaiters`).
 extension PoolStateMachine {
   /// The fullest h2 connection with room, else the most recently used idle h1 connection.
   func availableConnection(_ origin: Int32) -> Int? {

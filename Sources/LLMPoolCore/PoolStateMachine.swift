@@ -132,6 +132,7 @@ public struct PoolStateMachine: Sendable {
     case .goAway(let id): if let slot = live(id) { goAway(slot) }
     case .received(let id): if let slot = live(id) { received(slot) }
     case .keepAlive(let id, let limit): if let slot = live(id) { keepAlive(slot, limit) }
+    case .resetsHeld(let id): if let slot = live(id) { resetsHeld(slot) }
     case .connectionClosed(let id, let reason): if let slot = live(id) { connectionClosed(slot, reason) }
     case .progressed(let attempt, let phase): if let slot = live(attempt) { progressed(slot, phase) }
     case .answered(let attempt, let status, let advice): if let slot = live(attempt) { answered(slot, status, advice) }

@@ -32,7 +32,8 @@ struct RequestRecord {
   /// Retried after this answer, whose body is dropped meanwhile.
   var isDiscarding = false
   var bodyConsumed = false
-  var sentBeforeSettings = false
+  /// Sent on a connection whose SETTINGS had not come, where so many streams ran then, with this one; 0: they had.
+  var streamsBeforeSettings = 0
   /// Some attempt may have been acted on, so that the request as a whole is not unseen.
   var wasSeen = false
   var origin: Int32 = -1
@@ -40,8 +41,13 @@ struct RequestRecord {
   var sequence: UInt32 = 0
   var attempts: UInt32 = 0
   var retries: UInt32 = 0
-  /// Sent again without being counted as a retry; bounded, so that no server can keep it going round.
+  /// Sent again because more was sent than the server allowed before it had said so; bounded, so that no server can
+  /// keep it going round.
   var freeResends: UInt8 = 0
+  /// How often in a row it was refused, since when, and how many requests had succeeded at its origin by the last time.
+  var refusals = 0
+  var refusedAt = Instant.never
+  var successesBefore = 0
   /// Order of arrival; kept over retries, so that a request sent again comes before younger ones.
   var order: UInt64 = 0
   var options = RequestOptions(submittedAt: .never)
@@ -67,7 +73,7 @@ struct ConnectionRecord {
   }
   var state = State.free
   var version = WireVersion.http1
-  /// Takes nothing new; closed when its last request is over, for this reason.
+  /// Takes nothing new (`stopUsing`); closed when its last request is over, for this reason.
   var isRetiring = false
   var retireReason = CloseReason.retired
   /// What the server's SETTINGS on this connection allow; nil until they came.
@@ -93,8 +99,12 @@ struct ConnectionRecord {
   /// Resets that may still be sent before servers take us for an attacker; refilled with time.
   var resetBudget = 0
   var resetBudgetAt = Instant.never
+  /// When resets that the engine holds back go out although no answer to its PING came.
+  var resetsDueAt = Instant.never
 
   var isIdle: Bool { state == .open && streams == 0 }
+  /// Carries many requests at once, each on a stream of its own.
+  var isMultiplexed: Bool { version == .http2 }
 }
 
 struct OriginRecord {
@@ -115,10 +125,13 @@ struct OriginRecord {
   /// h2 connections with room, the fullest first.
   var room = IndexedHeap()
   var dialing = 0
+  /// Open connections that take new requests.
+  var usable = 0
   /// What the server's SETTINGS allowed last.
   var streamsAllowed: Int?
-  /// Consecutive dials that failed, and until when no other is begun.
+  /// Consecutive dials that failed, how the last of them did, and until when no other is begun.
   var dialFailures = 0
+  var dialFailure: Failure?
   var redialAt = Instant(nanoseconds: .min)
   /// Since when it waits at the total limit; `never` while it does not.
   var blockedSince = Instant.never

@@ -7,7 +7,7 @@ public struct HeaderField: Equatable, Sendable {
     case accept, acceptEncoding, contentType, userAgent
     case authorization, proxyAuthorization, cookie, apiKey
 
-    /// Its value is a secret and appears in no log, notice or error. HTTP/2 should not index it (RFC 7541, 7.1.3).
+    /// Its value is a secret and appears in no log, notice or error. HTTP/2 puts it into no table (RFC 7541, 7.1.3).
     public var isSensitive: Bool { rawValue >= Kind.authorization.rawValue }
 
     /// Belongs to one connection, not to the request: accepted from the application, never sent as it is
@@ -144,6 +144,26 @@ public enum HeaderBlock {
 
   /// The kind of a header's name, compared without regard to case.
   static func kind(of name: BytePointer, count: Int) -> HeaderField.Kind {
+    let kind = knownKind(of: name, count: count)
+    return kind == .other && namesSecret(name, count: count) ? .apiKey : kind
+  }
+
+  /// Gateways call their keys and tokens whatever they like, but nearly all names end alike.
+  private static func namesSecret(_ name: BytePointer, count: Int) -> Bool {
+    func ends(_ suffix: StaticString) -> Bool {
+      count >= suffix.utf8CodeUnitCount && matches(name + (count - suffix.utf8CodeUnitCount), suffix)
+    }
+    switch Byte.lowercased(name[count - 1]) {
+    case UInt8(ascii: "y"): return ends("-key")
+    case UInt8(ascii: "n"): return ends("-token") || ends("authorization")
+    case UInt8(ascii: "t"): return ends("-secret")
+    case UInt8(ascii: "h"): return ends("-auth")
+    case UInt8(ascii: "d"): return ends("-password")
+    default: return false
+    }
+  }
+
+  private static func knownKind(of name: BytePointer, count: Int) -> HeaderField.Kind {
     switch count {
     case 2: return matches(name, "te") ? .te : .other
     case 4: return matches(name, "host") ? .host : .other

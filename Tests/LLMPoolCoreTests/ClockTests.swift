@@ -192,15 +192,13 @@ import Testing
       ])
   }
 
-  @Test func totalEndsABackoff() {
+  @Test func noBackoffBeyondTheTotal() {
     let pool = Script {
       $0.retryBackoff = .seconds(100)
       $0.retryBackoffMax = .seconds(100)
     }
     pool.submit { $0.timeouts.total = .milliseconds(10) }
-    pool.dialFailed("c0")
-    #expect(pool.counters.backingOff == 1)
-    #expect(pool.run(.milliseconds(10)) == ["10 ms: complete r0 totalTimeout unseen"])
+    #expect(pool.dialFailed("c0") == ["complete r0 connect unseen"])
   }
 
   @Test func anHTTP2TimeoutLeavesTheOthers() {

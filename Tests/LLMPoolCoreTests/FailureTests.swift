@@ -374,14 +374,18 @@ import Testing
   }
 
   @Test func notForEver() {
-    let pool = Script { $0.maxRetries = 0 }
+    let pool = Script {
+      $0.maxRetries = 0
+      $0.timeouts.pool = .seconds(5)
+    }
     pool.submit()
-    for index in 0..<3 {
+    for index in 0..<2 {
       pool.dialed("c\(index)")
       #expect(pool.lost("c\(index)") == ["dial c\(index + 1)"])
     }
-    pool.dialed("c3")
-    #expect(pool.lost("c3") == ["complete r0 write unseen"])
+    pool.dialed("c2")
+    pool.wait(.seconds(5))
+    #expect(pool.lost("c2") == ["complete r0 write unseen"])
   }
 
   /// It was sent again although it may have been acted on.

@@ -168,6 +168,7 @@ final class Script {
     case .deliver(let attempt): return "deliver \(attemptNames[attempt]!)"
     case .discard(let attempt): return "discard \(attemptNames[attempt]!)"
     case .ping(let connection): return "ping \(name(connection))"
+    case .releaseResets(let connection): return "release resets of \(name(connection))"
     case .close(let connection, let reason): return "close \(name(connection)) \(reason)"
     case .complete(let request, let completion):
       let name = requestNames[request]!

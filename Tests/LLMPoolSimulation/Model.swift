@@ -5,7 +5,7 @@ import LLMPoolCore
 package final class Model {
   enum End {
     case unsent
-    case failed(unseen: Bool, beforeSettings: Bool)
+    case failed(unseen: Bool, beyondLimit: Bool)
     case silent, dropped
   }
   enum Clock { case none, write, firstByte, read }
@@ -26,6 +26,11 @@ package final class Model {
     var attempts: UInt32 = 0
     var retries = 0
     var freeResends = 0
+    /// In a row, since the first of them, and all of them.
+    var refusals = 0
+    var refusedAt: Instant?
+    var resends = 0
+    var successesBefore = 0
     var end: End?
     var wasSeen = false
     var isDelivered = false
@@ -40,7 +45,8 @@ package final class Model {
     var isHeld = false
     var hasAnswer = false
     var hasProgress = false
-    var beforeSettings = false
+    /// Streams on its connection with this one, where the SETTINGS had not come.
+    var streamsBeforeSettings = 0
   }
 
   struct Connection {
@@ -56,6 +62,7 @@ package final class Model {
     var expiry = Nanoseconds.max
     var pingedAt: Instant?
     var lastPing: Instant?
+    var resetsHeldAt: Instant?
     var lastReceived: Instant
     var openedAt: Instant
   }
@@ -68,6 +75,11 @@ package final class Model {
     var dialing = 0
     var dialingSince: Instant?
     var dialTime: Nanoseconds = 0
+    /// Dials in a row that failed, the last of them, and when.
+    var dialFailures = 0
+    var dialFailure: Failure?
+    var dialFailedAt = Instant(nanoseconds: .min)
+    var succeeded = 0
     var connections: Set<ConnectionID> = []
     var fresh: [RequestID] = []
   }
@@ -91,6 +103,7 @@ package final class Model {
   private var inUse = 0
   private var connectionsBefore = 0
   private var mustEnd: RequestID?
+  private var hasDialFailed = false
 
   /// A recorded core hears of time once a turn, later than its deadlines: what fell due since then may count either
   /// way.
@@ -125,17 +138,18 @@ package final class Model {
       if lookups.remove(host) != nil, list.isEmpty { lookupFailedAt[host] = now }
     case .resolveFailed(let host): if lookups.remove(host) != nil { lookupFailedAt[host] = now }
     case .dialed(let id, let version, _): dialed(id, version)
-    case .dialFailed(let id, _): if connections[id]?.isOpen == false { gone(id) }
+    case .dialFailed(let id, let failure): if connections[id]?.isOpen == false { dialFailed(id, failure) }
     case .settings(let id, let streams): settings(id, streams)
     case .goAway(let id): if connections[id]?.isOpen == true { connections[id]!.isRetiring = true }
     case .received(let id):
       connections[id]?.lastReceived = now
       connections[id]?.pingedAt = nil
     case .keepAlive(let id, let limit): connections[id]?.expiry = max(0, limit - .seconds(1))
+    case .resetsHeld(let id): if connections[id]?.isOpen == true { connections[id]!.resetsHeldAt = now }
     case .connectionClosed(let id, _): connectionClosed(id)
     case .progressed(let id, let phase): if let request = attempts[id] { progress(request, phase) }
     case .answered(let id, _, _): if let request = attempts[id] { answered(request) }
-    case .finished(let id, let outcome, let reusable): finished(id, outcome, reusable)
+    case .finished(let id, let outcome, _): finished(id, outcome, core)
     case .cancelled, .warm, .watching: break
     }
   }
@@ -165,7 +179,11 @@ package final class Model {
     options = new
     if isOther {
       for id in connections.keys { connections[id]!.isRetiring = true }
-      for id in origins.keys { origins[id]!.version = nil }
+      for id in origins.keys {
+        origins[id]!.version = nil
+        origins[id]!.dialFailures = 0
+        origins[id]!.dialFailure = nil
+      }
     }
     for id in connections.keys where connections[id]!.isOpen { connections[id]!.limit = limit(of: id) }
   }
@@ -186,6 +204,8 @@ package final class Model {
     connections[id]!.openedAt = now
     connections[id]!.limit = limit(of: id)
     origins[connection.origin]!.version = version
+    origins[connection.origin]!.dialFailures = 0
+    origins[connection.origin]!.dialFailure = nil
     dialEnded(connection.origin)
   }
 
@@ -194,6 +214,15 @@ package final class Model {
     connections[id]!.settings = streams
     origins[connection.origin]!.allowed = streams
     connections[id]!.limit = limit(of: id)
+  }
+
+  private func dialFailed(_ id: ConnectionID, _ failure: Failure) {
+    let origin = connections[id]!.origin
+    origins[origin]!.dialFailures += 1
+    origins[origin]!.dialFailure = failure
+    origins[origin]!.dialFailedAt = now
+    hasDialFailed = true
+    gone(id)
   }
 
   private func dialEnded(_ origin: OriginID) {
@@ -210,9 +239,15 @@ package final class Model {
 
   private func connectionClosed(_ id: ConnectionID) {
     guard let connection = connections[id] else { return }
+    guard connection.isOpen else { return dialFailed(id, .connect) }
     for attempt in connection.active {
       let request = attempts[attempt]!
-      ended(request, requests[request]!.hasProgress ? .failed(unseen: false, beforeSettings: false) : .unsent)
+      if requests[request]!.hasProgress {
+        ended(request, .failed(unseen: false, beyondLimit: false))
+      } else {
+        ended(request, .unsent)
+        refused(request, isOfStream: false)
+      }
     }
     gone(id)
   }
@@ -263,17 +298,46 @@ package final class Model {
   private func answered(_ id: RequestID) {
     requests[id]!.wasSeen = true
     requests[id]!.hasProgress = true
+    forgetRefusals(id)
   }
 
-  private func finished(_ attempt: AttemptID, _ outcome: Outcome, _ reusable: Bool) {
+  private func finished(_ attempt: AttemptID, _ outcome: Outcome, _ core: borrowing PoolStateMachine) {
     guard let id = attempts[attempt] else { return }
-    if outcome.failure == nil {
-      if !requests[id]!.isDropping { mustEnd = id }
-      ended(id, .dropped)
-    } else {
-      let isRefused = outcome.failure == .refused && requests[id]!.beforeSettings
-      ended(id, .failed(unseen: outcome.unseen, beforeSettings: isRefused))
+    let request = requests[id]!
+    guard let failure = outcome.failure else {
+      if !request.isDropping { mustEnd = id }
+      return ended(id, .dropped)
     }
+    // Who has answered has seen it.
+    let unseen = outcome.unseen && (!request.hasAnswer || failure == .proxy)
+    let connection = request.connection!
+    let isBeyond =
+      request.streamsBeforeSettings > 0 && request.streamsBeforeSettings > connections[connection]!.settings ?? 0
+    let isOfStream = !isBeyond && !core.isRetiring(connection)
+    let isFree = unseen && isBeyond && failure == .refused && request.freeResends < 3
+    ended(id, .failed(unseen: unseen, beyondLimit: isFree))
+    if unseen, !isFree, !request.isDropping { refused(id, isOfStream: isOfStream) }
+  }
+
+  /// Nobody has acted on it: it is sent again, and not counted.
+  private func refused(_ id: RequestID, isOfStream: Bool) {
+    let successes = origins[requests[id]!.origin]!.succeeded
+    if !isOfStream, requests[id]!.successesBefore != successes { requests[id]!.refusals = 0 }
+    requests[id]!.successesBefore = successes
+    requests[id]!.refusals += 1
+    requests[id]!.resends += 1
+    if requests[id]!.refusedAt == nil { requests[id]!.refusedAt = now }
+  }
+
+  private func forgetRefusals(_ id: RequestID) {
+    requests[id]!.refusals = 0
+    requests[id]!.refusedAt = nil
+  }
+
+  /// Until when it may be sent again.
+  private func resendsUntil(_ request: Request) -> Instant {
+    let patience = request.options.timeouts.pool == .max ? .seconds(10) : request.options.timeouts.pool
+    return min(request.refusedAt! + patience, request.options.submittedAt + request.options.timeouts.total)
   }
 
   /// The attempt is over; the request may be.
@@ -318,8 +382,9 @@ package final class Model {
       if requests[id]!.options.flags.contains(.streamed) { requests[id]!.isDelivered = true }
     case .discard(let attempt): discard(attempt)
     case .ping(let id): ping(id)
+    case .releaseResets(let id): releaseResets(id)
     case .close(let id, let reason): close(id, reason)
-    case .complete(let id, let completion): complete(id, completion)
+    case .complete(let id, let completion): complete(id, completion, core)
     case .forget(let origin): forget(origin)
     case .notice(.retry(let id, _, _, _, let delay)): retried(id, delay)
     case .notice: break
@@ -389,7 +454,8 @@ package final class Model {
     requests[id]!.isHeld = false
     requests[id]!.hasAnswer = false
     requests[id]!.hasProgress = false
-    requests[id]!.beforeSettings = connection.version == .http2 && connection.settings == nil
+    let knowsLimit = connection.version == .http1 || connection.settings != nil
+    requests[id]!.streamsBeforeSettings = knowsLimit ? 0 : connection.active.count + 1
   }
 
   private func removeFresh(_ id: RequestID) {
@@ -421,17 +487,18 @@ package final class Model {
     if request.isConsumed { fail("sent again after its upload was consumed") }
     let flags = request.options.flags
     switch end {
-    case .unsent: requests[id]!.freeResends += 1
+    case .unsent: break
     case .dropped: if !flags.contains(.retryStatus) { fail("its answer was dropped without asking") }
     case .silent: if !flags.contains(.retrySent) { fail("sent again after a timeout") }
-    case .failed(let unseen, let beforeSettings):
+    case .failed(let unseen, let beyondLimit):
       if !unseen, !flags.contains(.retrySent) { fail("sent again although it may have been seen") }
-      if beforeSettings { requests[id]!.freeResends += 1 }
+      if beyondLimit { requests[id]!.freeResends += 1 }
       if flags.contains(.noRetry) { fail("sent again although it must not be") }
     }
-    if requests[id]!.freeResends + Int(requests[id]!.attempts) > 20 { fail("sent again and again") }
     let free = min(requests[id]!.freeResends, 3)
-    if Int(request.attempts) > free + options.maxRetries { fail("sent \(request.attempts + 1) times") }
+    if Int(request.attempts) > free + request.resends + options.maxRetries {
+      fail("sent \(request.attempts + 1) times")
+    }
   }
 
   /// Within an origin and a priority first come first served; whoever waited for half of its time before everybody.
@@ -466,13 +533,34 @@ package final class Model {
   }
 
   private func retried(_ id: RequestID, _ delay: Nanoseconds) {
-    guard requests[id] != nil else { return fail("a retry of a request that is over") }
-    requests[id]!.retries += 1
-    if requests[id]!.retries > options.maxRetries { fail("retry \(requests[id]!.retries)") }
+    guard let request = requests[id] else { return fail("a retry of a request that is over") }
+    if isResend(request) {
+      if now + delay >= resendsUntil(request) { fail("sent again long after it was refused first") }
+      if request.refusals > 2, delay < .milliseconds(10) { fail("refusal \(request.refusals), and no pause") }
+      if request.refusals <= 2, delay > 0 { fail("refusal \(request.refusals), and a pause") }
+    } else {
+      requests[id]!.retries += 1
+      if requests[id]!.retries > options.maxRetries { fail("retry \(requests[id]!.retries)") }
+      let end = request.options.submittedAt + request.options.timeouts.total
+      if now + delay >= end { fail("a pause beyond the end of the request") }
+      forgetRefusals(id)
+    }
     if closeDeadline != nil { fail("a retry while closing") }
     if requests[id]!.isFresh { removeFresh(id) }
     requests[id]!.backsOffUntil = now + delay
     requests[id]!.state = requests[id]!.state == .active ? .active : .between
+  }
+
+  /// Did this event end an attempt of it that nobody had acted on?
+  private func isResend(_ request: Request) -> Bool {
+    guard case .finished? = event, case .failed(unseen: true, _)? = request.end else { return false }
+    return request.state == .between && request.waitsSince == now && request.refusedAt != nil
+  }
+
+  private func releaseResets(_ id: ConnectionID) {
+    guard let since = connections[id]?.resetsHeldAt else { return fail("resets go out that nobody held") }
+    if now - since < .seconds(1) { fail("resets go out too early") }
+    connections[id]!.resetsHeldAt = nil
   }
 
   private func ping(_ id: ConnectionID) {
@@ -500,6 +588,7 @@ package final class Model {
     case .pingTimeout: if connection.pingedAt == nil { fail("a ping timeout without a ping") }
     case .connectTimeout:
       if now - connection.openedAt > 1 << 60 || connection.isOpen { fail("a connect timeout of an open connection") }
+      if !connection.isOpen { return dialFailed(id, .connectTimeout) }
     case .aged:
       if now - connection.openedAt < options.maxConnectionAge / 10 * 9 { fail("aged too early") }
     default: break
@@ -507,20 +596,24 @@ package final class Model {
     gone(id)
   }
 
-  private func complete(_ id: RequestID, _ completion: Completion) {
+  private func complete(_ id: RequestID, _ completion: Completion, _ core: borrowing PoolStateMachine) {
     guard let request = requests[id] else { return fail("request \(id.value) completes twice") }
     if request.state == .active { fail("request \(id.value) completes on a connection") }
     if completion.attempts != request.attempts { fail("\(completion.attempts) attempts, seen \(request.attempts)") }
     if completion.unseen, request.wasSeen { fail("unseen, but the server may have acted") }
     if completion.unseen, completion.failure == nil { fail("unseen success") }
-    checkFailure(id, request, completion.failure)
+    checkFailure(id, request, completion.failure, core)
+    if let failure = completion.failure { checkGivenUp(request, failure) }
+    if completion.failure == nil { origins[request.origin]!.succeeded += 1 }
     if request.isFresh { removeFresh(id) }
     requests[id] = nil
     slotsInUse.remove(id.slot)
     done += 1
   }
 
-  private func checkFailure(_ id: RequestID, _ request: Request, _ failure: Failure?) {
+  private func checkFailure(
+    _ id: RequestID, _ request: Request, _ failure: Failure?, _ core: borrowing PoolStateMachine
+  ) {
     let options = request.options
     func isDue(_ clock: Clock, _ limit: Nanoseconds) {
       guard case .silent? = request.end, request.waitsSince == now, request.lastClock == clock else {
@@ -539,19 +632,43 @@ package final class Model {
       }
       if requests.count - 1 - active < self.options.maxPendingRequests { fail("the queue was not full") }
     case .closed: if closeDeadline == nil { fail("closed while open") }
-    case .poolTimeout: checkPoolTimeout(request)
+    case .poolTimeout: checkPoolTimeout(request, core)
     case .totalTimeout: if now < options.submittedAt + options.timeouts.total { fail("total timeout too early") }
     case .writeTimeout: isDue(.write, options.timeouts.write)
     case .firstByteTimeout: isDue(.firstByte, options.timeouts.firstByte)
     case .readTimeout: isDue(.read, options.timeouts.read)
     case .resolve: checkResolve(request)
     case .connectTimeout, .read, .write: break
-    default: checkReported(failure!)
+    default: checkReported(failure!, request)
     }
   }
 
-  private func checkPoolTimeout(_ request: Request) {
-    if now - request.waitsSince < request.options.timeouts.pool { fail("pool timeout too early") }
+  /// What nobody has acted on is given up when its time is over, and not before.
+  private func checkGivenUp(_ request: Request, _ failure: Failure) {
+    guard case .finished(_, let outcome, _) = event, outcome.failure == failure, isResend(request),
+      [.refused, .read, .write, .protocolViolation].contains(failure), !request.isDelivered, !request.isConsumed,
+      !request.options.flags.contains(.noRetry), closeDeadline == nil
+    else { return }
+    let pause = request.refusals > 2 ? max(.milliseconds(10), options.retryBackoffMax) : 0
+    if now + pause < resendsUntil(request) { fail("given up after refusal \(request.refusals), with time left") }
+  }
+
+  /// Is a connection open that takes new requests?
+  private func isUsable(_ origin: Origin, _ core: borrowing PoolStateMachine) -> Bool {
+    for id in origin.connections where connections[id]!.isOpen && !connections[id]!.isRetiring {
+      if !core.isRetiring(id) { return true }
+    }
+    return false
+  }
+
+  private func checkPoolTimeout(_ request: Request, _ core: borrowing PoolStateMachine) {
+    let since = min(request.waitsSince, request.refusedAt ?? request.waitsSince)
+    if now - since < request.options.timeouts.pool { fail("pool timeout too early") }
+    if let origin = origins[request.origin], origin.dialFailure != nil, !isUsable(origin, core),
+      origin.dialFailedAt >= request.options.submittedAt
+    {
+      fail("a pool timeout although a dial had failed meanwhile")
+    }
     guard request.isFresh, let origin = origins[request.origin] else { return }
     if let since = origin.dialingSince, since <= request.waitsSince, origin.isTLS, origin.version == nil,
       options.httpVersions == .automatic
@@ -565,7 +682,11 @@ package final class Model {
     guard let at = lookupFailedAt[host], now - at <= .seconds(1) else { return fail("a name fails long after") }
   }
 
-  private func checkReported(_ failure: Failure) {
+  private func checkReported(_ failure: Failure, _ request: Request) {
+    // Instead of a pool timeout.
+    let since = min(request.waitsSince, request.refusedAt ?? request.waitsSince)
+    let isOutOfPatience = now - since >= request.options.timeouts.pool
+    if isOutOfPatience, origins[request.origin]?.dialFailure == failure { return }
     switch event {
     case .finished(_, let outcome, _): if outcome.failure != failure { fail("\(failure) was not reported") }
     case .dialFailed(_, let reported): if reported != failure { fail("\(failure) was not reported") }
@@ -591,9 +712,19 @@ package final class Model {
     if counters.connections < connections.count {
       fail("\(counters.connections) connections, \(connections.count) open")
     }
+    if hasDialFailed { checkOutage(core) }
+    hasDialFailed = false
     if let id = mustEnd, requests[id] != nil { fail("request \(id.value) goes on after its success") }
     mustEnd = nil
     if let deadline = closeDeadline, deadline <= now, !isStopped, event == nil { fail("not stopped in time") }
+  }
+
+  /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves.
+  private func checkOutage(_ core: borrowing PoolStateMachine) {
+    for (id, origin) in origins where origin.dialFailedAt == now && origin.dialFailures >= 3 {
+      guard let counters = core.counters(of: id), counters.connecting == 0, counters.pending > 0 else { continue }
+      if !isUsable(origin, core) { fail("\(counters.pending) wait at origin \(id.slot), which is down") }
+    }
   }
 
   /// Looks at everything that runs, for what should have ended by now. Called now and then.
@@ -613,6 +744,8 @@ package final class Model {
         backingOff.maybe += 1
         if until > now { backingOff.sure += 1 }
       }
+      // The pause before what was never sent goes again is told to nobody.
+      if request.state == .between, case .unsent? = request.end, request.refusals > 2 { backingOff.maybe += 1 }
       if request.isFresh { checkPatience(id, request) }
     }
     if core.counters.backingOff < backingOff.sure || core.counters.backingOff > backingOff.maybe {
@@ -641,6 +774,7 @@ package final class Model {
       let last = max(connection.lastReceived, connection.lastPing ?? connection.openedAt)
       if last + options.pingInterval < now { fail("\(name(id)) is silent, and nobody asks") }
     }
+    if let at = connection.resetsHeldAt, at + .seconds(1) < now { fail("\(name(id)) holds resets back") }
     if !connection.isRetiring, options.maxConnectionAge != .max, isIdle,
       connection.openedAt + (options.maxConnectionAge / 10 * 11 + 10) < now
     {

@@ -35,6 +35,9 @@ package struct Faults {
     ignoresPing = draw(300)
     stray = draw(50)
     reconfigures = draw(1_000)
+    // Servers that refuse nearly everything, and servers that are down.
+    if Int.random(in: 0..<6, using: &random) == 0 { refuses = 900 }
+    if Int.random(in: 0..<6, using: &random) == 0 { dialFails = 950 }
   }
 }
 
@@ -332,7 +335,9 @@ package final class Simulation {
       }
       guard attempts[id] != nil else { return }
       let isOver = attempt.phase == 0 && peer.attempts.count > peer.limit
-      if isOver || (attempt.phase < 2 && chance(options.faults.refuses)) {
+      if attempt.phase < 3, chance(40) { tell(.resetsHeld(attempt.connection)) }
+      // Some refuse what they have begun to answer.
+      if isOver || (attempt.phase < (chance(100) ? 5 : 2) && chance(options.faults.refuses)) {
         return finish(id, Outcome(failure: .refused, unseen: true), reusable: false)
       }
       tell(.received(attempt.connection))
@@ -399,7 +404,8 @@ package final class Simulation {
       // Sometimes the engine had not even begun.
       if attempts[attempt]?.phase == 0, chance(500) { break }
       let failure = [Failure.read, .write, .protocolViolation, .refused].randomElement(using: &random)!
-      finish(attempt, Outcome(failure: failure, unseen: isUnseen && failure == .refused), reusable: false)
+      let unseen = isUnseen && (failure == .refused || attempts[attempt]?.phase == 0)
+      finish(attempt, Outcome(failure: failure, unseen: unseen), reusable: false)
     }
     guard let peer = peers[id] else { return }
     for attempt in peer.attempts where attempts[attempt]?.phase != 0 {
@@ -436,7 +442,7 @@ package final class Simulation {
     case 94..<96: warm()
     case 96 where options.isUnruly: if chance(options.faults.reconfigures) { reconfigure() }
     case 97 where options.isUnruly: if chance(3) { close() }
-    case 98: if let id = peers.keys.min(by: { $0.slot < $1.slot }), peers[id]?.attempts.isEmpty == false { die(id) }
+    case 98: if let id = first(of: peers.keys), peers[id]?.attempts.isEmpty == false { die(id) }
     default: idleDeath()
     }
   }
@@ -501,10 +507,15 @@ package final class Simulation {
     tell(.closing(deadline: now + delay(0...3_000)))
   }
 
+  /// The same in every run of a seed: those that failed to be dialled may share a slot with others.
+  private func first(of ids: some Sequence<ConnectionID>) -> ConnectionID? {
+    ids.min { ($0.slot, $0.generation) < ($1.slot, $1.generation) }
+  }
+
   /// A server closes a connection that carries nothing.
   private func idleDeath() {
     let open = peers.keys.filter { peers[$0]!.attempts.isEmpty && core.isIdle($0) }
-    guard let id = open.min(by: { $0.slot < $1.slot }) else { return }
+    guard let id = first(of: open) else { return }
     peers[id] = nil
     tell(.connectionClosed(id, .closedByPeer))
   }

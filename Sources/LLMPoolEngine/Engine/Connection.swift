@@ -105,6 +105,7 @@ final class Connection {
 
   private func open(_ version: WireVersion) {
     phase = .open
+    origin.lastDialFailure = nil
     self.version = version
     session = version == .http1 ? Http1Connection(self) : Http2Connection(self)
     engine.tell(.dialed(id, version, address))

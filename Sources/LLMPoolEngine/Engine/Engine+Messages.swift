@@ -17,7 +17,7 @@ extension Engine {
     case .resolve:
       return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
     case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
-      return request.failureMessage ?? origin?.lastDialFailure ?? "cannot connect to \(name)"
+      return origin?.lastDialFailure ?? request.failureMessage ?? "cannot connect to \(name)"
     case .writeTimeout:
       let limit = Engine.text(timeouts.write)
       return "\(name) took nothing of the request for \(limit), its write timeout; \(waited) after submission"
@@ -29,7 +29,10 @@ extension Engine {
       return "\(name) sent nothing for \(limit), its read timeout; \(waited) after submission"
     case .totalTimeout:
       let limit = Engine.text(timeouts.total)
+      // Without an answer: what had kept it from one.
+      let before = request.answer.hasHead ? nil : origin?.lastDialFailure ?? request.failureMessage
       return "the request to \(name) took longer than \(limit), its total timeout"
+        + (before.map { "; before that: \($0)" } ?? "")
     case .cancelled: return "cancelled by the application after \(waited)"
     case .closed: return "the pool was closed before \(name) had answered"
     // Without a session's word it was the core that gave the connection up.

@@ -220,6 +220,7 @@ extension Engine: TurnHolder {
     case .dial(let id, let origin, let rotation, let deadline): dial(id, origin, rotation, deadline)
     case .resolve(let host): resolve(host)
     case .ping(let id): connection(id)?.session?.ping()
+    case .releaseResets(let id): connection(id)?.session?.releaseResets()
     case .forget(let origin): forget(origin)
     case .notice(let notice): note(notice)
     case .stopped:

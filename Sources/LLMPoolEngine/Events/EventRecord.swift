@@ -67,8 +67,6 @@ package struct EventRecord {
   package var sseIDIsUnchanged = false
   /// The engine waits to hear of `recordBytes`.
   var isAwaited = false
-  /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
-  var recordBytes: UInt32 = 0
   /// What keeps the bytes alive.
   var chunk: Unmanaged<EventChunk>
   /// What keeps a body alive that was there before the record.
@@ -79,8 +77,6 @@ package struct EventRecord {
   var creditor: Unmanaged<RequestState>?
   /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
   var recordBytes: UInt32 = 0
-  /// The engine waits to hear of that memory.
-  var isAwaited = false
 
   /// "" for everything that an event has not.
   private nonisolated(unsafe) static let nul = UnsafePointer<CChar>(

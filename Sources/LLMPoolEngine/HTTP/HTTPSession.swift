@@ -21,6 +21,8 @@ protocol HTTPSession: AnyObject {
   func bodyArrived(_ request: RequestState)
   /// Asks the peer for a sign of life.
   func ping()
+  /// The answer to a PING has not come in time: what waits for it goes on.
+  func releaseResets()
   /// The last words before the stream is closed.
   func sayGoodbye()
 }

@@ -240,5 +240,6 @@ final class Http1Connection: HTTPSession {
 
   func credit(_ request: RequestState, _ bytes: Int) { engine.needsReading(connection) }
   func ping() {}
+  func releaseResets() {}
   func sayGoodbye() {}
 }

@@ -8,6 +8,9 @@ import LLMPoolWire
 final class Http2Connection: HTTPSession {
   static let connectionWindow: Int32 = 16 << 20
   static let maximumHeaderBytes = 65_536
+  /// nghttp2's own limit was below what a request may have: as much as is accepted of headers and of a URL, and some
+  /// for each field.
+  static let maximumRequestHeadBytes = HeaderBlock.maximumBytes + URLParts.maximumBytes + 16 * HeaderBlock.maximumFields
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
@@ -38,6 +41,7 @@ final class Http2Connection: HTTPSession {
     nghttp2_option_set_no_closed_streams(option, 1)
     // A blank around a value is no part of it: taken off here, as curl and HTTP/1 do, not refused.
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1)
+    nghttp2_option_set_max_send_header_block_length(option, Self.maximumRequestHeadBytes)
     nghttp2_session_client_new2(
       &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option)
     nghttp2_option_del(option)
@@ -84,20 +88,17 @@ final class Http2Connection: HTTPSession {
   }
 
   func abort(_ request: RequestState) {
-    guard let stream = streams.removeValue(forKey: request.streamID), stream.request === request else { return }
-    stream.isAbandoned = true
+    guard let stream = streams[request.streamID], stream.request === request else { return }
+    streams[request.streamID] = nil
     nghttp2_session_set_stream_user_data(session, stream.id, nil)
-    if request.answer.hasHead {
-      reset(stream, NGHTTP2_CANCEL)
-    } else {
-      unansweredResets.append(stream)
-      sendUnansweredResets()
-    }
+    stream.abandon()
     abandoned.append(stream)
+    // What nghttp2 has not begun to send it drops at a reset, and sends neither.
+    if request.answer.hasHead || !stream.isOnWire { reset(stream, NGHTTP2_CANCEL) } else { holdReset(stream) }
     engine.needsFlush(connection)
   }
 
-  /// Given up, but nghttp2 may still ask for their bodies until the reset is out.
+  /// Given up, their requests are free; but nghttp2 may still ask for their bodies until the reset is out.
   private var abandoned: [Http2Stream] = []
 
   // MARK: Resets of streams that have no answer yet
@@ -105,25 +106,46 @@ final class Http2Connection: HTTPSession {
   /// A server may not have handed such a stream to its application; many that reset them fast look like an attack
   /// (CVE-2023-44487), and servers on Rust's h2 crate end the connection at 20. So few go out a round trip.
   private static let unansweredResetLimit = 10
+  /// With more than so many held back the connection takes nothing new: they keep the server's streams occupied.
+  private static let heldResetLimit = 100
   /// The PING that tells when a round trip is over.
   private static let resetMark: [UInt8] = Array("resets..".utf8)
-  private var unansweredResets: [Http2Stream] = []
+  private var heldResets: [Http2Stream] = []
   private var unansweredResetsOut = 0
+  /// The core was told since the last that went out: it knows when they go on without an answer to the PING.
+  private var isHoldTold = false
 
-  private func sendUnansweredResets() {
-    while unansweredResetsOut < Self.unansweredResetLimit, let stream = unansweredResets.popLast() {
-      reset(stream, NGHTTP2_CANCEL)
-      unansweredResetsOut += 1
+  private func holdReset(_ stream: Http2Stream) {
+    heldResets.append(stream)
+    sendHeldResets()
+    if heldResets.count > Self.heldResetLimit { engine.tell(.goAway(connection.id)) }
+  }
+
+  private func sendHeldResets() {
+    let count = min(heldResets.count, Self.unansweredResetLimit - unansweredResetsOut)
+    if count > 0 {
+      for stream in heldResets[..<count] { reset(stream, NGHTTP2_CANCEL) }
+      heldResets.removeFirst(count)
+      unansweredResetsOut += count
+      isHoldTold = false
       if unansweredResetsOut == Self.unansweredResetLimit {
         nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), Self.resetMark)
       }
     }
+    guard !heldResets.isEmpty, !isHoldTold else { return }
+    isHoldTold = true
+    engine.tell(.resetsHeld(connection.id))
   }
 
   private func pinged(_ mark: UnsafeRawBufferPointer) {
-    guard mark.elementsEqual(Self.resetMark) else { return }
+    if mark.elementsEqual(Self.resetMark) { releaseResets() }
+  }
+
+  func releaseResets() {
     unansweredResetsOut = 0
-    sendUnansweredResets()
+    isHoldTold = false
+    sendHeldResets()
+    engine.needsFlush(connection)
   }
 
   func credit(_ request: RequestState, _ bytes: Int) {
@@ -197,7 +219,7 @@ final class Http2Connection: HTTPSession {
       }
     }
     abandoned.removeAll(keepingCapacity: true)
-    abandoned += unansweredResets
+    abandoned += heldResets
     tellSent()
     endIfOver()
   }
@@ -246,13 +268,13 @@ final class Http2Connection: HTTPSession {
     let lost = streams.values.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
-      stream.isAbandoned = true
+      let request = stream.abandon()
       if stream.remoteEnded {
-        engine.finished(stream.request, .success, reusable: true)
+        engine.finished(request, .success, reusable: true)
       } else {
         let (failure, message) = stream.localFailure ?? (failure, message)
-        stream.request.failureMessage = connection.located(message)
-        engine.finished(stream.request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
+        request.failureMessage = connection.located(message)
+        engine.finished(request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
       }
     }
     connection.lost(reason)
@@ -300,7 +322,10 @@ final class Http2Connection: HTTPSession {
   fileprivate func invalidHeader(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32
   {
     let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
-    guard isName, HeaderBlock.isReadable(value) else { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
+    let isLength = name.elementsEqual("content-length".utf8)
+    guard isName, !isLength, HeaderBlock.isReadable(value) else {
+      return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
+    }
     return header(id, name, value)
   }
 
@@ -385,22 +410,24 @@ final class Http2Connection: HTTPSession {
   fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
     guard let stream = streams.removeValue(forKey: id) else {
       // Given up, and ended by the server before its reset went out.
-      return unansweredResets.removeAll { $0.id == id }
+      return heldResets.removeAll { $0.id == id }
     }
     nghttp2_session_set_stream_user_data(session, id, nil)
-    stream.isAbandoned = true
-    let request = stream.request
+    let request = stream.abandon()
     if stream.remoteEnded { return engine.finished(request, .success, reusable: true) }
     let failure: Failure
     let text: String
     if let local = stream.localFailure {
       (failure, text) = local
-    } else if code == UInt32(NGHTTP2_REFUSED_STREAM.rawValue) {
+    } else if code == UInt32(NGHTTP2_REFUSED_STREAM.rawValue), stream.status == 0 {
       (failure, text) = (.refused, goAwayText ?? "the server refused the stream")
     } else if stream.isResetByPeer {
       (failure, text) = (
         .read, "the server reset the stream (\(Self.name(ofCode: code))) before its answer was complete"
       )
+    } else if code == UInt32(NGHTTP2_REFUSED_STREAM.rawValue) {
+      // A GOAWAY that leaves out a stream whose answer has begun, maybe with an interim one.
+      (failure, text) = (.read, "\(goAwayText ?? "the HTTP/2 session ended") before its answer was complete")
     } else {
       (failure, text) = (.protocolViolation, "the answer broke the rules of HTTP/2 (\(Self.name(ofCode: code)))")
     }
@@ -425,6 +452,16 @@ final class Http2Connection: HTTPSession {
     }
   }
 
+  /// nghttp2 closes the stream as if the server had refused it: where it has not, it is told what it was.
+  fileprivate func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>, _ code: Int32) {
+    let header = frame.pointee.hd
+    guard nghttp2_frame_type(UInt32(header.type)) == NGHTTP2_HEADERS, let stream = stream(header.stream_id),
+      code != Int32(NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue)
+    else { return }
+    let text = String(cString: nghttp2_strerror(code))
+    stream.localFailure = (.internalError, "HTTP/2: the request could not be framed: \(text)")
+  }
+
   private func noteViolation(_ goAway: nghttp2_goaway) {
     guard goAway.error_code != UInt32(NGHTTP2_NO_ERROR.rawValue) else { return }
     let detail = String(
@@ -434,25 +471,6 @@ final class Http2Connection: HTTPSession {
   }
 
   private static func name(ofCode code: UInt32) -> String { String(cString: nghttp2_http2_strerror(code)) }
-}
-
-/// One request on one HTTP/2 connection.
-final class Http2Stream {
-  let request: RequestState
-  var id: Int32 = 0
-  var status: UInt16 = 0
-  var interim = InterimAllowance()
-  var isOnWire = false
-  var isSent = false
-  var dropsBody = false
-  var remoteEnded = false
-  var isResetByPeer = false
-  /// The request has ended for the engine.
-  var isAbandoned = false
-  /// Why we reset it ourselves.
-  var localFailure: (Failure, String)?
-
-  init(_ request: RequestState) { self.request = request }
 }
 
 /// nghttp2's callbacks: C functions that find the connection and call it.
@@ -493,6 +511,10 @@ private enum Http2Callbacks {
       with(user) { $0.frameSent(frame!) }
       return 0
     }
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks) { _, frame, code, user in
+      with(user) { $0.frameNotSent(frame!, code) }
+      return 0
+    }
     return callbacks
   }()
 
@@ -503,8 +525,7 @@ private enum Http2Callbacks {
 
   static let readBody: nghttp2_data_source_read_callback = { _, _, buffer, capacity, flags, source, user in
     let stream = Unmanaged<Http2Stream>.fromOpaque(source!.pointee.ptr).takeUnretainedValue()
-    if stream.isAbandoned || stream.dropsBody { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
-    let request = stream.request
+    guard !stream.dropsBody, let request = stream.request else { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
     if let upload = request.upload {
       let taken = upload.take(capacity) { bytes in
         buffer!.update(from: bytes.bindMemory(to: UInt8.self).baseAddress!, count: bytes.count)
@@ -557,9 +578,11 @@ struct Http2HeaderWriter {
     let headers = request.headers
     for field in request.fields {
       if field.kind.isDropped || field.kind == .host || field.kind == .contentLength { continue }
+      // A secret must be in no table that others share, the server's and those of proxies (RFC 7541, 7.1.3).
+      let flags = field.kind.isSensitive ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE
       add(
         UnsafeRawBufferPointer(rebasing: headers[field.nameRange]),
-        UnsafeRawBufferPointer(rebasing: headers[field.valueRange]))
+        UnsafeRawBufferPointer(rebasing: headers[field.valueRange]), flags)
     }
     if request.upload == nil ? request.bodyCount > 0 || request.methodKind.expectsContent : summary.contentLength != nil
     {
@@ -572,11 +595,13 @@ struct Http2HeaderWriter {
     UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
   }
   private mutating func add(_ name: StaticString, _ value: UnsafeRawBufferPointer) { add(Self.bytes(name), value) }
-  private mutating func add(_ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+  private mutating func add(
+    _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, _ flags: nghttp2_nv_flag = NGHTTP2_NV_FLAG_NONE
+  ) {
     fields.append(
       nghttp2_nv(
         name: UnsafeMutablePointer(mutating: name.bindMemory(to: UInt8.self).baseAddress),
         value: UnsafeMutablePointer(mutating: value.bindMemory(to: UInt8.self).baseAddress),
-        namelen: name.count, valuelen: value.count, flags: UInt8(NGHTTP2_NV_FLAG_NONE.rawValue)))
+        namelen: name.count, valuelen: value.count, flags: UInt8(flags.rawValue)))
   }
 }

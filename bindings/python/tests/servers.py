@@ -217,7 +217,7 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
   client_max_body_size 100m;
-  keepalive_requests 100000;
+  keepalive_requests {requests};
   keepalive_timeout {keepalive};
   default_type text/plain;
   server {{
@@ -236,7 +236,7 @@ http {{
 
 
 class Nginx:
-    def __init__(self, directory, certificates, keepalive="60s"):
+    def __init__(self, directory, certificates, keepalive="60s", requests=100_000):
         self.directory = Path(directory)
         self.plain, self.tls = free_port(), free_port()
         www = self.directory / "www"
@@ -248,7 +248,7 @@ class Nginx:
         (self.directory / "nginx.conf").write_text(
             NGINX.format(
                 directory=self.directory, plain=self.plain, tls=self.tls, certificate=certificate,
-                key=key, keepalive=keepalive,
+                key=key, keepalive=keepalive, requests=requests,
             )
         )  # fmt: skip
         self.url = f"http://127.0.0.1:{self.plain}"

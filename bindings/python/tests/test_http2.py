@@ -95,6 +95,7 @@ class H2Server(servers.RawServer):
         super().__init__(self._play, context)
         self.script = script
         self.wait_for_body = wait_for_body
+        self.header_limit = 1 << 16
         self.requests = []
         self.events = []
         self.lock = threading.Lock()
@@ -102,6 +103,7 @@ class H2Server(servers.RawServer):
     def _play(self, sock, number):
         config = h2.config.H2Configuration(client_side=False, validate_inbound_headers=True)
         connection = h2_connection.H2Connection(config)
+        connection.decoder.max_header_list_size = self.header_limit
         connection.initiate_connection()
         sock.sendall(connection.data_to_send())
         started = h2.events.StreamEnded if self.wait_for_body else h2.events.RequestReceived
@@ -254,11 +256,62 @@ def test_refused_for_ever(over_h2):
             connection.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
 
     with H2Server(script) as server:
-        client = over_h2(server.url, max_retries=1, retry_backoff=0.01)
-        client.get("/")  # what is refused before the server's SETTINGS came costs no retry
+        client = over_h2(server.url, max_retries=0, retry_backoff=0.01)
+        client.get("/")
+        started = time.monotonic()
         with pytest.raises(llmpool.RefusedStream) as caught:
-            client.post("/", content=b"x")
-        assert caught.value.unseen and len(server.requests) == 3
+            client.post("/", content=b"x", timeout=llmpool.Timeout(30, pool=1))
+        assert caught.value.unseen and 4 < len(server.requests) < 200
+        assert time.monotonic() - started < 5
+
+
+def test_nginx_that_closes_after_twenty_requests(tmp_path, certificates, over_h2, at_once):
+    """It leaves out what came after by a GOAWAY: some ran out of their two retries."""
+    server = servers.Nginx(tmp_path, certificates, requests=20)
+    with server.run():
+        client = over_h2(server.tls_url)
+        results = at_once(lambda _: client.get("/small").status_code, 600, 600)
+        assert set(results) == {200}
+        assert client.pool.stats().failed == 0
+
+
+SECRETS = {
+    "authorization": "Bearer sk-123", "proxy-authorization": "Basic abc", "cookie": "a=" + "b" * 40,
+    "x-api-key": "sk-1", "api-key": "sk-2", "x-goog-api-key": "sk-3", "private-token": "glpat-1",
+    "ocp-apim-subscription-key": "sk-4", "x-amz-security-token": "sk-5", "helicone-auth": "sk-6",
+    "cf-aig-authorization": "Bearer sk-7", "x-client-secret": "sk-8",
+}  # fmt: skip
+
+
+def test_secrets_enter_no_table_of_anybody(over_h2):
+    """RFC 7541, section 7.1.3: the server's, and those of proxies that pass them on."""
+
+    def script(server, connection, stream, sock):
+        connection.send_headers(stream, OK, end_stream=True)
+
+    with H2Server(script) as server:
+        over_h2(server.url).get("/", headers={**SECRETS, "x-public": "value"})
+        indexable = {
+            bytes(field[0]).decode(): field.indexable for field in server.requests[0].headers
+        }
+        assert {name: indexable[name] for name in SECRETS} == dict.fromkeys(SECRETS, False)
+        assert indexable["x-public"]
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000])
+def test_a_large_head_is_sent(size, over_h2):
+    """nghttp2's own limit looked like a refusal of the server's."""
+
+    def script(server, connection, stream, sock):
+        connection.send_headers(stream, OK, end_stream=True)
+
+    with H2Server(script) as server:
+        server.header_limit = 1 << 20
+        headers = {f"x-{i}": "v" * (size // 30) for i in range(30)}
+        answer = over_h2(server.url).get("/" + "p" * size, headers=headers)
+        assert answer.attempts == 1
+        received = {bytes(name): bytes(value) for name, value in server.requests[0].headers}
+        assert received[b":path"] == b"/" + b"p" * size and len(received) >= 34
 
 
 def test_a_timeout_resets_its_stream_and_no_other(over_h2):

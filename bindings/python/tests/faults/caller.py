@@ -59,8 +59,9 @@ class Caller:
         self.queue = queue.value
 
     def submit(
-        self, url, *, method=None, body=b"", flags=0, timeout=None, max_response_bytes=0, priority=0
-    ):
+        self, url, *, method=None, body=b"", flags=0, timeout=None, max_response_bytes=0,
+        priority=0, headers=b"",
+    ):  # fmt: skip
         """Returns the key of the request. timeout: seconds by name, as in llmpool.Timeout."""
         key = next(_counter)
         outcome = Outcome(nonce())
@@ -71,7 +72,7 @@ class Caller:
         request.user_data = key
         request.method = method.encode() if method else None
         request.url = url.encode()
-        headers = f"x-nonce: {outcome.nonce}\r\n".encode()
+        headers = f"x-nonce: {outcome.nonce}\r\n".encode() + headers
         request.headers, request.headers_size = headers, len(headers)
         request.body, request.body_size = body, len(body)
         request.max_response_bytes = max_response_bytes

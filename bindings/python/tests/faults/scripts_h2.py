@@ -296,6 +296,44 @@ def refused_once(peer):
     peer.serve()
 
 
+def seen_once(run):
+    return all(o.attempts == 1 and not o.unseen for o in run.outcomes)
+
+
+@script("E_READ", method="POST", body=b"paid for", also=seen_once)
+def refused_after_the_answer_had_begun(peer):
+    """Whatever the server says of it then, it has acted."""
+    stream = peer.start().next_request()
+    peer.frame(headers_frame(stream, OK, "END_HEADERS"), RstStreamFrame(stream, error_code=7))
+    peer.wait_closed(1)
+
+
+@script("E_READ", method="POST", body=b"paid for", also=seen_once)
+def refused_after_an_interim_answer(peer):
+    stream = peer.start().next_request()
+    block = encode([(":status", "103"), ("link", "</a>")])
+    peer.frame(headers_frame(stream, block, "END_HEADERS"), RstStreamFrame(stream, error_code=7))
+    peer.wait_closed(1)
+
+
+@script("E_READ", method="POST", body=b"paid for", also=seen_once)
+def goaway_below_an_answer_that_has_begun(peer):
+    stream = peer.start().next_request()
+    peer.frame(headers_frame(stream, OK, "END_HEADERS"), goaway(0))
+    peer.wait_closed(1)
+
+
+@script("OK", requests=40, also=lambda run: run.server.connections > 4)
+def ten_requests_a_connection(peer):
+    """As nginx does it: what comes after is left out by a GOAWAY, and costs no retry."""
+    peer.start(max_concurrent_streams=100)
+    streams = peer.requests(10)[:10]
+    peer.goaway(streams[-1])
+    for stream in streams:
+        peer.answer(stream)
+    peer.wait_closed(1)
+
+
 @script("E_REFUSED", also=lambda run: all(o.unseen for o in run.outcomes))
 def refused_for_ever(peer):
     peer.start()
@@ -732,6 +770,7 @@ header_script("status_in_words", encode([(":status", "good")]))
 header_script("status_after_a_header", encode([("x", "y"), (":status", "200")]))
 header_script("unknown_pseudo_header", encode([(":status", "200"), (":x", "y")]))
 header_script("pseudo_header_of_requests", encode([(":status", "200"), (":path", "/")]))
+header_script("control_characters_in_a_value", OK + b"\x00\x01x\x05a\x01\x7fbc", expect="OK")
 header_script("name_in_upper_case", OK + b"\x00\x01X\x01y")
 header_script("nul_in_a_value", OK + b"\x00\x01x\x03a\0b")
 header_script("line_break_in_a_value", OK + b"\x00\x01x\x03a\nb")
