@@ -430,7 +430,7 @@ static void cancel_one(worker_t *boss) {
 static void take_stock(worker_t *boss) {
   active = THREADS;
   is_paused = 1;
-  for (int waits = 0; paused < THREADS; waits++) {
+  while (paused < THREADS) {
     watch_for_hangs();
     check_sleep_ms(1);
   }

@@ -293,7 +293,7 @@ def test_forks_beside_threads_lanes_pools_and_asyncio(target, certificates, run)
 import asyncio
 llmpool.configure(ca_file=sys.argv[2])
 client = llmpool.Client(base_url=url, timeout=30)
-llmpool.AsyncClient  # is imported here: a child of a thread's import waits for Python's lock of the module
+llmpool.AsyncClient  # imported here: a child of a thread's import waits for the module's lock
 stop, failures = threading.Event(), []
 def until_stopped(function):
     def work():
@@ -317,7 +317,8 @@ def gather():
         async with llmpool.AsyncClient(base_url=url, timeout=30) as client:
             await asyncio.gather(*(client.get("/small") for _ in range(8)))
     asyncio.run(main())
-threads = [until_stopped(f) for f in (get, get, get_on_a_new_thread, stream, open_and_close, gather)]
+busy = (get, get, get_on_a_new_thread, stream, open_and_close, gather)
+threads = [until_stopped(function) for function in busy]
 for thread in threads: thread.start()
 def child():
     get()

@@ -131,7 +131,8 @@ async def _serve(arguments: argparse.Namespace, certificate: Optional[Certificat
     if arguments.max_seconds > 0:
         loop.call_later(arguments.max_seconds, server.stop)
     if arguments.until_stdin_ends:
-        loop.add_reader(0, lambda: None if os.read(0, 4096) else server.stop())
+        stop: Any = server.stop
+        loop.add_reader(0, lambda: None if os.read(0, 4096) else stop())
     serving = loop.create_task(server.serve())
     ca_file = certificate.ca_file if certificate else None
     while not await _answers(host, port, ca_file, arguments.http):
