@@ -55,11 +55,10 @@ def test_an_error_is_raised(status, kind, sse, way, open_pool):
             events(way, server.url, open_pool(), sse)
         error = caught.value
         assert error.response.status_code == int(status[:3])
-        if kind != STREAM or not sse:
-            assert error.response.json()["error"]["type"] == "invalid_request_error"
-            assert pickle.loads(pickle.dumps(error)).response.content == JSON
-            if status != "302 Found":
-                assert "Incorrect API key provided" in str(error)
+        assert error.response.json()["error"]["type"] == "invalid_request_error"
+        assert pickle.loads(pickle.dumps(error)).response.content == JSON
+        if status != "302 Found":
+            assert "Incorrect API key provided" in str(error)
 
 
 @WAYS
