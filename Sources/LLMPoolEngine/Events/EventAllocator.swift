@@ -1,6 +1,3 @@
-import Glibc
-import LLMPoolWire
-
 /// Hands out memory for events, a new chunk when the present one is full. Belongs to the engine's thread.
 struct EventAllocator {
   private var chunk = EventChunk(capacity: EventChunk.usualSize)

@@ -1,4 +1,3 @@
-import Glibc
 import LLMPoolWire
 
 /// The parser of an answer that is an event stream.

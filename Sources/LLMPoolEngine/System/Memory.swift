@@ -1,6 +1,7 @@
 import Glibc
 import LLMPoolWire
 
+/// Where memory comes from whose size a caller or a peer decides.
 enum Memory {
   /// To be given to `free`; nil: there is none. What Swift's pointers allocate comes from posix_memalign, which passes
   /// by malloc's caches.

@@ -1,6 +1,7 @@
 """The parsers of event streams: Python's, and the library's through the client, give the same."""
 
 import gzip
+import tracemalloc
 
 import pytest
 import servers
@@ -91,12 +92,32 @@ def test_ids_and_retry():
 
 
 def test_too_large():
+    limit = 16 << 20
     parser = Parser()
-    assert len(parser.feed(b"data: x\n\n" * 300_000)) == 300_000
-    parser.feed(b"data: ")
+    assert parser.feed(b"data:" + b"x" * (limit // 2) + b"\n\n")  # images come as one event
+    many = b"data: " + b"x" * 1000 + b"\n\n"  # more than one may have, and none of them is too large
+    assert len(parser.feed(many * 17_000)) == 17_000
+    parser.feed(b"data: " + b"x" * (limit - 100))
     with pytest.raises(llmpool.ResponseTooLarge):
-        for _ in range(20):
-            parser.feed(b"x" * 65536)
+        parser.feed(b"x" * 101)
+
+
+def test_a_line_in_small_pieces_takes_its_size():
+    parser = Parser()
+    tracemalloc.start()
+    try:
+        for _ in range(200_000):
+            parser.feed(bytes(bytearray(b"xy")))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_id_beyond_the_limit_is_passed_over():
+    longest = "i" * 4096
+    stream = f"id: {longest}\ndata: a\n\nid: {longest}i\ndata: b\n\n".encode()
+    assert [event.id for event in Parser().feed(stream)] == [longest, longest]
+
 
 
 def test_every_way_to_split():

@@ -105,6 +105,7 @@ _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "tcp_keepalive": ("tcp_keepalive_ms", _seconds),
     "ping_interval": ("ping_interval_ms", _seconds_or_never),
     "stream_window_bytes": ("stream_window_bytes", _count),
+    "max_event_bytes": ("max_event_bytes", _count),
     "utilization_warning_percent": ("utilization_warning_percent", _count),
 }
 OPTION_NAMES = (*_OPTIONS, "client_cert", "http1", "http2")
@@ -174,6 +175,8 @@ class Pool:
         tcp_keepalive: [15] seconds of silence before the first probe.
         ping_interval: [30] seconds of silence before an HTTP/2 PING; None: never.
         stream_window_bytes: [1048576] of one answer held here unread.
+        max_event_bytes: [16777216] of one server-sent event; a larger one is ResponseTooLarge.
+            Of a stream that comes compressed it is always 16 MiB.
         utilization_warning_percent: [80] of max_connections; 0: never.
 
     Raises:
@@ -200,6 +203,7 @@ class Pool:
         tcp_keepalive: Union[float, Unset] = UNSET,
         ping_interval: MaybeSeconds = UNSET,
         stream_window_bytes: Union[int, Unset] = UNSET,
+        max_event_bytes: Union[int, Unset] = UNSET,
         utilization_warning_percent: Union[int, Unset] = UNSET,
     ) -> None:
         arguments = locals()
