@@ -63,6 +63,7 @@ static _Atomic uint32_t submitted;
 static _Atomic int is_over, is_paused, paused;
 static _Atomic int active = THREADS; /* so many of the threads do something */
 static _Atomic int64_t forking_us;   /* time that all forks together took */
+static _Atomic int64_t fork_began;   /* of one under way; 0: none is */
 static _Atomic long polls, empty_polls, events_seen, timeouts_seen, forks_made, cancels_made, closes_made;
 static _Atomic long worst_late_us;
 static int with_forks = 1, with_cancels = 1, with_lateness = 1;
@@ -127,6 +128,8 @@ static void *keep_time(void *unused) {
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
     int64_t now = now_us();
     tick_t tick = {.at_us = now, .late_us = now - due, .forking_us = forking_us};
+    int64_t began = fork_began;
+    if (began > 0 && began < now) tick.forking_us += now - began;
     tick.waited_us[0] = waited_us(of_the_pool);
     for (int i = 0; i < THREADS; i++)
       tick.waited_us[i + 1] = waited_us(workers[i].schedstat - 1);
@@ -330,10 +333,11 @@ static void do_fork(worker_t *worker, place_t *place) {
   static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER; /* at a time */
   if (!with_forks || pthread_mutex_trylock(&one) != 0) return;
   int status = 0, waits = 0;
-  int64_t begin = now_us();
+  fork_began = now_us();
   pid_t process = fork();
   if (process == 0) child(place);
-  forking_us += now_us() - begin;
+  forking_us += now_us() - fork_began;
+  fork_began = 0;
   CHECK(process > 0);
   while (waitpid(process, &status, WNOHANG) == 0) {
     CHECK(++waits < HANG_MS / 5);
@@ -387,9 +391,9 @@ static void *work(void *argument) {
     if (worker->number >= active) { /* with few at it calls are lone */
       worker->beat = check_now_ms();
       check_sleep_ms(2);
-      continue;
+    } else {
+      step(worker);
     }
-    step(worker);
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
     pthread_testcancel();
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
