@@ -9,10 +9,12 @@ import LLMPoolEngine
 let largestStruct = 1 << 20
 
 /// Refuses a size that no version of the struct has had.
-func checkSize<Struct>(_ size: Int, of: Struct.Type, _ name: String, smallest: Int) throws(CallError) {
+func checkSize<Struct>(
+  _ size: Int, of: Struct.Type, _ name: @autoclosure () -> String, smallest: Int
+) throws(CallError) {
   guard size >= smallest, size <= largestStruct else {
     throw CallError(
-      .invalidArgument, "\(name): expected sizeof(\(Struct.self)) = \(MemoryLayout<Struct>.stride), got \(size)")
+      .invalidArgument, "\(name()): expected sizeof(\(Struct.self)) = \(MemoryLayout<Struct>.stride), got \(size)")
   }
 }
 
@@ -49,9 +51,9 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
 }
 
 /// A size_t from SSIZE_MAX on is none that memory can have: an error of the caller's, which is negative here.
-func checkSize(_ size: Int, _ name: String, most: Int = .max) throws(CallError) {
+func checkSize(_ size: Int, _ name: @autoclosure () -> String, most: Int = .max) throws(CallError) {
   guard size < 0 || size > most else { return }
-  throw CallError(.invalidArgument, "\(name): expected at most \(most), got \(UInt(bitPattern: size))")
+  throw CallError(.invalidArgument, "\(name()): expected at most \(most), got \(UInt(bitPattern: size))")
 }
 
 /// The size that a caller has set in a struct to be written to.

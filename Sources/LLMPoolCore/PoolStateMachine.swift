@@ -85,8 +85,13 @@ public struct PoolStateMachine: Sendable {
     end(&actions)
   }
 
-  /// When `advance` has something to do; nil only if nothing waits. May be early, never late.
+  /// When `advance` has something to do; nil only if nothing waits. May be early, never late. It changes nothing:
+  /// `mutating` keeps callers of another module from copying the whole machine to ask it.
   public var nextDeadline: Instant? {
+    mutating get { earliestTimer }
+  }
+
+  var earliestTimer: Instant? {
     if isStopped { return nil }
     var earliest = Int64.max
     if let first = requestTimers.first { earliest = min(earliest, first.key.major) }
@@ -181,7 +186,7 @@ public struct PoolStateMachine: Sendable {
     }
   }
 
-  public var hasTouchedOrigins: Bool { !touchedOrigins.isEmpty }
+  public var hasTouchedOrigins: Bool { mutating get { !touchedOrigins.isEmpty } }  // as nextDeadline
 
   /// Calls `body` with each origin whose counts have changed since the last call.
   public mutating func takeTouchedOrigins(_ body: (OriginID, Counters) -> Void) {

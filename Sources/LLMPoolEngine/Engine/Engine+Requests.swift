@@ -299,6 +299,7 @@ extension Engine {
   private func noteLatencies(_ request: RequestState) {
     guard let origin = origins[Int(request.origin)] else { return }
     let timings = request.timings
+    origin.hasNewLatencies = true
     origin.latencies.total.add(timings.done)
     if timings.admitted > 0 { origin.latencies.admitted.add(timings.admitted) }
     if timings.firstByte > 0 { origin.latencies.firstByte.add(timings.firstByte) }

@@ -12,14 +12,16 @@ extension Engine {
         for origin in state.origins.values { origin.statistics.measure(maxConnections: limit) }
       }
       for name in forgotten { state.origins[name] = nil }
-      state.pool = Statistics(core.counters, counters, maxConnections: limit)
+      state.pool.take(core.counters, counters, maxConnections: limit)
       core.takeTouchedOrigins { id, counts in
         guard let origin = origins[Int(id.slot)] else { return }
         if !origin.isPublished {
           origin.isPublished = true
           state.origins[origin.name] = origin.published
         }
-        origin.published.statistics = Statistics(counts, origin.counters, maxConnections: limit)
+        origin.published.statistics.take(counts, origin.counters, maxConnections: limit)
+        guard origin.hasNewLatencies else { return }
+        origin.hasNewLatencies = false
         origin.published.latencies = origin.latencies
       }
     }

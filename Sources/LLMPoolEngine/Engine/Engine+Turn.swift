@@ -264,7 +264,7 @@ extension Engine: TurnHolder {
     case .cancel(let id): cancel(id)
     case .credit(let id, let bytes, let records): credit(id, bytes, records: records)
     case .queueClosed(let queue): cancelAll(of: queue)
-    case .configure(let settings, let context, let rules): apply(settings, context, rules)
+    case .configure(let configuration): apply(configuration)
     case .warm(let request, let connections): tell(.warm(origin(of: request).id, connections: connections))
     case .watch(let watcher): watch(watcher)
     case .written(let id): written(id)
@@ -285,13 +285,15 @@ extension Engine: TurnHolder {
     for case let request? in requests where request.queue === queue { cancel(request.id) }
   }
 
-  private func apply(_ settings: PoolSettings, _ context: TLSContext, _ rules: ProxyRules) {
+  private func apply(_ configuration: Configuration) {
+    let new = configuration.settings
     let identityChanged =
-      !settings.sharesConnections(with: self.settings) || !context.isSame(as: tls) || rules != proxyRules
-    self.settings = settings
+      !new.sharesConnections(with: settings) || !configuration.tls.isSame(as: tls)
+      || configuration.proxyRules != proxyRules
+    settings = new
     if identityChanged {
-      tls = context
-      proxyRules = rules
+      tls = configuration.tls
+      proxyRules = configuration.proxyRules
       chooseRoutes()
       if origins.contains(where: { $0?.isTLS == true }) { readAuthorities() }
     }

@@ -229,7 +229,7 @@ package final class Engine: @unchecked Sendable {
   package func configure(_ settings: PoolSettings) throws(CallError) { configure(try Configuration(settings)) }
 
   func configure(_ configuration: Configuration) {
-    post(.configure(configuration.settings, configuration.tls, configuration.proxyRules))
+    post(.configure(configuration))
   }
 
   package var statistics: Statistics { published.pool }

@@ -9,7 +9,8 @@ enum Message {
   /// `records`: memory of event records that was given back.
   case credit(RequestID, Int, records: Int)
   case queueClosed(CompletionQueue)
-  case configure(PoolSettings, TLSContext, ProxyRules)
+  /// By reference: the messages of every request are as large as the largest kind.
+  case configure(Configuration)
   case warm(RequestState, connections: Int)
   case watch(Watcher)
   /// Pieces of its body are there to be sent.

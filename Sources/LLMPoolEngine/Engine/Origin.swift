@@ -17,6 +17,8 @@ final class Origin {
   var lastDialFailure: String?
   var counters = WireCounters()
   var latencies = Latencies()
+  /// Not yet published.
+  var hasNewLatencies = false
   let published = PublishedOrigin()
   var isPublished = false
 

@@ -1,5 +1,5 @@
 /// Settings that were found right, with what is made of them: the files that they name are read here.
-struct Configuration {
+final class Configuration: Sendable {
   let settings: PoolSettings
   let tls: TLSContext
   let proxyRules: ProxyRules

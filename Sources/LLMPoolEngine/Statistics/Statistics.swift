@@ -28,7 +28,7 @@ package struct Statistics: Sendable, Equatable {
   package static let rows: [CounterRow<Statistics>] =
     Counters.rows.map { $0.within(\.counters) } + WireCounters.rows.map { $0.within(\.wire) }
 
-  init(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
+  mutating func take(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
     self.counters = counters
     self.wire = wire
     measure(maxConnections: maxConnections)
