@@ -91,7 +91,9 @@ extension PoolStateMachine {
   private mutating func requestDue(_ slot: Int) {
     let (due, failure) = nextClock(slot)
     guard due <= now else { return arm(slot) }
-    if failure == .poolTimeout, let cause = outage(slot) { return end(slot, cause) }
+    if failure != nil, requests[slot].state == .pending, !requests[slot].isCovered, let cause = outage(slot) {
+      return end(slot, cause)
+    }
     if let failure { return timeOut(slot, failure) }
     switch requests[slot].state {
     case .free: return

@@ -84,6 +84,14 @@ import Testing
     #expect(pool.run(.milliseconds(1)).contains { $0.hasSuffix("complete r1 proxy unseen") })
   }
 
+  @Test func alsoWhoseTotalTimeIsOverMeanwhile() {
+    let pool = Script(tls: true) { $0.retryBackoff = .seconds(100) }
+    pool.submit(flags: .noRetry)
+    pool.dialFailed("c0")
+    pool.submit { $0.timeouts.total = 1_000 }
+    #expect(pool.run(.milliseconds(1)).contains { $0.hasSuffix("complete r1 connect unseen") })
+  }
+
   @Test func anOldFailureIsNoReason() {
     let pool = Script(origins: 2) {
       $0.maxConnections = 1

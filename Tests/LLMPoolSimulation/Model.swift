@@ -683,9 +683,10 @@ package final class Model {
   }
 
   private func checkReported(_ failure: Failure, _ request: Request) {
-    // Instead of a pool timeout.
+    // Instead of a pool timeout, or of a total one.
     let since = min(request.waitsSince, request.refusedAt ?? request.waitsSince)
-    let isOutOfPatience = now - since >= request.options.timeouts.pool
+    let end = request.options.submittedAt + request.options.timeouts.total
+    let isOutOfPatience = now - since >= request.options.timeouts.pool || now >= end
     if isOutOfPatience, origins[request.origin]?.dialFailure == failure { return }
     switch event {
     case .finished(_, let outcome, _): if outcome.failure != failure { fail("\(failure) was not reported") }
