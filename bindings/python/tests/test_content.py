@@ -3,13 +3,15 @@
 import contextlib
 import io
 import json
+import os
 from enum import Enum
+from pathlib import Path
 
 import pytest
 import servers
 
 import llmpool
-from llmpool._http.content import PIECE, encode_body
+from llmpool._http.content import PIECE, _Multipart, encode_body
 
 
 @contextlib.contextmanager
@@ -142,6 +144,52 @@ def test_only_asynchronous_content_says_which_client():
 
     with pytest.raises(TypeError, match="needs an AsyncClient"):
         llmpool.post("http://127.0.0.1:9/", content=pieces())
+
+
+def _multipart_head(files):
+    body = encode_body(None, None, None, files)
+    return (body.data if body.data is not None else b"".join(body.upload)).split(b"\r\n\r\n")[0]
+
+
+def test_file_names_that_are_no_text(tmp_path):
+    """A file system's names are bytes; what of them is no text is U+FFFD, as browsers send it."""
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    with open(path, "wb") as file:
+        file.write(b"x")
+    expected = 'filename="caf\ufffd.txt"'.encode()
+    with open(path, "rb") as file:
+        assert expected in _multipart_head({"f": file})
+    with open(os.fsdecode(path), "rb") as file:
+        assert expected in _multipart_head({"f": file})
+    for name in (b"caf\xe9.txt", Path(os.fsdecode(b"caf\xe9.txt"))):
+        head = _multipart_head({"f": (name, b"x")})
+        assert expected in head and b"text/plain" in head
+    assert b'name="\xef\xbf\xbd"' in _multipart_head({b"\xff": b"x"})
+    with open(os.dup(0), "rb") as file:  # whose name is a number
+        assert f'filename="{file.name}"'.encode() in _Multipart({}, {"f": file}, "")._parts[0]
+
+
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        (["a"], "files is a mapping of fields to files, or pairs (field, file)"),
+        ([("a", b"x", "y")], "files is a mapping of fields to files, or pairs (field, file)"),
+        ({"a": ("name",)}, "the file of the field 'a' is a tuple (file name, file[, content type"),
+        ({"a": (1, b"x")}, "the file name of the field 'a' is a str, not int"),
+        ({1: b"x"}, "a field's name is a str, not int"),
+        ({"a": Path("a")}, "not PosixPath: open(path, 'rb') is a file"),
+        ({"a": None}, "a file is str, bytes or a file object, not NoneType"),
+    ],
+)
+def test_files_of_another_shape(files, said):
+    with pytest.raises(TypeError) as caught:
+        encode_body(None, None, None, files)
+    assert said in str(caught.value)
+
+
+def test_a_path_is_no_content():
+    with pytest.raises(TypeError, match=r"not PosixPath: open\(path, 'rb'\) is a file"):
+        encode_body(Path("a"), None, None)
 
 
 @pytest.mark.parametrize(

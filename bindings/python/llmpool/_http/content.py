@@ -21,17 +21,18 @@ from typing import (
 from urllib.parse import urlencode
 
 from .json import encode
-from .urls import params_list, primitive
+from .urls import params_list, primitive, well_formed
 
 Content = Union[
     str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], IO[str], AsyncIterable[bytes]
 ]
 FileContent = Union[str, bytes, IO[bytes]]
+FileName = Union[str, bytes, "os.PathLike[str]", None]
 FileTypes = Union[
     FileContent,
-    Tuple[Optional[str], FileContent],
-    Tuple[Optional[str], FileContent, Optional[str]],
-    Tuple[Optional[str], FileContent, Optional[str], Mapping[str, str]],
+    Tuple[FileName, FileContent],
+    Tuple[FileName, FileContent, Optional[str]],
+    Tuple[FileName, FileContent, Optional[str], Mapping[str, str]],
 ]
 FilesTypes = Union[Mapping[str, FileTypes], Sequence[Tuple[str, FileTypes]]]
 
@@ -100,8 +101,12 @@ def _from_content(content: Optional[Content]) -> Body:
         return Body(None, content)
     raise TypeError(
         "content is str, bytes, a file or an (async) iterator of bytes, not "
-        f"{type(content).__name__}"
+        f"{type(content).__name__}{_open_it(content)}"
     )
+
+
+def _open_it(path: Any) -> str:
+    return ": open(path, 'rb') is a file" if isinstance(path, os.PathLike) else ""
 
 
 def _is_async(file: Any) -> bool:
@@ -215,7 +220,26 @@ def _field_name(name: Any) -> str:
     plain = primitive(name) if isinstance(name, (str, bytes)) else None
     if plain is None:
         raise TypeError(f"a field's name is a str, not {type(name).__name__}")
-    return plain.decode("utf-8") if isinstance(plain, bytes) else plain
+    return plain.decode("utf-8", "replace") if isinstance(plain, bytes) else plain
+
+
+def _file_name(field: str, name: Any) -> str:
+    """A file's name as text; what of it is no text in the file system's encoding is U+FFFD."""
+    if isinstance(name, (bytes, os.PathLike)):
+        name = os.fsdecode(name)
+    if not isinstance(name, str):
+        raise TypeError(f"the file name of the field {field!r} is a str, not {type(name).__name__}")
+    return well_formed(name)
+
+
+def _named_files(files: Any) -> Iterator[Tuple[Any, Any]]:
+    if isinstance(files, Mapping):
+        yield from files.items()
+        return
+    for pair in files:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError("files is a mapping of fields to files, or pairs (field, file)")
+        yield pair[0], pair[1]
 
 
 class _Multipart:
@@ -234,8 +258,8 @@ class _Multipart:
         for name, value in data.items():
             for each in value if isinstance(value, (list, tuple)) else (value,):
                 self._field(name, each)
-        for name, file in files.items() if isinstance(files, Mapping) else files:
-            self._file(name, file)
+        for name, file in _named_files(files):
+            self._file(_field_name(name), file)
         self._parts.append(f"--{self.boundary}--\r\n".encode())
 
     def _head(self, *lines: str) -> None:
@@ -250,16 +274,26 @@ class _Multipart:
     def _file(self, name: str, file: Any) -> None:
         headers: Mapping[str, str] = {}
         kind: Optional[str] = None
+        filename: Any
         if isinstance(file, tuple):
+            if not 2 <= len(file) <= 4:
+                raise TypeError(
+                    f"the file of the field {name!r} is a tuple (file name, file[, content type[, "
+                    f"headers]]), not one of {len(file)}"
+                )
             filename, content, *more = file
             kind = more[0] if more else None
             headers = more[1] if len(more) > 1 else {}
         else:
             content = file
-            filename = os.path.basename(str(getattr(file, "name", "upload")))
+            filename = getattr(file, "name", "upload")
+            if not isinstance(filename, (str, bytes, os.PathLike)):  # a descriptor's number
+                filename = str(filename)
+            filename = os.path.basename(filename)
         given = {key.lower() for key in headers}
-        disposition = f"Content-Disposition: form-data; {_parameter('name', _field_name(name))}"
+        disposition = f"Content-Disposition: form-data; {_parameter('name', name)}"
         if filename is not None:
+            filename = _file_name(name, filename)
             disposition += f"; {_parameter('filename', filename)}"
         lines = [disposition, *(f"{key}: {value}" for key, value in headers.items())]
         if "content-type" not in given:
@@ -302,7 +336,10 @@ def _part(content: Any) -> Union[bytes, IO[bytes]]:
     if isinstance(content, (bytearray, memoryview)):
         return bytes(content)
     if not hasattr(content, "read"):
-        raise TypeError(f"a file is str, bytes or a file object, not {type(content).__name__}")
+        raise TypeError(
+            f"a file is str, bytes or a file object, not {type(content).__name__}"
+            f"{_open_it(content)}"
+        )
     if _is_async(content):
         _refuse_async(None)
     if _is_text(content):
