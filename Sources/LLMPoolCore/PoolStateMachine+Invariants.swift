@@ -30,9 +30,9 @@ extension PoolStateMachine {
     if isStopped, counters.connections + counters.pending + counters.active + counters.backingOff > 0 {
       return "stopped, but not empty: \(counters)"
     }
-    if isStopped, earliestTimer != nil { return "stopped, but waits for a deadline" }
+    if isStopped, nextDeadline != nil { return "stopped, but waits for a deadline" }
     let waits = counters.pending + counters.backingOff > 0
-    if !isStopped, waits, earliestTimer == nil, !mayWaitForever { return "waits for nothing" }
+    if !isStopped, waits, nextDeadline == nil, !mayWaitForever { return "waits for nothing" }
     if counters.idle > keepaliveLimit { return "\(counters.idle) idle, \(keepaliveLimit) allowed" }
     let blocked = !blockedWithout.isEmpty || !blockedWith.isEmpty
     if !isStopped, blocked, counters.connections < options.maxConnections || !idle.isEmpty {

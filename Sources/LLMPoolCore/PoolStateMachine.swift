@@ -4,7 +4,7 @@
 ///
 /// Every operation is O(log n) in requests, connections and origins, except where a dial that many waiters count
 /// on fails, a pool is reconfigured or closed: these touch each of them once.
-public struct PoolStateMachine: Sendable {
+public struct PoolStateMachine: ~Copyable, Sendable {
   public internal(set) var options: PoolOptions
   public internal(set) var counters = Counters()
 
@@ -85,13 +85,8 @@ public struct PoolStateMachine: Sendable {
     end(&actions)
   }
 
-  /// When `advance` has something to do; nil only if nothing waits. May be early, never late. It changes nothing:
-  /// `mutating` keeps callers of another module from copying the whole machine to ask it.
+  /// When `advance` has something to do; nil only if nothing waits. May be early, never late.
   public var nextDeadline: Instant? {
-    mutating get { earliestTimer }
-  }
-
-  var earliestTimer: Instant? {
     if isStopped { return nil }
     var earliest = Int64.max
     if let first = requestTimers.first { earliest = min(earliest, first.key.major) }
@@ -186,7 +181,7 @@ public struct PoolStateMachine: Sendable {
     }
   }
 
-  public var hasTouchedOrigins: Bool { mutating get { !touchedOrigins.isEmpty } }  // as nextDeadline
+  public var hasTouchedOrigins: Bool { !touchedOrigins.isEmpty }
 
   /// Calls `body` with each origin whose counts have changed since the last call.
   public mutating func takeTouchedOrigins(_ body: (OriginID, Counters) -> Void) {

@@ -20,7 +20,7 @@ package func replay(_ steps: [Step], _ options: SimulationOptions, exactly: Bool
   return nil
 }
 
-private struct Player {
+private struct Player: ~Copyable {
   var core: PoolStateMachine
   let model: Model
   var now = Instant(nanoseconds: .min)
