@@ -20,6 +20,15 @@ extension Engine {
     if request.queue.isClosed { tell(.cancelled(request.id)) }
   }
 
+  /// Microseconds from the submission to now, at least 1.
+  func microseconds(since request: RequestState) -> UInt64 { microseconds(at: now, since: request) }
+
+  /// 0 for a time that never was; what happened before the submission counts as its first microsecond.
+  func microseconds(at time: Int64, since request: RequestState) -> UInt64 {
+    guard time > 0 else { return 0 }
+    return UInt64(max(1, (time - request.options.submittedAt.nanoseconds) / 1_000))
+  }
+
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
     // A connection that is gone was reported as closed, and the core has taken the attempt back.
     guard let request = requests[id.slot], request.id == id, let connection = connection(connectionID),
@@ -45,7 +54,7 @@ extension Engine {
     session.begin(request)
   }
 
-  private func noteSending(_ request: RequestState, _ isSending: Bool) {
+  func noteSending(_ request: RequestState, _ isSending: Bool) {
     guard request.isSending != isSending else { return }
     request.isSending = isSending
     sending += isSending ? 1 : -1
@@ -82,96 +91,9 @@ extension Engine {
     if credited > 0 || isReleased { request.connection?.session?.credit(request, credited) }
   }
 
-  // MARK: What the sessions tell
+  // MARK: The body of an answer
 
-  /// Microseconds from the submission to now, at least 1.
-  func microseconds(since request: RequestState) -> UInt64 { microseconds(at: now, since: request) }
-
-  /// 0 for a time that never was; what happened before the submission counts as its first microsecond.
-  private func microseconds(at time: Int64, since request: RequestState) -> UInt64 {
-    guard time > 0 else { return 0 }
-    return UInt64(max(1, (time - request.options.submittedAt.nanoseconds) / 1_000))
-  }
-
-  func progressed(_ request: RequestState, _ phase: Phase) {
-    if phase == .sent { noteSending(request, false) }
-    if let attempt = request.attempt { tell(.progressed(attempt, phase)) }
-  }
-
-  func received(_ request: RequestState) {
-    if request.timings.firstByte == 0 { request.timings.firstByte = microseconds(since: request) }
-    progressed(request, .received)
-  }
-
-  /// `headers` nil: they are in the answer already, and there is no reason phrase.
-  func answerHead(
-    _ request: RequestState, status: UInt16, version: AnswerVersion, reason: UnsafeRawBufferPointer,
-    headers: UnsafeRawBufferPointer?
-  ) {
-    guard let attempt = request.attempt else { return }
-    let answer = request.answer
-    answer.hasHead = true
-    answer.status = status
-    answer.version = version.rawValue
-    if let headers {
-      answer.head.reserve(reason.count + headers.count)
-      answer.head.append(reason)
-      answer.head.append(headers)
-      answer.reasonCount = reason.count
-    }
-    var advice = RetryAdvice.none
-    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
-    tell(.answered(attempt, httpStatus: Int(status), advice))
-  }
-
-  private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
-    var clock = timespec()
-    clock_gettime(CLOCK_REALTIME, &clock)
-    var advice = RetryAdvice()
-    if let wait = RetryAfter.milliseconds(in: headers, now: Int64(clock.tv_sec)) {
-      advice.retryAfter = .milliseconds(min(wait, UInt64(Int32.max)))
-    }
-    if let value = HeaderBlock.value(of: "x-should-retry", in: headers) {
-      if value.elementsEqual("true".utf8) { advice.shouldRetry = true }
-      if value.elementsEqual("false".utf8) { advice.shouldRetry = false }
-    }
-    return advice
-  }
-
-  /// Takes bytes of the body; returns how many of them the session may credit at once. `isWhole`: it believes that
-  /// nothing came before or comes after them.
-  @discardableResult
-  func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
-    guard request.attempt != nil, bytes.count > 0 else { return bytes.count }
-    let answer = request.answer
-    if answer.delivery == .discarded { return bytes.count }
-    // With server-sent events the first event counts, wherever it ends.
-    if request.timings.firstData == 0, !request.flags.contains(.sse) {
-      request.timings.firstData = microseconds(since: request)
-    }
-    guard request.isStreamed else {
-      collectBody(request, bytes, isWhole: isWhole)
-      return bytes.count
-    }
-    if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
-    keepWaiting(request, bytes)
-    return 0
-  }
-
-  private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
-    let answer = request.answer
-    let sum = answer.body.count + (answer.wholeBody?.bytes.count ?? 0) + bytes.count
-    guard sum <= request.maxResponseBytes else { return tooLarge(request) }
-    if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
-      answer.wholeBody = events.place(bytes)
-    } else {
-      let first = answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
-      guard answer.body.append(first), answer.body.append(bytes) else { return outOfMemory(request, sum) }
-      answer.wholeBody = nil
-    }
-  }
-
-  private func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
+  func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
     request.answer.waiting.append(bytes)
     if request.answer.waiting.isShort { outOfMemory(request, bytes.count) }
   }
@@ -183,7 +105,7 @@ extension Engine {
   }
 
   /// Stages what the application may be left to hold, the rest waits; returns what may be credited at once.
-  private func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
+  func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
     var rest = bytes
     let credit = stageBody(request, &rest)
     if rest.count > 0, request.answer.delivery == .delivering { keepWaiting(request, rest) }
@@ -220,7 +142,7 @@ extension Engine {
     }
   }
 
-  private func tooLarge(_ request: RequestState) {
+  func tooLarge(_ request: RequestState) {
     let body = request.answer.announcedLength.map { "the body of \($0) bytes" } ?? "the body"
     request.failureMessage =
       "\(body) is larger than max_response_bytes (\(request.maxResponseBytes)); raise it, or stream the answer"
@@ -236,12 +158,6 @@ extension Engine {
     }
     request.connection?.session?.abort(request)
     finished(request, Outcome(failure: failure), reusable: false)
-  }
-
-  func finished(_ request: RequestState, _ outcome: Outcome, reusable: Bool) {
-    guard let attempt = request.attempt else { return }
-    request.answer.isComplete = outcome.failure == nil
-    tell(.finished(attempt, outcome, reusable: reusable))
   }
 
   // MARK: Out
@@ -313,20 +229,5 @@ extension Engine {
       progressed(request, .wrote)
     }
     connection.session?.bodyArrived(request)
-  }
-
-  /// All that came of an upload was sent, and more is to come.
-  func uploadWaits(_ request: RequestState) {
-    request.isUploadWaiting = true
-    progressed(request, .waitingForApplication)
-  }
-
-  /// A session has taken bytes of an upload: they cannot be sent again.
-  func uploadTaken(_ request: RequestState, _ taken: Upload.Taken) {
-    if taken.count > 0, !request.isBodyConsumed {
-      request.isBodyConsumed = true
-      tell(.bodyConsumed(request.id))
-    }
-    if taken.isWritable { stageWritable(request) }
   }
 }
