@@ -141,7 +141,7 @@ import Testing
     receive(.reset(1, code))
     let isRefused = code == NGHTTP2_REFUSED_STREAM
     #expect(host.takeLog() == [isRefused ? "1 finished refused unseen" : "1 finished read"])
-    #expect(request.failureMessage?.contains("the server re\(isRefused ? "fused" : "set") the stream") == true)
+    #expect(request.attempt.failureMessage?.contains("the server re\(isRefused ? "fused" : "set") the stream") == true)
   }
 
   @Test func aStreamThatWasAnsweredIsSeenWhateverItsResetSays() throws {
@@ -169,7 +169,7 @@ import Testing
     session.endOfInput(clean: true, failure: nil)
     // The second was not on the wire yet.
     #expect(host.takeLog() == ["goAway", "1 finished read", "2 finished read unseen"])
-    #expect(first.failureMessage == "the server closed the connection")
+    #expect(first.attempt.failureMessage == "the server closed the connection")
     #expect(transport.lostReason == .closedByPeer)
   }
 

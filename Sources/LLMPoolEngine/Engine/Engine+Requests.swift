@@ -34,36 +34,36 @@ extension Engine {
     guard let request = requests[id.slot], request.id == id, let connection = connection(connectionID),
       connection.phase == .open, let session = connection.session, !isReused || connection.isQuiet()
     else { return }
-    request.attempt = attempt
-    noteSending(request, true)
-    request.connection = connection
-    request.bodySent = 0
-    request.isUploadWaiting = false
-    request.isReused = isReused
-    request.failureMessage = nil
-    request.answer.reset()
-    var timings = TimingsRecord()
-    timings.admitted = microseconds(since: request)
-    // A connection that was warmed before the submission is new, too, but nobody waited for it.
-    if !isReused, max(connection.connectedAt, connection.securedAt) >= request.options.submittedAt.nanoseconds {
-      timings.resolved = microseconds(at: connection.resolvedAt, since: request)
-      timings.connected = microseconds(at: connection.connectedAt, since: request)
-      timings.secured = microseconds(at: connection.securedAt, since: request)
-    }
-    request.timings = timings
+    assert(!request.attempt.isSending)
+    request.attempt = Attempt(attempt, on: connection, isReused: isReused, after: request.attempt)
+    request.attempt.isSending = true
+    sending += 1
+    noteTimes(request, connection)
     session.begin(request)
   }
 
-  func noteSending(_ request: RequestState, _ isSending: Bool) {
-    guard request.isSending != isSending else { return }
-    request.isSending = isSending
-    sending += isSending ? 1 : -1
+  private func noteTimes(_ request: RequestState, _ connection: Connection) {
+    request.attempt.timings.admitted = microseconds(since: request)
+    // A connection that is used again, or was warmed before the submission: nobody waited for it.
+    let opened = max(connection.connectedAt, connection.securedAt)
+    guard !request.attempt.isReused, opened >= request.options.submittedAt.nanoseconds else { return }
+    request.attempt.timings.resolved = microseconds(at: connection.resolvedAt, since: request)
+    request.attempt.timings.connected = microseconds(at: connection.connectedAt, since: request)
+    request.attempt.timings.secured = microseconds(at: connection.securedAt, since: request)
+  }
+
+  /// It was sent to its end, or will not be.
+  func endSending(_ request: RequestState) {
+    guard request.attempt.isSending else { return }
+    request.attempt.isSending = false
+    sending -= 1
   }
 
   func abort(_ attempt: AttemptID) {
     guard let request = request(attempt) else { return }
-    request.attempt = nil
-    request.connection?.session?.abort(request)
+    endSending(request)
+    request.attempt.id = nil
+    request.attempt.connection?.session?.abort(request)
   }
 
   func cancel(_ id: RequestID) {
@@ -80,15 +80,15 @@ extension Engine {
     let answer = request.answer
     let credited = min(bytes, answer.uncredited)
     answer.uncredited -= credited
-    answer.creditAhead += min(bytes - credited, Int.max - answer.creditAhead)
+    request.creditAhead += min(bytes - credited, Int.max - request.creditAhead)
     answer.recordBytes -= min(records, answer.recordBytes)
     stageWaiting(request)
     let isReleased = answer.isHeld && !holdsMuch(answer)
     if isReleased {
       answer.isHeld = false
-      if let attempt = request.attempt { tell(.progressed(attempt, .releasedByApplication)) }
+      if let attempt = request.attempt.id { tell(.progressed(attempt, .releasedByApplication)) }
     }
-    if credited > 0 || isReleased { request.connection?.session?.credit(request, credited) }
+    if credited > 0 || isReleased { request.attempt.connection?.session?.credit(request, credited) }
   }
 
   // MARK: The body of an answer
@@ -100,7 +100,7 @@ extension Engine {
 
   /// Of memory that an answer wants: the request ends, not the process.
   func outOfMemory(_ request: RequestState, _ bytes: Int) {
-    request.failureMessage = "no memory for \(bytes) bytes of the answer"
+    request.attempt.failureMessage = "no memory for \(bytes) bytes of the answer"
     giveUp(request, .outOfMemory)
   }
 
@@ -128,7 +128,7 @@ extension Engine {
     // What ended the request meanwhile has ended this, too.
     if waiting.isEmpty || answer.delivery != .delivering { waiting.removeAll(keepingCapacity: false) }
     swap(&answer.waiting, &waiting)
-    if credit > 0 { request.connection?.session?.credit(request, credit) }
+    if credit > 0 { request.attempt.connection?.session?.credit(request, credit) }
     if answer.waiting.isEmpty, let ending = request.ending { end(request, ending) }
   }
 
@@ -144,7 +144,7 @@ extension Engine {
 
   func tooLarge(_ request: RequestState) {
     let body = request.answer.announcedLength.map { "the body of \($0) bytes" } ?? "the body"
-    request.failureMessage =
+    request.attempt.failureMessage =
       "\(body) is larger than max_response_bytes (\(request.maxResponseBytes)); raise it, or stream the answer"
     giveUp(request, .tooLarge)
   }
@@ -156,7 +156,7 @@ extension Engine {
       ending.failure = failure
       return end(request, ending)
     }
-    request.connection?.session?.abort(request)
+    request.attempt.connection?.session?.abort(request)
     finished(request, Outcome(failure: failure), reusable: false)
   }
 
@@ -189,9 +189,9 @@ extension Engine {
   /// For the core the request is over. Its DONE comes behind all that came of its answer, which may wait.
   func complete(_ id: RequestID, _ completion: Completion) {
     guard let request = requests[id.slot], request.id == id else { return }
-    request.timings.done = microseconds(since: request)
-    noteSending(request, false)
-    request.attempt = nil
+    request.attempt.timings.done = microseconds(since: request)
+    endSending(request)
+    request.attempt.id = nil
     let answer = request.answer
     // What we end ourselves ends now.
     let isServersEnd = [nil, .read, .protocolViolation].contains(completion.failure)
@@ -205,7 +205,7 @@ extension Engine {
     request.ending = nil
     noteLatencies(request)
     stageDone(request, completion)
-    request.connection = nil
+    request.attempt.leave()
     completed.append(id)
     guard let port = request.port else { return }
     port.live -= 1
@@ -214,7 +214,7 @@ extension Engine {
 
   private func noteLatencies(_ request: RequestState) {
     guard let origin = origins[Int(request.origin)] else { return }
-    let timings = request.timings
+    let timings = request.attempt.timings
     origin.latencies.total.add(timings.done)
     if timings.admitted > 0 { origin.latencies.admitted.add(timings.admitted) }
     if timings.firstByte > 0 { origin.latencies.firstByte.add(timings.firstByte) }
@@ -222,9 +222,9 @@ extension Engine {
 
   /// Pieces of an upload have come.
   func written(_ id: RequestID) {
-    guard let request = requests[id.slot], request.id == id, let connection = request.connection else { return }
-    if request.isUploadWaiting {
-      request.isUploadWaiting = false
+    guard let request = requests[id.slot], request.id == id, let connection = request.attempt.connection else { return }
+    if request.attempt.isUploadWaiting {
+      request.attempt.isUploadWaiting = false
       // The clock starts with what came, not with the first byte of it that the server takes.
       progressed(request, .wrote)
     }

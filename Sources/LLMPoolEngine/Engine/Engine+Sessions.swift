@@ -5,17 +5,17 @@ import LLMPoolWire
 // What the sessions tell: see SessionHost.
 extension Engine: SessionHost {
   func progressed(_ request: RequestState, _ phase: Phase) {
-    if phase == .sent { noteSending(request, false) }
-    if let attempt = request.attempt { tell(.progressed(attempt, phase)) }
+    if phase == .sent { endSending(request) }
+    if let attempt = request.attempt.id { tell(.progressed(attempt, phase)) }
   }
 
   func sent(_ request: RequestState) {
-    request.timings.sent = microseconds(since: request)
+    request.attempt.timings.sent = microseconds(since: request)
     progressed(request, .sent)
   }
 
   func received(_ request: RequestState) {
-    if request.timings.firstByte == 0 { request.timings.firstByte = microseconds(since: request) }
+    if request.attempt.timings.firstByte == 0 { request.attempt.timings.firstByte = microseconds(since: request) }
     progressed(request, .received)
   }
 
@@ -23,7 +23,7 @@ extension Engine: SessionHost {
     _ request: RequestState, status: UInt16, version: AnswerVersion, reason: UnsafeRawBufferPointer,
     headers: UnsafeRawBufferPointer?
   ) {
-    guard let attempt = request.attempt else { return }
+    guard let attempt = request.attempt.id else { return }
     let answer = request.answer
     answer.hasHead = true
     answer.status = status
@@ -40,12 +40,12 @@ extension Engine: SessionHost {
   }
 
   func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
-    guard request.attempt != nil, bytes.count > 0 else { return bytes.count }
+    guard request.attempt.id != nil, bytes.count > 0 else { return bytes.count }
     let answer = request.answer
     if answer.delivery == .discarded { return bytes.count }
     // With server-sent events the first event counts, wherever it ends.
-    if request.timings.firstData == 0, !request.flags.contains(.sse) {
-      request.timings.firstData = microseconds(since: request)
+    if request.attempt.timings.firstData == 0, !request.flags.contains(.sse) {
+      request.attempt.timings.firstData = microseconds(since: request)
     }
     guard request.isStreamed else {
       collectBody(request, bytes, isWhole: isWhole)
@@ -57,13 +57,14 @@ extension Engine: SessionHost {
   }
 
   func finished(_ request: RequestState, _ outcome: Outcome, reusable: Bool) {
-    guard let attempt = request.attempt else { return }
+    guard let attempt = request.attempt.id else { return }
+    endSending(request)
     request.answer.isComplete = outcome.failure == nil
     tell(.finished(attempt, outcome, reusable: reusable))
   }
 
   func uploadWaits(_ request: RequestState) {
-    request.isUploadWaiting = true
+    request.attempt.isUploadWaiting = true
     progressed(request, .waitingForApplication)
   }
 

@@ -190,7 +190,7 @@ final class Http1Connection: HTTPSession {
 
   private func fail(_ request: RequestState, _ failure: Failure, _ message: String, unseen: Bool = false) {
     end()
-    request.failureMessage = transport.located(message)
+    request.attempt.failureMessage = transport.located(message)
     host.finished(request, Outcome(failure: failure, unseen: unseen), reusable: false)
   }
 

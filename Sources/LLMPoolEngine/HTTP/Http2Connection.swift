@@ -74,24 +74,24 @@ final class Http2Connection: HTTPSession {
       return nghttp2_submit_request(session, nil, fields, count, &provider, user)
     }
     if id == NGHTTP2_ERR_NOMEM.rawValue {
-      request.failureMessage = transport.located("no memory for the head of the request")
+      request.attempt.failureMessage = transport.located("no memory for the head of the request")
       return host.finished(request, Outcome(failure: .outOfMemory, unseen: true), reusable: true)
     }
     guard id > 0 else {
       // Out of stream ids, or the session is ending: nothing was sent, and nothing more will be.
-      request.failureMessage = transport.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
+      request.attempt.failureMessage = transport.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
       host.tell(.goAway(transport.id))
       return host.finished(request, Outcome(failure: .refused, unseen: true), reusable: true)
     }
     stream.id = id
-    request.streamID = id
+    request.attempt.streamID = id
     streams[id] = stream
     transport.needsFlush()
   }
 
   func abort(_ request: RequestState) {
-    guard let stream = streams[request.streamID], stream.request === request else { return }
-    streams[request.streamID] = nil
+    guard let stream = streams[request.attempt.streamID], stream.request === request else { return }
+    streams[request.attempt.streamID] = nil
     nghttp2_session_set_stream_user_data(session, stream.id, nil)
     stream.abandon()
     abandoned.append(stream)
@@ -151,14 +151,14 @@ final class Http2Connection: HTTPSession {
   }
 
   func credit(_ request: RequestState, _ bytes: Int) {
-    guard streams[request.streamID]?.request === request else { return }
-    nghttp2_session_consume_stream(session, request.streamID, bytes)
+    guard streams[request.attempt.streamID]?.request === request else { return }
+    nghttp2_session_consume_stream(session, request.attempt.streamID, bytes)
     transport.needsFlush()
   }
 
   func bodyArrived(_ request: RequestState) {
-    guard streams[request.streamID]?.request === request else { return }
-    nghttp2_session_resume_data(session, request.streamID)
+    guard streams[request.attempt.streamID]?.request === request else { return }
+    nghttp2_session_resume_data(session, request.attempt.streamID)
     transport.needsFlush()
   }
 
@@ -274,7 +274,7 @@ final class Http2Connection: HTTPSession {
         host.finished(request, .success, reusable: true)
       } else {
         let (failure, message) = stream.localFailure ?? (failure, message)
-        request.failureMessage = transport.located(message)
+        request.attempt.failureMessage = transport.located(message)
         host.finished(request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
       }
     }
@@ -432,7 +432,7 @@ final class Http2Connection: HTTPSession {
     } else {
       (failure, text) = (.protocolViolation, "the answer broke the rules of HTTP/2 (\(Self.name(ofCode: code)))")
     }
-    request.failureMessage = transport.located(text)
+    request.attempt.failureMessage = transport.located(text)
     let unseen = failure == .refused || !stream.isOnWire
     host.finished(request, Outcome(failure: failure, unseen: unseen), reusable: true)
   }
@@ -537,12 +537,13 @@ private enum Http2Callbacks {
       with(user) { $0.uploadDrained(stream) }
       return Int(NGHTTP2_ERR_DEFERRED.rawValue)
     }
-    let count = min(capacity, request.bodyCount - request.bodySent)
+    let count = min(capacity, request.bodyCount - request.attempt.bodySent)
     if count > 0 {
-      buffer!.update(from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.bodySent, count: count)
+      buffer!.update(
+        from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.attempt.bodySent, count: count)
     }
-    request.bodySent += count
-    if request.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+    request.attempt.bodySent += count
+    if request.attempt.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
     return count
   }
 }
