@@ -23,19 +23,20 @@ extension PoolStateMachine {
     case .free: return (.never, nil)
     case .pending:
       if requests[slot].isCovered, !isMutant(.poolClockRuns) {
-        earlier(requests[slot].stamp + options.timeouts.connect, .connectTimeout)
+        earlier(requests[slot].waitsSince + options.timeouts.connect, .connectTimeout)
       } else if !isMutant(.forgottenPoolTimer) {
         let left = options.timeouts.pool == .max ? .max : options.timeouts.pool - requests[slot].poolTimeUsed
-        earlier(requests[slot].stamp + left, .poolTimeout)
+        earlier(requests[slot].waitsSince + left, .poolTimeout)
       }
       if !requests[slot].isAged, !isMutant(.ageingForgotten) { earlier(agesAt(slot), nil) }
     case .active:
-      switch requests[slot].clock {
+      let attempt = requests[slot].attempt
+      switch attempt.clock {
       case .none: break
-      case .write: earlier(requests[slot].stamp + options.timeouts.write, .writeTimeout)
-      case .firstByte: earlier(requests[slot].stamp + options.timeouts.firstByte, .firstByteTimeout)
+      case .write: earlier(attempt.clockSince + options.timeouts.write, .writeTimeout)
+      case .firstByte: earlier(attempt.clockSince + options.timeouts.firstByte, .firstByteTimeout)
       case .read:
-        if !isMutant(.forgottenReadTimer) { earlier(requests[slot].stamp + options.timeouts.read, .readTimeout) }
+        if !isMutant(.forgottenReadTimer) { earlier(attempt.clockSince + options.timeouts.read, .readTimeout) }
       }
       if requests[slot].isDiscarding { earlier(requests[slot].retryAt, nil) }
     case .backingOff: earlier(requests[slot].retryAt, nil)
@@ -44,19 +45,19 @@ extension PoolStateMachine {
   }
 
   mutating func awaitAnswer(_ slot: Int) {
-    guard !requests[slot].isHeld else {
-      requests[slot].clock = .none
+    guard !requests[slot].attempt.isHeld else {
+      requests[slot].attempt.clock = .none
       return
     }
-    let hasOwnClock = !requests[slot].hasAnswer && requests[slot].options.timeouts.firstByte != .max
+    let hasOwnClock = !requests[slot].attempt.hasAnswer && requests[slot].options.timeouts.firstByte != .max
     restartClock(slot, hasOwnClock ? .firstByte : .read)
   }
 
   /// Moves with every byte, hence only stamps the time; the heap is touched only where the deadline comes nearer.
-  mutating func restartClock(_ slot: Int, _ clock: RequestRecord.Clock) {
-    let isSame = requests[slot].clock == clock
-    requests[slot].clock = clock
-    requests[slot].stamp = now
+  mutating func restartClock(_ slot: Int, _ clock: Attempt.Clock) {
+    let isSame = requests[slot].attempt.clock == clock
+    requests[slot].attempt.clock = clock
+    requests[slot].attempt.clockSince = now
     if !isSame { arm(slot) }
   }
 
@@ -103,7 +104,7 @@ extension PoolStateMachine {
       arm(slot)
     case .active:
       // The dropped answer is still coming when its retry is due.
-      let connection = Int(requests[slot].connection)
+      let connection = Int(requests[slot].attempt.connection)
       let origin = requests[slot].origin
       abort(slot)
       leaveAborted(connection)
@@ -119,7 +120,7 @@ extension PoolStateMachine {
   /// The silence of a server can be tried again where the request says so; its other clocks end it.
   private mutating func timeOut(_ slot: Int, _ failure: Failure) {
     guard requests[slot].state == .active, failure != .totalTimeout else { return end(slot, failure) }
-    let connection = Int(requests[slot].connection)
+    let connection = Int(requests[slot].attempt.connection)
     let origin = requests[slot].origin
     abort(slot)
     leaveAborted(connection)

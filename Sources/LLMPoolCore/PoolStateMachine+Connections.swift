@@ -172,7 +172,7 @@ extension PoolStateMachine {
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       detach(request)
-      if requests[request].hasProgress {
+      if requests[request].attempt.hasProgress {
         attemptFailed(request, .read, unseen: false)
       } else {
         attemptUnsent(request)

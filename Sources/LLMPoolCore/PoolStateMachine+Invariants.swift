@@ -117,9 +117,9 @@ extension PoolStateMachine {
     if (queuePositions[slot] != IndexedHeap.absent) != (request.state == .pending) { return broken("queue and state") }
     let isLinked = request.state == .pending || request.state == .active
     if requestLinks[slot].isLinked != isLinked { return broken("list and state") }
-    if (request.connection >= 0) != (request.state == .active) { return broken("connection and state") }
+    if (request.attempt.connection >= 0) != (request.state == .active) { return broken("connection and state") }
     if request.state == .free { return isTimed(slot) ? broken("a timer, and no request") : nil }
-    let isLost = request.state == .active && connections[Int(request.connection)].state != .open
+    let isLost = request.state == .active && connections[Int(request.attempt.connection)].state != .open
     if isLost { return broken("on no connection") }
     let due = nextClock(slot).due
     if due != .never {

@@ -19,8 +19,8 @@ extension PoolStateMachine {
     }
     requests[slot].state = .pending
     waiting.append(Int32(slot), &requestLinks)
-    requests[slot].stamp = min(requestOptions.submittedAt, now)
-    requests[slot].queuedAt = requests[slot].stamp
+    requests[slot].waitsSince = min(requestOptions.submittedAt, now)
+    requests[slot].queuedAt = requests[slot].waitsSince
     if closeDeadline != nil { return complete(slot, .closed) }
     if origins[Int(origin)].waiting == 0, let connection = availableConnection(origin) {
       return assign(slot, to: connection)
@@ -47,7 +47,7 @@ extension PoolStateMachine {
       coverWaiters(origin)
     case .backingOff: complete(slot, failure)
     case .active:
-      let connection = Int(requests[slot].connection)
+      let connection = Int(requests[slot].attempt.connection)
       requests[slot].wasSeen = !isMutant(.resetAsUnseen)
       abort(slot)
       leaveAborted(connection)
@@ -66,8 +66,8 @@ extension PoolStateMachine {
   /// Takes the attempt off its connection. The caller then frees the connection (`leaveAborted`), decides what
   /// becomes of the request, and gives what is free to others last (`settle`).
   mutating func abort(_ slot: Int) {
-    let connection = Int(requests[slot].connection)
-    actions.append(.abort(requests[slot].attempt, on: connectionID(connection)))
+    let connection = Int(requests[slot].attempt.connection)
+    actions.append(.abort(requests[slot].attemptID, on: connectionID(connection)))
     detach(slot)
   }
 
@@ -114,7 +114,7 @@ extension PoolStateMachine {
       waiting.remove(Int32(slot), &requestLinks)
       count(origin) { $0.pending -= 1 }
     case .active:
-      assert(requests[slot].connection < 0)
+      assert(requests[slot].attempt.connection < 0)
       count(origin) { $0.active -= 1 }
     case .backingOff: count(origin) { $0.backingOff -= 1 }
     }
@@ -159,8 +159,8 @@ extension PoolStateMachine {
   /// The waiter begins to count on a dial: its pool clock stops, its connect clock starts.
   mutating func cover(_ slot: Int) {
     dequeue(slot)
-    requests[slot].poolTimeUsed += now - requests[slot].stamp
-    requests[slot].stamp = now
+    requests[slot].poolTimeUsed += now - requests[slot].waitsSince
+    requests[slot].waitsSince = now
     requests[slot].isCovered = true
     origins[Int(requests[slot].origin)].covered.insert(Int32(slot), rank(slot), &queuePositions)
     arm(slot)
@@ -168,7 +168,7 @@ extension PoolStateMachine {
 
   mutating func uncover(_ slot: Int) {
     dequeue(slot)
-    requests[slot].stamp = now
+    requests[slot].waitsSince = now
     enqueue(slot)
     arm(slot)
   }
@@ -188,32 +188,26 @@ extension PoolStateMachine {
     connections[connection].requests.append(Int32(slot), &requestLinks)
     if connections[connection].isMultiplexed { updateRoom(connection) }
     requests[slot].state = .active
-    requests[slot].connection = Int32(connection)
-    requests[slot].sequence = nextSequence
-    nextSequence &+= 1
-    requests[slot].attempts += 1
-    requests[slot].hasProgress = false
-    requests[slot].isSent = false
-    requests[slot].hasAnswer = false
-    requests[slot].isHeld = false
     requests[slot].isCovered = false
+    requests[slot].attempts += 1
     let knowsLimit = !connections[connection].isMultiplexed || connections[connection].streamsAllowed != nil
-    requests[slot].streamsBeforeSettings = knowsLimit ? 0 : connections[connection].streams
-    requests[slot].clock = .write
-    requests[slot].stamp = now
+    requests[slot].attempt = Attempt(
+      sequence: nextSequence, connection: Int32(connection),
+      streamsBeforeSettings: knowsLimit ? 0 : connections[connection].streams, clock: .write, clockSince: now)
+    nextSequence &+= 1
     actions.append(
-      .send(requests[slot].attempt, requests[slot].id, on: connectionID(connection), reused: isReused))
+      .send(requests[slot].attemptID, requests[slot].id, on: connectionID(connection), reused: isReused))
     arm(slot)
   }
 
   /// Takes an active request off its connection, which keeps its count of streams right.
   mutating func detach(_ slot: Int) {
-    let connection = Int(requests[slot].connection)
+    let connection = Int(requests[slot].attempt.connection)
     connections[connection].requests.remove(Int32(slot), &requestLinks)
     if !isMutant(.slotNotGivenBack) { connections[connection].streams -= 1 }
     if connections[connection].isMultiplexed { updateRoom(connection) }
-    requests[slot].connection = -1
-    requests[slot].clock = .none
+    requests[slot].attempt.connection = -1
+    requests[slot].attempt.clock = .none
   }
 
   /// The write clock runs until the request is sent, except while an upload waits for the application; from then
@@ -221,29 +215,29 @@ extension PoolStateMachine {
   mutating func progressed(_ slot: Int, _ phase: Phase) {
     switch phase {
     case .wrote:
-      requests[slot].hasProgress = true
-      if !requests[slot].isSent { restartClock(slot, .write) }
+      requests[slot].attempt.hasProgress = true
+      if !requests[slot].attempt.isSent { restartClock(slot, .write) }
     case .sent:
-      requests[slot].hasProgress = true
-      guard !requests[slot].isSent else { return }
-      requests[slot].isSent = true
+      requests[slot].attempt.hasProgress = true
+      guard !requests[slot].attempt.isSent else { return }
+      requests[slot].attempt.isSent = true
       awaitAnswer(slot)
-    case .waitingForApplication: if !requests[slot].isSent { requests[slot].clock = .none }
+    case .waitingForApplication: if !requests[slot].attempt.isSent { requests[slot].attempt.clock = .none }
     case .received:
-      requests[slot].hasProgress = true
-      requests[slot].hasAnswer = true
-      if requests[slot].isSent { awaitAnswer(slot) }
+      requests[slot].attempt.hasProgress = true
+      requests[slot].attempt.hasAnswer = true
+      if requests[slot].attempt.isSent { awaitAnswer(slot) }
     case .heldByApplication:
-      requests[slot].isHeld = true
-      if requests[slot].isSent { requests[slot].clock = .none }
+      requests[slot].attempt.isHeld = true
+      if requests[slot].attempt.isSent { requests[slot].attempt.clock = .none }
     case .releasedByApplication:
-      requests[slot].isHeld = false
-      if requests[slot].isSent { awaitAnswer(slot) }
+      requests[slot].attempt.isHeld = false
+      if requests[slot].attempt.isSent { awaitAnswer(slot) }
     }
   }
 
   mutating func finished(_ slot: Int, _ outcome: Outcome, _ reusable: Bool) {
-    let connection = Int(requests[slot].connection)
+    let connection = Int(requests[slot].attempt.connection)
     let origin = requests[slot].origin
     let unseen = outcome.unseen && !isAnswered(slot, outcome)
     let refusal = refusal(of: slot, on: connection)
@@ -266,7 +260,7 @@ extension PoolStateMachine {
   /// Who has answered, an interim answer included, has seen the request, whatever he says of it afterwards. A proxy's
   /// own answer is not the origin's.
   private func isAnswered(_ slot: Int, _ outcome: Outcome) -> Bool {
-    requests[slot].hasAnswer && outcome.failure != .proxy && !isMutant(.answeredAsUnseen)
+    requests[slot].attempt.hasAnswer && outcome.failure != .proxy && !isMutant(.answeredAsUnseen)
   }
 
   mutating func makeRoom(forRequest slot: Int) {

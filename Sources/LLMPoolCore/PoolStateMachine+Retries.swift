@@ -33,7 +33,7 @@ extension PoolStateMachine {
   }
 
   func refusal(of slot: Int, on connection: Int) -> Refusal {
-    let streams = requests[slot].streamsBeforeSettings
+    let streams = requests[slot].attempt.streamsBeforeSettings
     if streams > 0, streams > connections[connection].streamsAllowed ?? 0 { return .beyondLimit }
     return connections[connection].isRetiring ? .ofConnection : .ofStream
   }
@@ -122,7 +122,7 @@ extension PoolStateMachine {
   /// The head of an answer is here: it goes out, or the request is tried again because of its status.
   mutating func answered(_ slot: Int, _ status: Int, _ advice: RetryAdvice) {
     requests[slot].wasSeen = true
-    requests[slot].hasProgress = true
+    requests[slot].attempt.hasProgress = true
     forgetRefusals(slot)
     if let delay = statusRetryDelay(slot, status, advice) {
       requests[slot].isDiscarding = true
@@ -130,11 +130,11 @@ extension PoolStateMachine {
       requests[slot].retries += 1
       noteRetry(slot, nil, status, delay)
       count(requests[slot].origin) { $0.retries += 1 }
-      actions.append(.discard(requests[slot].attempt))
+      actions.append(.discard(requests[slot].attemptID))
       return arm(slot)
     }
     if requests[slot].options.flags.contains(.streamed) { requests[slot].isDelivered = true }
-    actions.append(.deliver(requests[slot].attempt))
+    actions.append(.deliver(requests[slot].attemptID))
   }
 
   /// RFC 9110, section 10.2.3 (Retry-After), and what the vendors' SDKs take for temporary.
@@ -205,7 +205,7 @@ extension PoolStateMachine {
     waiting.append(Int32(slot), &requestLinks)
     requests[slot].isDiscarding = false
     requests[slot].isAged = false
-    requests[slot].stamp = now
+    requests[slot].waitsSince = now
     requests[slot].queuedAt = now
     requests[slot].poolTimeUsed = requests[slot].refusedAt == .never ? 0 : now - requests[slot].refusedAt
     enqueue(slot)

@@ -151,7 +151,7 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   func live(_ id: AttemptID) -> Int? {
     let slot = Int(id.slot)
     guard slot < requests.count, requests[slot].state == .active else { return nil }
-    return requests[slot].sequence == id.sequence || isMutant(.staleAttempt) ? slot : nil
+    return requests[slot].attempt.sequence == id.sequence || isMutant(.staleAttempt) ? slot : nil
   }
 
   func live(_ id: ConnectionID) -> Int? {

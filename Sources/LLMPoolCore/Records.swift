@@ -10,35 +10,22 @@ struct RequestRecord {
     /// Waits to be tried again. Can transition to: pending, free
     case backingOff
   }
-  /// The clock that runs while the request is active.
-  enum Clock: UInt8 { case none, write, firstByte, read }
-
   var id = RequestID(value: 0)
   var state = State.free
-  var clock = Clock.none
   /// Waits for a dial that serves it: its pool clock stands still, its connect clock runs.
   var isCovered = false
   /// Waited for half of its pool timeout since it was queued: ranks before every priority.
   var isAged = false
-  /// This attempt's bytes went out or came in, so that the server may have acted on it.
-  var hasProgress = false
-  var isSent = false
-  /// The first byte of the answer is here, maybe before the last byte of the request went out.
-  var hasAnswer = false
-  /// The application holds the stream's window closed.
-  var isHeld = false
   /// The head of the answer went to the application: nothing is retried any more.
   var isDelivered = false
   /// Retried after this answer, whose body is dropped meanwhile.
   var isDiscarding = false
   var bodyConsumed = false
-  /// Sent on a connection whose SETTINGS had not come, where so many streams ran then, with this one; 0: they had.
-  var streamsBeforeSettings = 0
   /// Some attempt may have been acted on, so that the request as a whole is not unseen.
   var wasSeen = false
   var origin: Int32 = -1
-  var connection: Int32 = -1
-  var sequence: UInt32 = 0
+  /// The sending that runs, or ran last.
+  var attempt = Attempt()
   var attempts: UInt32 = 0
   var retries: UInt32 = 0
   /// Sent again because more was sent than the server allowed before it had said so; bounded, so that no server can
@@ -51,15 +38,15 @@ struct RequestRecord {
   /// Order of arrival; kept over retries, so that a request sent again comes before younger ones.
   var order: UInt64 = 0
   var options = RequestOptions(submittedAt: .never)
-  /// pending: when its pool or connect clock was started last; active: when its clock was restarted last.
-  var stamp = Instant.never
+  /// pending: when its pool or connect clock was started last.
+  var waitsSince = Instant.never
   /// pending: when it was queued last.
   var queuedAt = Instant.never
   /// backingOff, or active and discarding: when it is tried again.
   var retryAt = Instant.never
   var poolTimeUsed: Nanoseconds = 0
 
-  var attempt: AttemptID { AttemptID(slot: Int32(truncatingIfNeeded: id.slot), sequence: sequence) }
+  var attemptID: AttemptID { AttemptID(slot: Int32(truncatingIfNeeded: id.slot), sequence: attempt.sequence) }
 }
 
 struct ConnectionRecord {

@@ -48,8 +48,6 @@ final class Connection {
 
   var stream: ByteStream { openStream! }
   var description: String { peer.isEmpty || peer == origin.name ? origin.name : "\(origin.name) at \(peer)" }
-  /// The message with where it happened: "reason (https://api.example.com:443 at 192.0.2.1:443)".
-  func located(_ message: String) -> String { "\(message) (\(description))" }
   /// The slot and the generation, as epoll gives them back.
   var tag: UInt64 { UInt64(id.generation) << 32 | UInt64(UInt32(bitPattern: id.slot)) }
   /// For the application: unique in the pool.
@@ -107,7 +105,7 @@ final class Connection {
     phase = .open
     origin.lastDialFailure = nil
     self.version = version
-    session = version == .http1 ? Http1Connection(self) : Http2Connection(self)
+    session = version == .http1 ? Http1Connection(self, engine) : Http2Connection(self, engine)
     engine.tell(.dialed(id, version, address))
     engine.needsReading(self)
   }
@@ -187,7 +185,6 @@ final class Connection {
 
   // MARK: Closing
 
-  /// The connection ended by itself, with no request left on it.
   func lost(_ reason: CloseReason) {
     guard phase != .closed else { return }
     shut(goodbye: false)
@@ -212,4 +209,22 @@ final class Connection {
     }
     engine.removed(self)
   }
+}
+
+extension Connection: SessionTransport {
+  var isTLS: Bool { origin.isTLS }
+  var bytesSent: UInt64 { stream.bytesSent }
+
+  func needsFlush() { engine.needsFlush(self) }
+  func needsReading() { engine.needsReading(self) }
+  func write(_ head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) -> IOResult { stream.write(head, body) }
+  func read(_ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
+    guard case .bytes(let count) = stream.read(into: engine.readBuffer) else { return false }
+    body(UnsafeRawBufferPointer(rebasing: engine.readBuffer[..<count]))
+    return true
+  }
+  func holdsInput() -> Bool { stream.holdsInput() }
+  func peerRefusedInput() -> Bool { stream.peerRefusedInput() }
+  func isUnacknowledged(from position: UInt64) -> Bool { stream.isUnacknowledged(from: position) }
+  func located(_ message: String) -> String { "\(message) (\(description))" }
 }

@@ -17,7 +17,7 @@ extension Engine {
     case .resolve:
       return origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure } ?? "the name of \(name) could not be resolved"
     case .connect, .proxy, .tls, .tlsVerify, .outOfMemory:
-      return origin?.lastDialFailure ?? request.failureMessage ?? "cannot connect to \(name)"
+      return origin?.lastDialFailure ?? request.attempt.failureMessage ?? "cannot connect to \(name)"
     case .writeTimeout:
       let limit = Engine.text(timeouts.write)
       return "\(name) took nothing of the request for \(limit), its write timeout; \(waited) after submission"
@@ -30,15 +30,17 @@ extension Engine {
     case .totalTimeout:
       let limit = Engine.text(timeouts.total)
       // Without an answer: what had kept it from one.
-      let before = request.answer.hasHead ? nil : origin?.lastDialFailure ?? request.failureMessage
+      let before = request.answer.hasHead ? nil : origin?.lastDialFailure ?? request.attempt.failureMessage
       return "the request to \(name) took longer than \(limit), its total timeout"
         + (before.map { "; before that: \($0)" } ?? "")
     case .cancelled: return "cancelled by the application after \(waited)"
     case .closed: return "the pool was closed before \(name) had answered"
     // Without a session's word it was the core that gave the connection up.
-    case .read: return request.failureMessage ?? "\(name) did not answer an HTTP/2 PING: the connection was given up"
-    case .write: return request.failureMessage ?? "\(name) closed each connection before the request could be sent"
-    default: return request.failureMessage ?? "\(failure) (\(name))"
+    case .read:
+      return request.attempt.failureMessage ?? "\(name) did not answer an HTTP/2 PING: the connection was given up"
+    case .write:
+      return request.attempt.failureMessage ?? "\(name) closed each connection before the request could be sent"
+    default: return request.attempt.failureMessage ?? "\(failure) (\(name))"
     }
   }
 

@@ -20,41 +20,50 @@ extension Engine {
     if request.queue.isClosed { tell(.cancelled(request.id)) }
   }
 
+  /// Microseconds from the submission to now, at least 1.
+  func microseconds(since request: RequestState) -> UInt64 { microseconds(at: now, since: request) }
+
+  /// 0 for a time that never was; what happened before the submission counts as its first microsecond.
+  func microseconds(at time: Int64, since request: RequestState) -> UInt64 {
+    guard time > 0 else { return 0 }
+    return UInt64(max(1, (time - request.options.submittedAt.nanoseconds) / 1_000))
+  }
+
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
     // A connection that is gone was reported as closed, and the core has taken the attempt back.
     guard let request = requests[id.slot], request.id == id, let connection = connection(connectionID),
       connection.phase == .open, let session = connection.session, !isReused || connection.isQuiet()
     else { return }
-    request.attempt = attempt
-    noteSending(request, true)
-    request.connection = connection
-    request.bodySent = 0
-    request.isUploadWaiting = false
-    request.isReused = isReused
-    request.failureMessage = nil
-    request.answer.reset()
-    var timings = TimingsRecord()
-    timings.admitted = microseconds(since: request)
-    // A connection that was warmed before the submission is new, too, but nobody waited for it.
-    if !isReused, max(connection.connectedAt, connection.securedAt) >= request.options.submittedAt.nanoseconds {
-      timings.resolved = microseconds(at: connection.resolvedAt, since: request)
-      timings.connected = microseconds(at: connection.connectedAt, since: request)
-      timings.secured = microseconds(at: connection.securedAt, since: request)
-    }
-    request.timings = timings
+    assert(!request.attempt.isSending)
+    request.attempt = Attempt(attempt, on: connection, isReused: isReused, after: request.attempt)
+    request.attempt.isSending = true
+    sending += 1
+    noteTimes(request, connection)
     session.begin(request)
   }
 
-  private func noteSending(_ request: RequestState, _ isSending: Bool) {
-    guard request.isSending != isSending else { return }
-    request.isSending = isSending
-    sending += isSending ? 1 : -1
+  private func noteTimes(_ request: RequestState, _ connection: Connection) {
+    request.attempt.timings.admitted = microseconds(since: request)
+    // A connection that is used again, or was warmed before the submission: nobody waited for it.
+    let opened = max(connection.connectedAt, connection.securedAt)
+    guard !request.attempt.isReused, opened >= request.options.submittedAt.nanoseconds else { return }
+    request.attempt.timings.resolved = microseconds(at: connection.resolvedAt, since: request)
+    request.attempt.timings.connected = microseconds(at: connection.connectedAt, since: request)
+    request.attempt.timings.secured = microseconds(at: connection.securedAt, since: request)
+  }
+
+  /// It was sent to its end, or will not be.
+  func endSending(_ request: RequestState) {
+    guard request.attempt.isSending else { return }
+    request.attempt.isSending = false
+    sending -= 1
   }
 
   func abort(_ attempt: AttemptID) {
     guard let request = request(attempt) else { return }
-    request.attempt = nil
-    request.connection?.session?.abort(request)
+    endSending(request)
+    request.attempt.id = nil
+    request.attempt.connection?.session?.abort(request)
   }
 
   func cancel(_ id: RequestID) {
@@ -71,119 +80,32 @@ extension Engine {
     let answer = request.answer
     let credited = min(bytes, answer.uncredited)
     answer.uncredited -= credited
-    answer.creditAhead += min(bytes - credited, Int.max - answer.creditAhead)
+    request.creditAhead += min(bytes - credited, Int.max - request.creditAhead)
     answer.recordBytes -= min(records, answer.recordBytes)
     stageWaiting(request)
     let isReleased = answer.isHeld && !holdsMuch(answer)
     if isReleased {
       answer.isHeld = false
-      if let attempt = request.attempt { tell(.progressed(attempt, .releasedByApplication)) }
+      if let attempt = request.attempt.id { tell(.progressed(attempt, .releasedByApplication)) }
     }
-    if credited > 0 || isReleased { request.connection?.session?.credit(request, credited) }
+    if credited > 0 || isReleased { request.attempt.connection?.session?.credit(request, credited) }
   }
 
-  // MARK: What the sessions tell
+  // MARK: The body of an answer
 
-  /// Microseconds from the submission to now, at least 1.
-  func microseconds(since request: RequestState) -> UInt64 { microseconds(at: now, since: request) }
-
-  /// 0 for a time that never was; what happened before the submission counts as its first microsecond.
-  private func microseconds(at time: Int64, since request: RequestState) -> UInt64 {
-    guard time > 0 else { return 0 }
-    return UInt64(max(1, (time - request.options.submittedAt.nanoseconds) / 1_000))
-  }
-
-  func progressed(_ request: RequestState, _ phase: Phase) {
-    if phase == .sent { noteSending(request, false) }
-    if let attempt = request.attempt { tell(.progressed(attempt, phase)) }
-  }
-
-  func received(_ request: RequestState) {
-    if request.timings.firstByte == 0 { request.timings.firstByte = microseconds(since: request) }
-    progressed(request, .received)
-  }
-
-  /// `headers` nil: they are in the answer already, and there is no reason phrase.
-  func answerHead(
-    _ request: RequestState, status: UInt16, version: AnswerVersion, reason: UnsafeRawBufferPointer,
-    headers: UnsafeRawBufferPointer?
-  ) {
-    guard let attempt = request.attempt else { return }
-    let answer = request.answer
-    answer.hasHead = true
-    answer.status = status
-    answer.version = version.rawValue
-    if let headers {
-      answer.head.reserve(reason.count + headers.count)
-      answer.head.append(reason)
-      answer.head.append(headers)
-      answer.reasonCount = reason.count
-    }
-    var advice = RetryAdvice.none
-    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
-    tell(.answered(attempt, httpStatus: Int(status), advice))
-  }
-
-  private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
-    var clock = timespec()
-    clock_gettime(CLOCK_REALTIME, &clock)
-    var advice = RetryAdvice()
-    if let wait = RetryAfter.milliseconds(in: headers, now: Int64(clock.tv_sec)) {
-      advice.retryAfter = .milliseconds(min(wait, UInt64(Int32.max)))
-    }
-    if let value = HeaderBlock.value(of: "x-should-retry", in: headers) {
-      if value.elementsEqual("true".utf8) { advice.shouldRetry = true }
-      if value.elementsEqual("false".utf8) { advice.shouldRetry = false }
-    }
-    return advice
-  }
-
-  /// Takes bytes of the body; returns how many of them the session may credit at once. `isWhole`: it believes that
-  /// nothing came before or comes after them.
-  @discardableResult
-  func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
-    guard request.attempt != nil, bytes.count > 0 else { return bytes.count }
-    let answer = request.answer
-    if answer.delivery == .discarded { return bytes.count }
-    // With server-sent events the first event counts, wherever it ends.
-    if request.timings.firstData == 0, !request.flags.contains(.sse) {
-      request.timings.firstData = microseconds(since: request)
-    }
-    guard request.isStreamed else {
-      collectBody(request, bytes, isWhole: isWhole)
-      return bytes.count
-    }
-    if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
-    keepWaiting(request, bytes)
-    return 0
-  }
-
-  private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
-    let answer = request.answer
-    let sum = answer.body.count + (answer.wholeBody?.bytes.count ?? 0) + bytes.count
-    guard sum <= request.maxResponseBytes else { return tooLarge(request) }
-    if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
-      answer.wholeBody = events.place(bytes)
-    } else {
-      let first = answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
-      guard answer.body.append(first), answer.body.append(bytes) else { return outOfMemory(request, sum) }
-      answer.wholeBody = nil
-    }
-  }
-
-  private func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
+  func keepWaiting(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
     request.answer.waiting.append(bytes)
     if request.answer.waiting.isShort { outOfMemory(request, bytes.count) }
   }
 
   /// Of memory that an answer wants: the request ends, not the process.
   func outOfMemory(_ request: RequestState, _ bytes: Int) {
-    request.failureMessage = "no memory for \(bytes) bytes of the answer"
+    request.attempt.failureMessage = "no memory for \(bytes) bytes of the answer"
     giveUp(request, .outOfMemory)
   }
 
   /// Stages what the application may be left to hold, the rest waits; returns what may be credited at once.
-  private func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
+  func stageBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) -> Int {
     var rest = bytes
     let credit = stageBody(request, &rest)
     if rest.count > 0, request.answer.delivery == .delivering { keepWaiting(request, rest) }
@@ -206,7 +128,7 @@ extension Engine {
     // What ended the request meanwhile has ended this, too.
     if waiting.isEmpty || answer.delivery != .delivering { waiting.removeAll(keepingCapacity: false) }
     swap(&answer.waiting, &waiting)
-    if credit > 0 { request.connection?.session?.credit(request, credit) }
+    if credit > 0 { request.attempt.connection?.session?.credit(request, credit) }
     if answer.waiting.isEmpty, let ending = request.ending { end(request, ending) }
   }
 
@@ -220,9 +142,9 @@ extension Engine {
     }
   }
 
-  private func tooLarge(_ request: RequestState) {
+  func tooLarge(_ request: RequestState) {
     let body = request.answer.announcedLength.map { "the body of \($0) bytes" } ?? "the body"
-    request.failureMessage =
+    request.attempt.failureMessage =
       "\(body) is larger than max_response_bytes (\(request.maxResponseBytes)); raise it, or stream the answer"
     giveUp(request, .tooLarge)
   }
@@ -234,14 +156,8 @@ extension Engine {
       ending.failure = failure
       return end(request, ending)
     }
-    request.connection?.session?.abort(request)
+    request.attempt.connection?.session?.abort(request)
     finished(request, Outcome(failure: failure), reusable: false)
-  }
-
-  func finished(_ request: RequestState, _ outcome: Outcome, reusable: Bool) {
-    guard let attempt = request.attempt else { return }
-    request.answer.isComplete = outcome.failure == nil
-    tell(.finished(attempt, outcome, reusable: reusable))
   }
 
   // MARK: Out
@@ -273,9 +189,9 @@ extension Engine {
   /// For the core the request is over. Its DONE comes behind all that came of its answer, which may wait.
   func complete(_ id: RequestID, _ completion: Completion) {
     guard let request = requests[id.slot], request.id == id else { return }
-    request.timings.done = microseconds(since: request)
-    noteSending(request, false)
-    request.attempt = nil
+    request.attempt.timings.done = microseconds(since: request)
+    endSending(request)
+    request.attempt.id = nil
     let answer = request.answer
     // What we end ourselves ends now.
     let isServersEnd = [nil, .read, .protocolViolation].contains(completion.failure)
@@ -289,7 +205,7 @@ extension Engine {
     request.ending = nil
     noteLatencies(request)
     stageDone(request, completion)
-    request.connection = nil
+    request.attempt.leave()
     completed.append(id)
     guard let port = request.port else { return }
     port.live -= 1
@@ -298,7 +214,7 @@ extension Engine {
 
   private func noteLatencies(_ request: RequestState) {
     guard let origin = origins[Int(request.origin)] else { return }
-    let timings = request.timings
+    let timings = request.attempt.timings
     origin.hasNewLatencies = true
     origin.latencies.total.add(timings.done)
     if timings.admitted > 0 { origin.latencies.admitted.add(timings.admitted) }
@@ -307,27 +223,12 @@ extension Engine {
 
   /// Pieces of an upload have come.
   func written(_ id: RequestID) {
-    guard let request = requests[id.slot], request.id == id, let connection = request.connection else { return }
-    if request.isUploadWaiting {
-      request.isUploadWaiting = false
+    guard let request = requests[id.slot], request.id == id, let connection = request.attempt.connection else { return }
+    if request.attempt.isUploadWaiting {
+      request.attempt.isUploadWaiting = false
       // The clock starts with what came, not with the first byte of it that the server takes.
       progressed(request, .wrote)
     }
     connection.session?.bodyArrived(request)
-  }
-
-  /// All that came of an upload was sent, and more is to come.
-  func uploadWaits(_ request: RequestState) {
-    request.isUploadWaiting = true
-    progressed(request, .waitingForApplication)
-  }
-
-  /// A session has taken bytes of an upload: they cannot be sent again.
-  func uploadTaken(_ request: RequestState, _ taken: Upload.Taken) {
-    if taken.count > 0, !request.isBodyConsumed {
-      request.isBodyConsumed = true
-      tell(.bodyConsumed(request.id))
-    }
-    if taken.isWritable { stageWritable(request) }
   }
 }

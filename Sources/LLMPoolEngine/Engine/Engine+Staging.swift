@@ -38,8 +38,8 @@ extension Engine {
     record.pointee.requestID = request.id.value
     record.pointee.userData = request.userData
     record.pointee.kind = kind
-    if request.isReused { record.pointee.flags = .reused }
-    record.pointee.connectionID = request.connection?.number ?? 0
+    if request.attempt.isReused { record.pointee.flags = .reused }
+    record.pointee.connectionID = request.attempt.connection?.number ?? 0
   }
 
   /// Status, reason, headers and peer, as HEAD and DONE carry them.
@@ -50,13 +50,13 @@ extension Engine {
     record.pointee.httpStatus = UInt32(answer.status)
     record.pointee.httpVersion = answer.version
     record.pointee.reason = chunk.copy(answer.reason)
-    var peer = request.connection?.peer ?? ""
+    var peer = request.attempt.connection?.peer ?? ""
     record.pointee.peer = peer.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
   }
 
   func stageHead(_ request: RequestState) {
     let answer = request.answer
-    let size = answer.head.count + (request.connection?.peer.utf8.count ?? 0)
+    let size = answer.head.count + (request.attempt.connection?.peer.utf8.count ?? 0)
     let (record, chunk) = events.makeRecord(bytes: size, parts: 3)
     fill(record, request, .head)
     fillHead(record, chunk, request)
@@ -68,7 +68,7 @@ extension Engine {
   /// it had given credit for before they came.
   func stageData(_ request: RequestState, _ rest: inout UnsafeRawBufferPointer) -> Int {
     // Where events were asked for and the answer is none of them, its first byte counts after all.
-    if request.timings.firstData == 0 { request.timings.firstData = microseconds(since: request) }
+    if request.attempt.timings.firstData == 0 { request.attempt.timings.firstData = microseconds(since: request) }
     var staged = 0
     while rest.count > 0, !isFull(request.answer) {
       let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(Engine.dataLimit))
@@ -188,7 +188,7 @@ extension Engine {
         noteUncredited(request, staged - ahead)
         return stream.parser.takePendingCredit() + ahead
       case .event(let event):
-        if request.timings.firstData == 0 { request.timings.firstData = microseconds(since: request) }
+        if request.attempt.timings.firstData == 0 { request.attempt.timings.firstData = microseconds(since: request) }
         if request.flags.contains(.joinSSE), event.isPlain {
           joined.add(event)
         } else {
@@ -199,7 +199,7 @@ extension Engine {
       case .failed(let error, let kind):
         input = UnsafeRawBufferPointer(start: nil, count: 0)
         stageJoined(request, stream)
-        request.failureMessage = error.message
+        request.attempt.failureMessage = error.message
         giveUp(request, kind == .outOfMemory ? .outOfMemory : .tooLarge)
         return 0
       }
@@ -258,8 +258,8 @@ extension Engine {
   }
 
   private func takeCreditAhead(_ request: RequestState, _ bytes: Int) -> Int {
-    let ahead = min(bytes, request.answer.creditAhead)
-    request.answer.creditAhead -= ahead
+    let ahead = min(bytes, request.creditAhead)
+    request.creditAhead -= ahead
     return ahead
   }
 
@@ -289,7 +289,7 @@ extension Engine {
     let collects = hasAnswer && !request.isStreamed
     var message = completion.failure.map { text(of: $0, request) } ?? ""
     let copiesBody = collects && answer.body.count <= Engine.copiedBodyLimit
-    var size = answer.reason.count + message.utf8.count + (request.connection?.peer.utf8.count ?? 0)
+    var size = answer.reason.count + message.utf8.count + (request.attempt.connection?.peer.utf8.count ?? 0)
     if collects { size += answer.headers.count + (copiesBody ? answer.body.count : 0) }
     let (record, chunk) = events.makeRecord(bytes: size, parts: 5)
     fill(record, request, .done)
@@ -313,7 +313,7 @@ extension Engine {
     record.pointee.status = completion.failure?.rawValue ?? 0
     record.pointee.attempts = completion.attempts
     if completion.unseen { record.pointee.flags.insert(.unseen) }
-    record.pointee.timings = request.timings
+    record.pointee.timings = request.attempt.timings
     record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
     stage(record, request)
   }

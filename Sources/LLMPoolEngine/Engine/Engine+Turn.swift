@@ -236,7 +236,7 @@ extension Engine: TurnHolder {
   }
 
   func request(_ attempt: AttemptID) -> RequestState? {
-    guard let request = requests[Int(attempt.slot)], request.attempt == attempt else { return nil }
+    guard let request = requests[Int(attempt.slot)], request.attempt.id == attempt else { return nil }
     return request
   }
 

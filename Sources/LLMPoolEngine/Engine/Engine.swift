@@ -48,9 +48,7 @@ package final class Engine: @unchecked Sendable {
   var addressIDs: [SocketAddress: AddressID] = [:]
   /// Of the pool; each origin has its own beside.
   var counters = WireCounters()
-  var http2Headers = Http2HeaderWriter()
-  /// Empty; where HTTP/2 connections gather their frames.
-  var http2Output = ByteBuffer()
+  let http2Workspace = Http2Workspace()
   let readBuffer: UnsafeMutableRawBufferPointer
   var toRead: [Connection] = []
   var toFlush: [Connection] = []

@@ -79,8 +79,6 @@ final class Answer {
   var wholeBody: PlacedBytes?
   /// Bytes that went out in events and were not credited.
   var uncredited = 0
-  /// Credit for bytes that have not come yet; outlives an attempt whose answer was not delivered.
-  var creditAhead = 0
   /// The application holds the window closed; the core was told.
   var isHeld = false
   var sse: SSEStream?
@@ -95,26 +93,6 @@ final class Answer {
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
-
-  func reset() {
-    status = 0
-    version = 0
-    hasHead = false
-    isComplete = false
-    announcedLength = nil
-    delivery = .held
-    head.removeAll(keepingCapacity: true)
-    reasonCount = 0
-    body.removeAll()
-    waiting.removeAll(keepingCapacity: false)
-    wholeBody = nil
-    uncredited = 0
-    isHeld = false
-    sse = nil
-    recordBytes = 0
-    unclaimedRecordBytes = 0
-    events = nil
-  }
 }
 
 /// Bytes in an event's memory before there is an event.

@@ -35,26 +35,16 @@ final class RequestState: @unchecked Sendable {
 
   // Since submission.
   var id = RequestID(value: 0)
-  var attempt: AttemptID?
-  /// The one that carried the last attempt; kept until the end, for what DONE says of it.
-  var connection: Connection?
+  /// The sending that runs, or ran last.
+  var attempt = Attempt()
+  var answer: Answer { attempt.answer }
   var origin: Int32 = -1
-  var streamID: Int32 = 0
-  /// The engine counts it among those that are being sent.
-  var isSending = false
-  /// Bytes of the body that were handed to the connection.
-  var bodySent = 0
-  var isReused = false
   /// A piece of an upload went to a connection.
   var isBodyConsumed = false
-  /// All that the application brought of an upload is on its way: the core was told that its write clock stands.
-  var isUploadWaiting = false
-  var timings = TimingsRecord()
-  let answer = Answer()
+  /// Credit for bytes that have not come yet, whichever sending brings them.
+  var creditAhead = 0
   /// How it ended for the core, while a part of its answer waits for the application.
   var ending: Completion?
-  /// What went wrong, for people; set before the core is told.
-  var failureMessage: String?
 
   /// Of the engine that runs it, for the credit that releasing its events gives.
   var inbox: Inbox?

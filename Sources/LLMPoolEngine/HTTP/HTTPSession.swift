@@ -1,7 +1,8 @@
 import LLMPoolCore
 
-/// What speaks HTTP on an open connection. Calls come on the engine's thread; what happens is told to the engine,
-/// which tells the core. Nothing is sent before `flush`, which the engine calls once a turn.
+/// What speaks HTTP on an open connection (`SessionTransport`). Calls come on the engine's thread; what happens is told
+/// to the engine (`SessionHost`), which tells the core. Nothing is sent before `flush`, which the engine calls once a
+/// turn.
 protocol HTTPSession: AnyObject {
   /// Queues the request for sending.
   func begin(_ request: RequestState)

@@ -3,9 +3,9 @@ import LLMPoolWire
 
 /// HTTP/1.1 on one connection (RFC 9112): one request at a time, no pipelining.
 final class Http1Connection: HTTPSession {
-  /// It and the engine outlive every call of this: not counted, as they are used several times a request.
-  private unowned(unsafe) let connection: Connection
-  private unowned(unsafe) let engine: Engine
+  /// Both outlive every call of this: not counted, as they are used several times a request.
+  private unowned(unsafe) let transport: any SessionTransport
+  private unowned(unsafe) let host: any SessionHost
   /// Of the route, which costs a dozen counts to be copied.
   private let usesAbsoluteForm: Bool
   private let proxyLines: [UInt8]
@@ -26,18 +26,18 @@ final class Http1Connection: HTTPSession {
   /// The stream's count of bytes sent when the request began.
   private var startPosition: UInt64 = 0
 
-  init(_ connection: Connection) {
-    self.connection = connection
-    engine = connection.engine
-    usesAbsoluteForm = connection.route.usesAbsoluteForm
-    proxyLines = connection.route.proxyLines
+  init(_ transport: any SessionTransport, _ host: any SessionHost) {
+    self.transport = transport
+    self.host = host
+    usesAbsoluteForm = transport.route.usesAbsoluteForm
+    proxyLines = transport.route.proxyLines
   }
 
   func begin(_ request: RequestState) {
     assert(self.request == nil)
     self.request = request
     parser.reset(requestMethodIsHEAD: request.isHEAD)
-    startPosition = connection.stream.bytesSent
+    startPosition = transport.bytesSent
     bodyOffset = 0
     isSent = false
     uploadEnded = false
@@ -57,7 +57,7 @@ final class Http1Connection: HTTPSession {
       }
     }
     if output.isShort { return fail(request, .outOfMemory, "no memory for the head of the request", unseen: true) }
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   private static func framing(of request: RequestState) -> BodyFraming {
@@ -71,7 +71,7 @@ final class Http1Connection: HTTPSession {
   private static let uploadStep = 65_536
 
   func bodyArrived(_ request: RequestState) {
-    if self.request === request { engine.needsFlush(connection) }
+    if self.request === request { transport.needsFlush() }
   }
 
   /// Moves pieces of an upload into the output. True while more may follow.
@@ -86,7 +86,7 @@ final class Http1Connection: HTTPSession {
       uploadEnded = true
       if isChunked { RequestWriter.appendLastChunk(to: &output) }
     }
-    if taken.count > 0 || output.isEmpty { engine.uploadTaken(request, taken) }
+    if taken.count > 0 || output.isEmpty { host.uploadTaken(request, taken) }
     return !taken.isLast
   }
 
@@ -98,10 +98,10 @@ final class Http1Connection: HTTPSession {
       let body = UnsafeRawBufferPointer(rebasing: request.body[(dropsBody ? request.bodyCount : bodyOffset)...])
       guard !output.isEmpty || !body.isEmpty else {
         guard mayGrow else { break }
-        if hasProgress { engine.progressed(request, .wrote) }
-        return engine.uploadWaits(request)
+        if hasProgress { host.progressed(request, .wrote) }
+        return host.uploadWaits(request)
       }
-      switch connection.stream.write(output.readable, body) {
+      switch transport.write(output.readable, body) {
       case .bytes(let count):
         hasProgress = true
         let ofHead = min(count, output.count)
@@ -109,18 +109,17 @@ final class Http1Connection: HTTPSession {
         bodyOffset += count - ofHead
         continue
       case .wouldBlock, .endOfFile:
-        if hasProgress { engine.progressed(request, .wrote) }
+        if hasProgress { host.progressed(request, .wrote) }
         return
       case .failed(let failure):
         // The server may have answered before it closed: what it said is read to its end first.
         writeFailure = failure
-        engine.needsReading(connection)
+        transport.needsReading()
         return
       }
     }
     isSent = true
-    request.timings.sent = engine.microseconds(since: request)
-    engine.progressed(request, .sent)
+    host.sent(request)
   }
 
   // MARK: Receiving
@@ -130,9 +129,9 @@ final class Http1Connection: HTTPSession {
   func receive(_ bytes: UnsafeRawBufferPointer) {
     guard let request else {
       // Nobody asked for these bytes: the next answer on this connection could not be trusted.
-      return connection.lost(.strayBytes)
+      return transport.lost(.strayBytes)
     }
-    engine.received(request)
+    host.received(request)
     var input = bytes
     while self.request === request {
       let step = parser.next(input)
@@ -142,7 +141,7 @@ final class Http1Connection: HTTPSession {
       case .head(let head): takeHead(request, head)
       case .body(let start, let count):
         let bytes = UnsafeRawBufferPointer(rebasing: input[start..<start + count])
-        engine.answerBody(request, bytes, isWhole: UInt64(count) == announcedLength)
+        host.answerBody(request, bytes, isWhole: UInt64(count) == announcedLength)
       case .end:
         return complete(request, leftover: input.count - step.consumed)
       case .failed(let error, let kind):
@@ -163,19 +162,19 @@ final class Http1Connection: HTTPSession {
     answerClosesConnection = head.closesConnection || (usesAbsoluteForm && !head.keepsConnection)
     untilClose = head.framing == .untilClose
     if let seconds = head.keepAliveTimeoutSeconds {
-      engine.tell(.keepAlive(connection.id, .seconds(seconds)))
+      host.tell(.keepAlive(transport.id, .seconds(seconds)))
     }
     // RFC 9112, section 9.5: an error means that the server need not read the rest.
     if head.status >= 300, !isSent {
       dropsBody = true
-      engine.needsFlush(connection)
+      transport.needsFlush()
     }
     if case .length(let length) = head.framing {
       announcedLength = length
       request.answer.announcedLength = length
       request.answer.body.expect(length)
     }
-    engine.answerHead(
+    host.answerHead(
       request, status: head.status, version: head.minorVersion == 0 ? .http10 : .http11, reason: head.reason,
       headers: head.headers)
   }
@@ -184,15 +183,15 @@ final class Http1Connection: HTTPSession {
     let wasSent = isSent && !dropsBody && writeFailure == nil
     let reusable =
       wasSent && leftover == 0 && !answerClosesConnection && !request.summary.closesConnection && !parser.isDoubtful
-      && !connection.stream.holdsInput()
+      && !transport.holdsInput()
     end()
-    engine.finished(request, .success, reusable: reusable)
+    host.finished(request, .success, reusable: reusable)
   }
 
   private func fail(_ request: RequestState, _ failure: Failure, _ message: String, unseen: Bool = false) {
     end()
-    request.failureMessage = connection.located(message)
-    engine.finished(request, Outcome(failure: failure, unseen: unseen), reusable: false)
+    request.attempt.failureMessage = transport.located(message)
+    host.finished(request, Outcome(failure: failure, unseen: unseen), reusable: false)
   }
 
   private func end() {
@@ -202,7 +201,7 @@ final class Http1Connection: HTTPSession {
   }
 
   func endOfInput(clean: Bool, failure: TransportFailure?) {
-    guard let request else { return connection.lost(.closedByPeer) }
+    guard let request else { return transport.lost(.closedByPeer) }
     let hasBegun = parser.hasBegun
     if failure == nil, case .end = parser.endOfInput() {
       if untilClose, !clean {
@@ -227,9 +226,9 @@ final class Http1Connection: HTTPSession {
   /// A kept connection that the server had closed already: it sent its FIN, refused what came (EPIPE), and its
   /// kernel acknowledged not one byte of the request. A reset proves nothing: Linux discards the ACK in a RST.
   private func isProvablyUnseen(failure: TransportFailure?) -> Bool {
-    if connection.stream.bytesSent == startPosition { return true }
-    guard failure == nil, connection.route.proxy == nil, connection.stream.peerRefusedInput() else { return false }
-    return connection.stream.isUnacknowledged(from: startPosition)
+    if transport.bytesSent == startPosition { return true }
+    guard failure == nil, transport.route.proxy == nil, transport.peerRefusedInput() else { return false }
+    return transport.isUnacknowledged(from: startPosition)
   }
 
   // MARK: The rest
@@ -238,7 +237,7 @@ final class Http1Connection: HTTPSession {
     if self.request === request { end() }
   }
 
-  func credit(_ request: RequestState, _ bytes: Int) { engine.needsReading(connection) }
+  func credit(_ request: RequestState, _ bytes: Int) { transport.needsReading() }
   func ping() {}
   func releaseResets() {}
   func sayGoodbye() {}

@@ -14,9 +14,10 @@ final class Http2Connection: HTTPSession {
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
-  /// It and the engine outlive every call of this: not counted, as they are used several times a request.
-  private unowned(unsafe) let connection: Connection
-  unowned(unsafe) let engine: Engine
+  /// Both outlive every call of this: not counted, as they are used several times a request.
+  private unowned(unsafe) let transport: any SessionTransport
+  fileprivate unowned(unsafe) let host: any SessionHost
+  private let workspace: Http2Workspace
   private var session: OpaquePointer?
   /// Taken from nghttp2, and not yet by the socket.
   private var unsent = ByteBuffer()
@@ -32,9 +33,10 @@ final class Http2Connection: HTTPSession {
   /// The server broke the protocol: nghttp2 has ended the session with a GOAWAY of ours.
   private var violationText: String?
 
-  init(_ connection: Connection) {
-    self.connection = connection
-    engine = connection.engine
+  init(_ transport: any SessionTransport, _ host: any SessionHost) {
+    self.transport = transport
+    self.host = host
+    workspace = host.http2Workspace
     var option: OpaquePointer?
     nghttp2_option_new(&option)
     nghttp2_option_set_no_auto_window_update(option, 1)
@@ -48,13 +50,13 @@ final class Http2Connection: HTTPSession {
     let settings = [
       nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue), value: 0),
       nghttp2_settings_entry(
-        settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: UInt32(engine.streamWindow)),
+        settings_id: Int32(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE.rawValue), value: UInt32(host.streamWindow)),
       nghttp2_settings_entry(
         settings_id: Int32(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE.rawValue), value: UInt32(Self.maximumHeaderBytes)),
     ]
     nghttp2_submit_settings(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), settings, settings.count)
     nghttp2_session_set_local_window_size(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), 0, Self.connectionWindow)
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   deinit { nghttp2_session_del(session) }
@@ -66,36 +68,36 @@ final class Http2Connection: HTTPSession {
     var provider = nghttp2_data_provider()
     provider.source.ptr = Unmanaged.passUnretained(stream).toOpaque()
     provider.read_callback = Http2Callbacks.readBody
-    let id = engine.http2Headers.withFields(of: request) { fields, count in
+    let id = workspace.headers.withFields(of: request) { fields, count in
       let user = Unmanaged.passUnretained(stream).toOpaque()
       guard request.hasBody else { return nghttp2_submit_request(session, nil, fields, count, nil, user) }
       return nghttp2_submit_request(session, nil, fields, count, &provider, user)
     }
     if id == NGHTTP2_ERR_NOMEM.rawValue {
-      request.failureMessage = connection.located("no memory for the head of the request")
-      return engine.finished(request, Outcome(failure: .outOfMemory, unseen: true), reusable: true)
+      request.attempt.failureMessage = transport.located("no memory for the head of the request")
+      return host.finished(request, Outcome(failure: .outOfMemory, unseen: true), reusable: true)
     }
     guard id > 0 else {
       // Out of stream ids, or the session is ending: nothing was sent, and nothing more will be.
-      request.failureMessage = connection.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
-      engine.tell(.goAway(connection.id))
-      return engine.finished(request, Outcome(failure: .refused, unseen: true), reusable: true)
+      request.attempt.failureMessage = transport.located("HTTP/2: \(String(cString: nghttp2_strerror(id)))")
+      host.tell(.goAway(transport.id))
+      return host.finished(request, Outcome(failure: .refused, unseen: true), reusable: true)
     }
     stream.id = id
-    request.streamID = id
+    request.attempt.streamID = id
     streams[id] = stream
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   func abort(_ request: RequestState) {
-    guard let stream = streams[request.streamID], stream.request === request else { return }
-    streams[request.streamID] = nil
+    guard let stream = streams[request.attempt.streamID], stream.request === request else { return }
+    streams[request.attempt.streamID] = nil
     nghttp2_session_set_stream_user_data(session, stream.id, nil)
     stream.abandon()
     abandoned.append(stream)
     // What nghttp2 has not begun to send it drops at a reset, and sends neither.
     if request.answer.hasHead || !stream.isOnWire { reset(stream, NGHTTP2_CANCEL) } else { holdReset(stream) }
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   /// Given up, their requests are free; but nghttp2 may still ask for their bodies until the reset is out.
@@ -118,7 +120,7 @@ final class Http2Connection: HTTPSession {
   private func holdReset(_ stream: Http2Stream) {
     heldResets.append(stream)
     sendHeldResets()
-    if heldResets.count > Self.heldResetLimit { engine.tell(.goAway(connection.id)) }
+    if heldResets.count > Self.heldResetLimit { host.tell(.goAway(transport.id)) }
   }
 
   private func sendHeldResets() {
@@ -134,7 +136,7 @@ final class Http2Connection: HTTPSession {
     }
     guard !heldResets.isEmpty, !isHoldTold else { return }
     isHoldTold = true
-    engine.tell(.resetsHeld(connection.id))
+    host.tell(.resetsHeld(transport.id))
   }
 
   private func pinged(_ mark: UnsafeRawBufferPointer) {
@@ -145,24 +147,24 @@ final class Http2Connection: HTTPSession {
     unansweredResetsOut = 0
     isHoldTold = false
     sendHeldResets()
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   func credit(_ request: RequestState, _ bytes: Int) {
-    guard streams[request.streamID]?.request === request else { return }
-    nghttp2_session_consume_stream(session, request.streamID, bytes)
-    engine.needsFlush(connection)
+    guard streams[request.attempt.streamID]?.request === request else { return }
+    nghttp2_session_consume_stream(session, request.attempt.streamID, bytes)
+    transport.needsFlush()
   }
 
   func bodyArrived(_ request: RequestState) {
-    guard streams[request.streamID]?.request === request else { return }
-    nghttp2_session_resume_data(session, request.streamID)
-    engine.needsFlush(connection)
+    guard streams[request.attempt.streamID]?.request === request else { return }
+    nghttp2_session_resume_data(session, request.attempt.streamID)
+    transport.needsFlush()
   }
 
   func ping() {
     nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), nil)
-    engine.needsFlush(connection)
+    transport.needsFlush()
   }
 
   func sayGoodbye() {
@@ -177,9 +179,9 @@ final class Http2Connection: HTTPSession {
 
   func receive(_ bytes: UnsafeRawBufferPointer) {
     guard !isFailed else { return }
-    engine.tell(.received(connection.id))
+    host.tell(.received(transport.id))
     let result = nghttp2_session_mem_recv(session, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
-    engine.needsFlush(connection)
+    transport.needsFlush()
     guard result < 0 else { return }
     fail(.protocolViolation, .protocolViolation, "HTTP/2: \(String(cString: nghttp2_strerror(Int32(result))))")
   }
@@ -190,12 +192,12 @@ final class Http2Connection: HTTPSession {
     fail(.closedByPeer, failure?.failure == .tls ? .tls : .read, text)
   }
 
-  /// Frames are gathered in one buffer for all connections, which stays in the processor's cache.
+  /// Frames are gathered in the buffer of the workspace; what the socket does not take stays here.
   func flush() {
     guard !isFailed else { return }
-    var output = unsent.isEmpty ? engine.http2Output.take() : unsent.take()
+    var output = unsent.isEmpty ? workspace.output.take() : unsent.take()
     flush(&output)
-    if output.isEmpty { engine.http2Output = output } else { unsent = output }
+    if output.isEmpty { workspace.output = output } else { unsent = output }
   }
 
   private func flush(_ output: inout ByteBuffer) {
@@ -210,7 +212,7 @@ final class Http2Connection: HTTPSession {
         output.append(bytes, count: count)
       }
       guard !output.isEmpty else { break }
-      switch connection.stream.write(output.readable) {
+      switch transport.write(output.readable) {
       case .bytes(let count): output.consume(count)
       case .wouldBlock, .endOfFile: return endIfOver()
       case .failed(let failure):
@@ -234,24 +236,23 @@ final class Http2Connection: HTTPSession {
 
   private func tellSent() {
     for stream in lastByteQueued where !stream.isAbandoned {
-      stream.request.timings.sent = engine.microseconds(since: stream.request)
-      engine.progressed(stream.request, .sent)
+      host.sent(stream.request)
     }
     lastByteQueued.removeAll(keepingCapacity: true)
     for stream in drainedUploads where !stream.isAbandoned && stream.request.upload?.isDrained == true {
-      engine.uploadWaits(stream.request)
+      host.uploadWaits(stream.request)
     }
     drainedUploads.removeAll(keepingCapacity: true)
   }
 
-  fileprivate func uploadDrained(_ stream: Http2Stream) { drainedUploads.append(stream) }
+  /// Found so by nghttp2, and again when the frame before is out.
+  fileprivate func uploadDrained(_ stream: Http2Stream) {
+    if drainedUploads.last !== stream { drainedUploads.append(stream) }
+  }
 
   /// What the server said before it closed (GOAWAY, answers) is read first; then the streams that are left fail.
   private func writeFailed(_ failure: TransportFailure) {
-    while case .bytes(let count) = connection.stream.read(into: engine.readBuffer) {
-      receive(UnsafeRawBufferPointer(rebasing: engine.readBuffer[..<count]))
-      if isFailed { return }
-    }
+    while !isFailed, transport.read({ receive($0) }) {}
     fail(.error, .write, failure.message)
   }
 
@@ -263,21 +264,21 @@ final class Http2Connection: HTTPSession {
   private func fail(_ reason: CloseReason, _ failure: Failure, _ message: String) {
     guard !isFailed else { return }
     isFailed = true
-    engine.tell(.goAway(connection.id))
-    let message = hasSpoken || connection.origin.isTLS ? message : "\(message); \(Self.priorKnowledge)"
+    host.tell(.goAway(transport.id))
+    let message = hasSpoken || transport.isTLS ? message : "\(message); \(Self.priorKnowledge)"
     let lost = streams.values.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
       let request = stream.abandon()
       if stream.remoteEnded {
-        engine.finished(request, .success, reusable: true)
+        host.finished(request, .success, reusable: true)
       } else {
         let (failure, message) = stream.localFailure ?? (failure, message)
-        request.failureMessage = connection.located(message)
-        engine.finished(request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
+        request.attempt.failureMessage = transport.located(message)
+        host.finished(request, Outcome(failure: failure, unseen: !stream.isOnWire), reusable: true)
       }
     }
-    connection.lost(reason)
+    transport.lost(reason)
   }
 
   // MARK: What nghttp2 tells
@@ -344,7 +345,7 @@ final class Http2Connection: HTTPSession {
     switch nghttp2_frame_type(UInt32(header.type)) {
     case NGHTTP2_HEADERS:
       guard let stream = stream(header.stream_id) else { return }
-      engine.received(stream.request)
+      host.received(stream.request)
       if !stream.request.answer.hasHead { takeHead(stream) }
       if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
     case NGHTTP2_DATA:
@@ -355,12 +356,12 @@ final class Http2Connection: HTTPSession {
     case NGHTTP2_SETTINGS where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0:
       hasSpoken = true
       let limit = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
-      engine.tell(.settings(connection.id, maxStreams: Int(limit)))
+      host.tell(.settings(transport.id, maxStreams: Int(limit)))
     case NGHTTP2_PING where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0:
       withUnsafeBytes(of: frame.pointee.ping.opaque_data) { pinged($0) }
     case NGHTTP2_GOAWAY:
       goAwayText = "the server sent GOAWAY (\(Self.name(ofCode: frame.pointee.goaway.error_code)))"
-      engine.tell(.goAway(connection.id))
+      host.tell(.goAway(transport.id))
     default: break
     }
   }
@@ -378,9 +379,9 @@ final class Http2Connection: HTTPSession {
     if stream.status >= 300, !stream.isSent {
       // RFC 9113, section 8.1: an error may come before the body was read. The rest stays here.
       stream.dropsBody = true
-      engine.progressed(stream.request, .sent)
+      host.progressed(stream.request, .sent)
     }
-    engine.answerHead(
+    host.answerHead(
       stream.request, status: stream.status, version: .http2, reason: UnsafeRawBufferPointer(start: nil, count: 0),
       headers: nil)
   }
@@ -402,8 +403,8 @@ final class Http2Connection: HTTPSession {
       nghttp2_session_consume_stream(session, id, bytes.count)
       return
     }
-    engine.received(stream.request)
-    let credit = engine.answerBody(stream.request, bytes, isWhole: isLast)
+    host.received(stream.request)
+    let credit = host.answerBody(stream.request, bytes, isWhole: isLast)
     if credit > 0 { nghttp2_session_consume_stream(session, id, credit) }
   }
 
@@ -414,7 +415,7 @@ final class Http2Connection: HTTPSession {
     }
     nghttp2_session_set_stream_user_data(session, id, nil)
     let request = stream.abandon()
-    if stream.remoteEnded { return engine.finished(request, .success, reusable: true) }
+    if stream.remoteEnded { return host.finished(request, .success, reusable: true) }
     let failure: Failure
     let text: String
     if let local = stream.localFailure {
@@ -431,9 +432,9 @@ final class Http2Connection: HTTPSession {
     } else {
       (failure, text) = (.protocolViolation, "the answer broke the rules of HTTP/2 (\(Self.name(ofCode: code)))")
     }
-    request.failureMessage = connection.located(text)
+    request.attempt.failureMessage = transport.located(text)
     let unseen = failure == .refused || !stream.isOnWire
-    engine.finished(request, Outcome(failure: failure, unseen: unseen), reusable: true)
+    host.finished(request, Outcome(failure: failure, unseen: unseen), reusable: true)
   }
 
   fileprivate func frameSent(_ frame: UnsafePointer<nghttp2_frame>) {
@@ -446,7 +447,7 @@ final class Http2Connection: HTTPSession {
       stream.isSent = true
       lastByteQueued.append(stream)
     } else {
-      engine.progressed(stream.request, .wrote)
+      host.progressed(stream.request, .wrote)
       // nghttp2 does not ask for more where the server's window is used up.
       if stream.request.upload?.isDrained == true { uploadDrained(stream) }
     }
@@ -530,78 +531,19 @@ private enum Http2Callbacks {
       let taken = upload.take(capacity) { bytes in
         buffer!.update(from: bytes.bindMemory(to: UInt8.self).baseAddress!, count: bytes.count)
       }
-      with(user) { $0.engine.uploadTaken(request, taken) }
+      with(user) { $0.host.uploadTaken(request, taken) }
       if taken.isLast { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
       guard taken.count == 0, !taken.isLast else { return taken.count }
       with(user) { $0.uploadDrained(stream) }
       return Int(NGHTTP2_ERR_DEFERRED.rawValue)
     }
-    let count = min(capacity, request.bodyCount - request.bodySent)
+    let count = min(capacity, request.bodyCount - request.attempt.bodySent)
     if count > 0 {
-      buffer!.update(from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.bodySent, count: count)
+      buffer!.update(
+        from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.attempt.bodySent, count: count)
     }
-    request.bodySent += count
-    if request.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+    request.attempt.bodySent += count
+    if request.attempt.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
     return count
-  }
-}
-
-/// Turns a request into nghttp2's header fields; its memory is used again for each.
-struct Http2HeaderWriter {
-  private var path: [UInt8] = []
-  private var fields: [nghttp2_nv] = []
-  private var length: [UInt8] = []
-
-  /// Calls `body` with the fields; nghttp2 copies them, with names in lower case (RFC 9113, section 8.2.1).
-  mutating func withFields(
-    of request: RequestState, _ body: (UnsafePointer<nghttp2_nv>, Int) -> Int32
-  ) -> Int32 {
-    fields.removeAll(keepingCapacity: true)
-    length.removeAll(keepingCapacity: true)
-    length.append(contentsOf: String(request.summary.contentLength ?? UInt64(request.bodyCount)).utf8)
-    let summary = request.summary
-    let authority =
-      summary.hostIndex >= 0
-      ? UnsafeRawBufferPointer(rebasing: request.headers[request.fields[summary.hostIndex].valueRange])
-      : request.authority
-    add(":method", request.method)
-    add(":scheme", Self.bytes(request.url.isTLS ? "https" : "http"))
-    add(":authority", authority)
-    if request.url.targetNeedsSlash {
-      path.removeAll(keepingCapacity: true)
-      path.append(UInt8(ascii: "/"))
-      path.append(contentsOf: request.target)
-      path.withUnsafeBytes { add(":path", $0) }
-    } else {
-      add(":path", request.target)
-    }
-    let headers = request.headers
-    for field in request.fields {
-      if field.kind.isDropped || field.kind == .host || field.kind == .contentLength { continue }
-      // A secret must be in no table that others share, the server's and those of proxies (RFC 7541, 7.1.3).
-      let flags = field.kind.isSensitive ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE
-      add(
-        UnsafeRawBufferPointer(rebasing: headers[field.nameRange]),
-        UnsafeRawBufferPointer(rebasing: headers[field.valueRange]), flags)
-    }
-    if request.upload == nil ? request.bodyCount > 0 || request.methodKind.expectsContent : summary.contentLength != nil
-    {
-      length.withUnsafeBytes { add("content-length", $0) }
-    }
-    return fields.withUnsafeBufferPointer { body($0.baseAddress!, $0.count) }
-  }
-
-  private static func bytes(_ text: StaticString) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
-  }
-  private mutating func add(_ name: StaticString, _ value: UnsafeRawBufferPointer) { add(Self.bytes(name), value) }
-  private mutating func add(
-    _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, _ flags: nghttp2_nv_flag = NGHTTP2_NV_FLAG_NONE
-  ) {
-    fields.append(
-      nghttp2_nv(
-        name: UnsafeMutablePointer(mutating: name.bindMemory(to: UInt8.self).baseAddress),
-        value: UnsafeMutablePointer(mutating: value.bindMemory(to: UInt8.self).baseAddress),
-        namelen: name.count, valuelen: value.count, flags: UInt8(flags.rawValue)))
   }
 }

@@ -1,0 +1,107 @@
+import CLLMPoolSystem
+import LLMPoolCore
+import LLMPoolWire
+
+// What the sessions tell: see SessionHost.
+extension Engine: SessionHost {
+  func progressed(_ request: RequestState, _ phase: Phase) {
+    if phase == .sent { endSending(request) }
+    if let attempt = request.attempt.id { tell(.progressed(attempt, phase)) }
+  }
+
+  func sent(_ request: RequestState) {
+    request.attempt.timings.sent = microseconds(since: request)
+    progressed(request, .sent)
+  }
+
+  func received(_ request: RequestState) {
+    if request.attempt.timings.firstByte == 0 { request.attempt.timings.firstByte = microseconds(since: request) }
+    progressed(request, .received)
+  }
+
+  func answerHead(
+    _ request: RequestState, status: UInt16, version: AnswerVersion, reason: UnsafeRawBufferPointer,
+    headers: UnsafeRawBufferPointer?
+  ) {
+    guard let attempt = request.attempt.id else { return }
+    let answer = request.answer
+    answer.hasHead = true
+    answer.status = status
+    answer.version = version.rawValue
+    if let headers {
+      answer.head.reserve(reason.count + headers.count)
+      answer.head.append(reason)
+      answer.head.append(headers)
+      answer.reasonCount = reason.count
+    }
+    var advice = RetryAdvice.none
+    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
+    tell(.answered(attempt, httpStatus: Int(status), advice))
+  }
+
+  func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
+    guard request.attempt.id != nil, bytes.count > 0 else { return bytes.count }
+    let answer = request.answer
+    if answer.delivery == .discarded { return bytes.count }
+    // With server-sent events the first event counts, wherever it ends.
+    if request.attempt.timings.firstData == 0, !request.flags.contains(.sse) {
+      request.attempt.timings.firstData = microseconds(since: request)
+    }
+    guard request.isStreamed else {
+      collectBody(request, bytes, isWhole: isWhole)
+      return bytes.count
+    }
+    if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
+    keepWaiting(request, bytes)
+    return 0
+  }
+
+  func finished(_ request: RequestState, _ outcome: Outcome, reusable: Bool) {
+    guard let attempt = request.attempt.id else { return }
+    endSending(request)
+    request.answer.isComplete = outcome.failure == nil
+    tell(.finished(attempt, outcome, reusable: reusable))
+  }
+
+  func uploadWaits(_ request: RequestState) {
+    request.attempt.isUploadWaiting = true
+    progressed(request, .waitingForApplication)
+  }
+
+  func uploadTaken(_ request: RequestState, _ taken: Upload.Taken) {
+    if taken.count > 0, !request.isBodyConsumed {
+      request.isBodyConsumed = true
+      tell(.bodyConsumed(request.id))
+    }
+    if taken.isWritable { stageWritable(request) }
+  }
+
+  // MARK: What follows from it
+
+  private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
+    var clock = timespec()
+    clock_gettime(CLOCK_REALTIME, &clock)
+    var advice = RetryAdvice()
+    if let wait = RetryAfter.milliseconds(in: headers, now: Int64(clock.tv_sec)) {
+      advice.retryAfter = .milliseconds(min(wait, UInt64(Int32.max)))
+    }
+    if let value = HeaderBlock.value(of: "x-should-retry", in: headers) {
+      if value.elementsEqual("true".utf8) { advice.shouldRetry = true }
+      if value.elementsEqual("false".utf8) { advice.shouldRetry = false }
+    }
+    return advice
+  }
+
+  private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
+    let answer = request.answer
+    let sum = answer.body.count + (answer.wholeBody?.bytes.count ?? 0) + bytes.count
+    guard sum <= request.maxResponseBytes else { return tooLarge(request) }
+    if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
+      answer.wholeBody = events.place(bytes)
+    } else {
+      let first = answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
+      guard answer.body.append(first), answer.body.append(bytes) else { return outOfMemory(request, sum) }
+      answer.wholeBody = nil
+    }
+  }
+}
