@@ -355,7 +355,7 @@ import Testing
   @Test func nothingWaitsNothingIsDue() {
     let pool = Script()
     #expect(pool.run(.seconds(600)) == ["600000 ms: forget o0"])
-    #expect(pool.pool.nextDeadline == nil)
+    #expect(pool.nextDeadline == nil)
   }
 
   @Test func originsInUseAreNotForgotten() {

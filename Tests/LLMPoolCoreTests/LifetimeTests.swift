@@ -149,7 +149,7 @@ import Testing
   @Test func anEmptyPoolStopsAtOnce() {
     let pool = Script()
     #expect(pool.close(within: .seconds(5)) == ["stopped"])
-    #expect(pool.pool.nextDeadline == nil)
+    #expect(pool.nextDeadline == nil)
   }
 
   @Test func idleConnectionsGoAtOnceAndRequestsMayEnd() {

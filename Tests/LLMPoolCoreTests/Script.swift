@@ -31,6 +31,7 @@ final class Script {
   }
 
   var counters: Counters { pool.counters }
+  var nextDeadline: Instant? { pool.nextDeadline }
 
   func add(_ origin: Int, tls: Bool = false, host: Int? = nil) {
     _ = handle(.originAdded(OriginID(slot: Int32(origin)), host.map { HostID(slot: Int32($0)) }, isTLS: tls))
