@@ -39,8 +39,8 @@ typedef struct {
 } request_t;
 
 typedef struct {
-  llmpool_queue_t *queue;
-  int generation;
+  llmpool_queue_t *_Atomic queue;
+  _Atomic int generation;
   pthread_rwlock_t lock; /* read: somebody uses the descriptor; write: it is closed */
 } place_t;
 
