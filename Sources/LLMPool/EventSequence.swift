@@ -29,7 +29,7 @@ public struct EventSequence: AsyncSequence, Sendable {
     public mutating func next() async throws -> Event? {
       if reader == nil {
         let inbox = EventInbox()
-        do throws(CallError) {
+        do throws(Fault) {
           try pool.submit(request, flags: .sse, for: inbox)
         } catch {
           throw PoolError(error)

@@ -29,7 +29,7 @@ public final class Pool: Sendable {
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         call.continuation = continuation
-        do throws(CallError) {
+        do throws(Fault) {
           try submit(request, flags: [], for: call)
         } catch {
           continuation.resume(throwing: PoolError(error))
@@ -46,15 +46,15 @@ public final class Pool: Sendable {
   public func events(of request: Request) -> EventSequence { EventSequence(pool: self, request: request) }
 
   /// Hands the request to the engine; `receiver` gets its events until DONE.
-  func submit(_ request: Request, flags: RequestFlags, for receiver: Receiver) throws(CallError) {
+  func submit(_ request: Request, flags: RequestFlags, for receiver: Receiver) throws(Fault) {
     let engine = try handle.open()
     // Otherwise it would race its own cancellation, and a call that nobody wants may cost money.
-    guard !Task.isCancelled else { throw CallError(.cancelled, "the task was cancelled before the request was sent") }
-    try request.withInput { input throws(CallError) in
+    guard !Task.isCancelled else { throw Fault(.cancelled, "the task was cancelled before the request was sent") }
+    try request.withInput { input throws(Fault) in
       var input = input
       input.flags.formUnion(flags)
       input.userData = UInt64(UInt(bitPattern: Unmanaged.passRetained(receiver).toOpaque()))
-      do throws(CallError) {
+      do throws(Fault) {
         try engine.submit(input, queue: queue) { receiver.submitted(engine, $0) }
       } catch {
         Unmanaged.passUnretained(receiver).release()
@@ -128,7 +128,7 @@ extension EventBytes {
 }
 
 extension PoolError {
-  init(_ error: CallError) {
+  init(_ error: Fault) {
     self.init(error.failure, error.message, isUnseen: true)
   }
 

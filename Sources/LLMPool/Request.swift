@@ -45,11 +45,11 @@ extension Request {
   }
 
   /// The request in the engine's form, valid within the call.
-  func withInput(_ body: (RequestInput) throws(CallError) -> Void) throws(CallError) {
+  func withInput(_ body: (RequestInput) throws(Fault) -> Void) throws(Fault) {
     var block: [UInt8] = []
     for (name, value) in headers {
       guard !value.utf8.contains(0x0A), !value.utf8.contains(0x0D), !name.utf8.contains(0x0A) else {
-        throw CallError(.invalidArgument, "headers: the value of \(name) holds a line break")
+        throw Fault(.invalidArgument, "headers: the value of \(name) holds a line break")
       }
       block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
     }
@@ -59,7 +59,7 @@ extension Request {
     input.options.timeouts = timeouts.map(Request.timeout)
     try retry?.set(&input)
     let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8), name: Array((serverName ?? "").utf8))
-    let result: Result<Void, CallError> = parts.method.withUnsafeBytes { method in
+    let result: Result<Void, Fault> = parts.method.withUnsafeBytes { method in
       parts.url.withUnsafeBytes { url in
         parts.name.withUnsafeBytes { name in
           block.withUnsafeBytes { headers in
@@ -69,7 +69,7 @@ extension Request {
               input.url = url
               input.headers = headers
               input.body = content
-              do throws(CallError) { return .success(try body(input)) } catch { return .failure(error) }
+              do throws(Fault) { return .success(try body(input)) } catch { return .failure(error) }
             }
           }
         }

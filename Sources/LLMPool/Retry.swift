@@ -31,8 +31,8 @@ public struct Retry: Sendable, Equatable {
     return retry
   }()
 
-  func set(_ input: inout RequestInput) throws(CallError) {
-    guard maxRetries != 0 else { throw CallError(.invalidArgument, "maxRetries: it is at least 1; Retry.never is 0") }
+  func set(_ input: inout RequestInput) throws(Fault) {
+    guard maxRetries != 0 else { throw Fault(.invalidArgument, "maxRetries: it is at least 1; Retry.never is 0") }
     if onStatus { input.flags.insert(.retryStatus) }
     if afterSent { input.flags.insert(.retrySent) }
     if isNever { input.flags.insert(.noRetry) }

@@ -25,8 +25,8 @@ enum LastError {
 
 /// The entrance to the library: every function that does anything runs its body here. What the body throws becomes the
 /// status and the thread's last error.
-func status(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
-  do throws(CallError) {
+func status(_ body: () throws(Fault) -> Void) -> llmpool_status_t {
+  do throws(Fault) {
     try Gate.call(body)
     return 0
   } catch {
@@ -36,7 +36,7 @@ func status(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
 }
 
 /// The same for what closes or releases: at the end of the process nothing is left to do, and that is no failure.
-func statusOfClosing(_ body: () throws(CallError) -> Void) -> llmpool_status_t {
+func statusOfClosing(_ body: () throws(Fault) -> Void) -> llmpool_status_t {
   let result = status(body)
   return result < 0 && Gate.isEnded ? 0 : result
 }
@@ -56,20 +56,20 @@ enum Handles {
   nonisolated(unsafe) static let sharedPool: OpaquePointer = give(PoolHandle.shared)
 }
 
-func pool(_ pointer: OpaquePointer?) throws(CallError) -> PoolHandle {
-  guard let pointer else { throw CallError(.invalidArgument, "pool: it is NULL") }
+func pool(_ pointer: OpaquePointer?) throws(Fault) -> PoolHandle {
+  guard let pointer else { throw Fault(.invalidArgument, "pool: it is NULL") }
   return Unmanaged<PoolHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
 }
 
-func queue(_ pointer: OpaquePointer?) throws(CallError) -> QueueHandle {
-  guard let pointer else { throw CallError(.invalidArgument, "queue: it is NULL") }
+func queue(_ pointer: OpaquePointer?) throws(Fault) -> QueueHandle {
+  guard let pointer else { throw Fault(.invalidArgument, "queue: it is NULL") }
   return Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
 }
 
-func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String) throws(CallError)
+func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String) throws(Fault)
   -> UnsafeMutablePointer<Pointee>
 {
-  guard let pointer else { throw CallError(.invalidArgument, "\(name): it is NULL") }
+  guard let pointer else { throw Fault(.invalidArgument, "\(name): it is NULL") }
   return pointer
 }
 

@@ -6,7 +6,7 @@ import LLMPoolEngine
 public func llmpool_options_init(
   _ options: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let options = try required(options, "options")
     try checkOptionsSize(size)
     var defaults = llmpool_options_t.make(PoolSettings(), nil)
@@ -15,7 +15,7 @@ public func llmpool_options_init(
   }
 }
 
-private func checkOptionsSize(_ size: Int) throws(CallError) {
+private func checkOptionsSize(_ size: Int) throws(Fault) {
   try checkSize(size, of: llmpool_options_t.self, "size", smallest: llmpool_options_t.smallestSize)
 }
 
@@ -23,7 +23,7 @@ private func checkOptionsSize(_ size: Int) throws(CallError) {
 public func llmpool_options_get(
   _ pool: OpaquePointer!, _ options_out: UnsafeMutablePointer<llmpool_options_t>!, _ size: Int
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let handle = try LLMPoolC.pool(pool)
     let target = try required(options_out, "options_out")
     try checkOptionsSize(size)
@@ -36,7 +36,7 @@ public func llmpool_options_get(
 
 @implementation @_cdecl("llmpool_shared")
 public func llmpool_shared(_ pool_out: UnsafeMutablePointer<OpaquePointer?>!) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let target = try required(pool_out, "pool_out")
     // Where the settings of the environment make no pool, the handle is what llmpool_configure() can mend it with;
     // any other call on it says what is wrong.
@@ -49,7 +49,7 @@ public func llmpool_shared(_ pool_out: UnsafeMutablePointer<OpaquePointer?>!) ->
 public func llmpool_open(
   _ options: UnsafePointer<llmpool_options_t>!, _ pool_out: UnsafeMutablePointer<OpaquePointer?>!
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let target = try required(pool_out, "pool_out")
     let handle = try PoolHandle(try llmpool_options_t.read(options))
     target.pointee = Handles.give(handle)
@@ -60,25 +60,25 @@ public func llmpool_open(
 public func llmpool_configure(
   _ pool: OpaquePointer!, _ options: UnsafePointer<llmpool_options_t>!
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let handle = try LLMPoolC.pool(pool)
-    guard options != nil else { throw CallError(.invalidArgument, "options: it is NULL") }
+    guard options != nil else { throw Fault(.invalidArgument, "options: it is NULL") }
     try handle.configure(try llmpool_options_t.read(options))
   }
 }
 
 @implementation @_cdecl("llmpool_close")
 public func llmpool_close(_ pool: OpaquePointer!, _ drain_ms: UInt32) -> llmpool_status_t {
-  statusOfClosing { () throws(CallError) in try LLMPoolC.pool(pool).close(drain: drain_ms) }
+  statusOfClosing { () throws(Fault) in try LLMPoolC.pool(pool).close(drain: drain_ms) }
 }
 
 @implementation @_cdecl("llmpool_warm")
 public func llmpool_warm(
   _ pool: OpaquePointer!, _ url: UnsafePointer<CChar>!, _ connections: UInt32
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let engine = try LLMPoolC.pool(pool).open()
-    guard url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
+    guard url != nil else { throw Fault(.invalidArgument, "url: it is NULL") }
     try engine.warm(bytes(url), connections: Int(connections))
   }
 }
@@ -87,7 +87,7 @@ public func llmpool_warm(
 public func llmpool_stats(
   _ pool: OpaquePointer!, _ origin: UnsafePointer<CChar>!, _ stats_out: UnsafeMutablePointer<llmpool_stats_t>!
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let engine = try LLMPoolC.pool(pool).open()
     let target = try required(stats_out, "stats_out")
     let size = try declaredSize(target, "stats_out", smallest: llmpool_stats_t.smallestSize)
@@ -99,8 +99,8 @@ public func llmpool_stats(
 @implementation @_cdecl("llmpool_origins")
 public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
-  let result = status { () throws(CallError) in
-    guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+  let result = status { () throws(Fault) in
+    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
     try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().originNames.map { $0 + "\n" }.joined()
   }
@@ -122,8 +122,8 @@ private func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size
 @implementation @_cdecl("llmpool_metrics")
 public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
-  let result = status { () throws(CallError) in
-    guard text_out != nil || size == 0 else { throw CallError(.invalidArgument, "text_out: it is NULL") }
+  let result = status { () throws(Fault) in
+    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
     try checkSize(size, "size")
     text = try LLMPoolC.pool(pool).open().metrics
   }
@@ -134,7 +134,7 @@ public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePoi
 public func llmpool_watch(
   _ pool: OpaquePointer!, _ queue: OpaquePointer!, _ notices: UInt32, _ user_data: UInt64
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let engine = try LLMPoolC.pool(pool).open()
     try engine.watch(try LLMPoolC.queue(queue).open(), notices, userData: user_data)
   }

@@ -7,12 +7,12 @@ import LLMPoolEngine
 public func llmpool_queue_open(
   _ options: UnsafePointer<llmpool_queue_options_t>!, _ queue_out: UnsafeMutablePointer<OpaquePointer?>!
 ) -> llmpool_status_t {
-  status { () throws(CallError) in
+  status { () throws(Fault) in
     let target = try required(queue_out, "queue_out")
     var settings = llmpool_queue_options_t()
     if let options { settings = try read(options, "options", smallest: MemoryLayout<Int>.size, over: settings) }
     let unknown = settings.flags & ~UInt32(LLMPOOL_QUEUE_DRIVE)
-    guard unknown == 0 else { throw CallError(.unsupported, "options.flags: unknown bits \(unknown)") }
+    guard unknown == 0 else { throw Fault(.unsupported, "options.flags: unknown bits \(unknown)") }
     target.pointee = Handles.give(QueueHandle(CompletionQueue(settings)))
   }
 }
@@ -28,11 +28,11 @@ extension CompletionQueue {
 @implementation @_cdecl("llmpool_queue_fd")
 public func llmpool_queue_fd(_ queue: OpaquePointer!) -> Int32 {
   var descriptor: Int32 = -1
-  let result = status { () throws(CallError) in
+  let result = status { () throws(Fault) in
     guard let open = try LLMPoolC.queue(queue).open().descriptor() else {
-      throw CallError(.closed, "queue: it is closed")
+      throw Fault(.closed, "queue: it is closed")
     }
-    guard open >= 0 else { throw CallError(.outOfMemory, "queue: no descriptor is left for it") }
+    guard open >= 0 else { throw Fault(.outOfMemory, "queue: no descriptor is left for it") }
     descriptor = open
   }
   return result < 0 ? result : descriptor
@@ -44,11 +44,11 @@ public func llmpool_queue_drain(
   _ timeout_ms: Int32
 ) -> Int32 {
   var count: Int32 = 0
-  let result = status { () throws(CallError) in
+  let result = status { () throws(Fault) in
     let queue = try LLMPoolC.queue(queue).open()
     let target = UnsafeMutableRawPointer(try required(events, "events"))
     try llmpool_event_t.checkSize(event_size)
-    guard capacity > 0 else { throw CallError(.invalidArgument, "capacity: expected at least 1") }
+    guard capacity > 0 else { throw Fault(.invalidArgument, "capacity: expected at least 1") }
     count = try drain(queue, target, event_size, Int(capacity), timeout_ms)
   }
   return result < 0 ? result : count
@@ -56,7 +56,7 @@ public func llmpool_queue_drain(
 
 private func drain(
   _ queue: CompletionQueue, _ target: UnsafeMutableRawPointer, _ size: Int, _ capacity: Int, _ timeout: Int32
-) throws(CallError) -> Int32 {
+) throws(Fault) -> Int32 {
   var next = target
   let records = try queue.drain(capacity, timeoutMilliseconds: timeout) { record in
     llmpool_event_t.write(record, to: next, size)
@@ -70,7 +70,7 @@ public func llmpool_events_release(
   _ events: UnsafeMutablePointer<llmpool_event_t>!, _ event_size: Int, _ count: UInt32
 ) {
   guard let events, event_size >= MemoryLayout<llmpool_event_t>.stride, event_size <= 1 << 20 else { return }
-  _ = statusOfClosing { () throws(CallError) in
+  _ = statusOfClosing { () throws(Fault) in
     for index in 0..<Int(count) { release(UnsafeMutableRawPointer(events) + index * event_size) }
   }
 }
@@ -88,7 +88,7 @@ public func llmpool_queue_read(
   _ bytes: UnsafeMutablePointer<CChar>!, _ bytes_size: Int
 ) -> Int32 {
   var count: Int32 = 0
-  let result = status { () throws(CallError) in
+  let result = status { () throws(Fault) in
     let queue = try LLMPoolC.queue(queue).open()
     let target = UnsafeMutableRawPointer(try required(records, "records"))
     let room = UnsafeMutableRawPointer(try required(bytes, "bytes"))
@@ -99,12 +99,12 @@ public func llmpool_queue_read(
   return result < 0 ? result : count
 }
 
-private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: Int) throws(CallError) -> Int32 {
+private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: Int) throws(Fault) -> Int32 {
   try checkSize(writer.bytesSize, "bytes_size")
   var writer = writer
   let count = try queue.read(capacity) { writer.add($0.pointee) }
   guard !writer.firstIsTooLarge else {
-    throw CallError(
+    throw Fault(
       .tooLarge, "bytes_size: the first event does not fit into \(writer.bytesSize); its record says what it wants")
   }
   return Int32(count)
@@ -112,7 +112,7 @@ private func read(_ queue: CompletionQueue, _ writer: RecordWriter, _ capacity: 
 
 @implementation @_cdecl("llmpool_queue_close")
 public func llmpool_queue_close(_ queue: OpaquePointer!) -> llmpool_status_t {
-  statusOfClosing { () throws(CallError) in try LLMPoolC.queue(queue).close() }
+  statusOfClosing { () throws(Fault) in try LLMPoolC.queue(queue).close() }
 }
 
 @implementation @_cdecl("llmpool_event_header")

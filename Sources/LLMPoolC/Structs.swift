@@ -11,9 +11,9 @@ let largestStruct = 1 << 20
 /// Refuses a size that no version of the struct has had.
 func checkSize<Struct>(
   _ size: Int, of: Struct.Type, _ name: @autoclosure () -> String, smallest: Int
-) throws(CallError) {
+) throws(Fault) {
   guard size >= smallest, size <= largestStruct else {
-    throw CallError(
+    throw Fault(
       .invalidArgument, "\(name()): expected sizeof(\(Struct.self)) = \(MemoryLayout<Struct>.stride), got \(size)")
   }
 }
@@ -21,7 +21,7 @@ func checkSize<Struct>(
 /// Reads a struct of any known size over `defaults`; what the caller's has not keeps its default.
 func read<Struct>(
   _ pointer: UnsafePointer<Struct>, _ name: String, smallest: Int, over defaults: Struct
-) throws(CallError) -> Struct {
+) throws(Fault) -> Struct {
   let size = UnsafeRawPointer(pointer).load(as: Int.self)
   let known = MemoryLayout<Struct>.stride
   try checkSize(size, of: Struct.self, "\(name).size", smallest: smallest)
@@ -34,10 +34,10 @@ func read<Struct>(
 /// What we do not know must be nothing: a caller with a newer header may ask only for what we can do.
 private func refuseUnknownTail(
   _ start: UnsafeRawPointer, _ size: Int, _ known: Int, _ name: String
-) throws(CallError) {
+) throws(Fault) {
   guard size > known else { return }
   for offset in known..<size where start.load(fromByteOffset: offset, as: UInt8.self) != 0 {
-    throw CallError(
+    throw Fault(
       .unsupported, "\(name).size: \(size), and byte \(offset) is set, which this version of the library does not know")
   }
 }
@@ -51,15 +51,15 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
 }
 
 /// A size_t from SSIZE_MAX on is none that memory can have: an error of the caller's, which is negative here.
-func checkSize(_ size: Int, _ name: @autoclosure () -> String, most: Int = .max) throws(CallError) {
+func checkSize(_ size: Int, _ name: @autoclosure () -> String, most: Int = .max) throws(Fault) {
   guard size < 0 || size > most else { return }
-  throw CallError(.invalidArgument, "\(name()): expected at most \(most), got \(UInt(bitPattern: size))")
+  throw Fault(.invalidArgument, "\(name()): expected at most \(most), got \(UInt(bitPattern: size))")
 }
 
 /// The size that a caller has set in a struct to be written to.
 func declaredSize<Struct>(
   _ pointer: UnsafeMutablePointer<Struct>, _ name: String, smallest: Int
-) throws(CallError) -> Int {
+) throws(Fault) -> Int {
   let size = UnsafeRawPointer(pointer).load(as: Int.self)
   try checkSize(size, of: Struct.self, "\(name).size", smallest: smallest)
   return size
@@ -108,17 +108,17 @@ extension llmpool_options_t {
   /// The smallest options that say anything: up to max_connections.
   static let smallestSize = MemoryLayout<Int>.size + MemoryLayout<UInt32>.size
 
-  static func read(_ pointer: UnsafePointer<llmpool_options_t>?) throws(CallError) -> PoolSettings {
+  static func read(_ pointer: UnsafePointer<llmpool_options_t>?) throws(Fault) -> PoolSettings {
     guard let pointer else { return PoolSettings() }
     let options = try LLMPoolC.read(
       pointer, "options", smallest: smallestSize, over: make(PoolSettings(), nil))
     guard options.filled == filledMark else {
-      throw CallError(.invalidArgument, "options: not filled in by llmpool_options_init() or llmpool_options_get()")
+      throw Fault(.invalidArgument, "options: not filled in by llmpool_options_init() or llmpool_options_get()")
     }
     return try options.settings()
   }
 
-  private func settings() throws(CallError) -> PoolSettings {
+  private func settings() throws(Fault) -> PoolSettings {
     var settings = PoolSettings()
     for option in PoolSettings.numbers {
       try settings.set(option, load(Layout.offset(option.name, in: Layout.options), as: UInt32.self))
@@ -141,18 +141,18 @@ extension llmpool_request_t {
   /// The smallest request that says anything: up to its URL.
   static let smallestSize = MemoryLayout<llmpool_request_t>.offset(of: \.url_size)!
 
-  static func read(_ pointer: UnsafePointer<llmpool_request_t>?) throws(CallError) -> RequestInput {
-    guard let pointer else { throw CallError(.invalidArgument, "request: it is NULL") }
+  static func read(_ pointer: UnsafePointer<llmpool_request_t>?) throws(Fault) -> RequestInput {
+    guard let pointer else { throw Fault(.invalidArgument, "request: it is NULL") }
     let request = try LLMPoolC.read(pointer, "request", smallest: smallestSize, over: llmpool_request_t())
-    guard request.url != nil else { throw CallError(.invalidArgument, "url: it is NULL") }
+    guard request.url != nil else { throw Fault(.invalidArgument, "url: it is NULL") }
     try checkSize(request.url_size, "url_size")
     try checkSize(request.headers_size, "headers_size", most: Int(Int32.max))
     try checkSize(request.body_size, "body_size")
     guard request.headers != nil || request.headers_size == 0 else {
-      throw CallError(.invalidArgument, "headers: NULL, but headers_size is \(request.headers_size)")
+      throw Fault(.invalidArgument, "headers: NULL, but headers_size is \(request.headers_size)")
     }
     guard request.body != nil || request.body_size == 0 else {
-      throw CallError(.invalidArgument, "body: NULL, but body_size is \(request.body_size)")
+      throw Fault(.invalidArgument, "body: NULL, but body_size is \(request.body_size)")
     }
     return request.input()
   }
@@ -239,7 +239,7 @@ extension llmpool_event_t {
     return UnsafeRawPointer(record).advanced(by: offset).assumingMemoryBound(to: llmpool_timings_t.self)
   }
 
-  static func checkSize(_ size: Int) throws(CallError) {
+  static func checkSize(_ size: Int) throws(Fault) {
     try LLMPoolC.checkSize(size, of: llmpool_event_t.self, "event_size", smallest: MemoryLayout<llmpool_event_t>.stride)
   }
 }
@@ -247,7 +247,7 @@ extension llmpool_event_t {
 // MARK: Records
 
 extension llmpool_record_t {
-  static func checkSize(_ size: Int) throws(CallError) {
+  static func checkSize(_ size: Int) throws(Fault) {
     try LLMPoolC.checkSize(
       size, of: llmpool_record_t.self, "record_size", smallest: MemoryLayout<llmpool_record_t>.stride)
   }

@@ -50,7 +50,7 @@ extension PoolStateMachine {
     connections[slot].resetBudgetAt = now
     connections[slot].deadline = agedAt()
     origins[Int(origin)].dialing -= 1
-    origins[Int(origin)].version = version == .http1 ? .http1 : .http2
+    origins[Int(origin)].version = version
     origins[Int(origin)].usable += 1
     origins[Int(origin)].dialFailures = 0
     origins[Int(origin)].dialFailure = nil
@@ -68,7 +68,7 @@ extension PoolStateMachine {
     }
     armConnection(slot)
     settle(origin)
-    if version == .http1, origins[Int(origin)].warmTarget > 0 { warm(origin, origins[Int(origin)].warmTarget) }
+    if !version.isMultiplexed, origins[Int(origin)].warmTarget > 0 { warm(origin, origins[Int(origin)].warmTarget) }
     origins[Int(origin)].warmTarget = 0
   }
 

@@ -54,11 +54,11 @@ extension PoolStateMachine {
   }
 
   /// What is known without asking: only ALPN can tell for https, unless the options leave no choice.
-  func assumedVersion(_ isTLS: Bool) -> OriginRecord.Version {
+  func assumedVersion(_ isTLS: Bool) -> WireVersion? {
     switch options.httpVersions {
     case .http1: return .http1
     case .http2: return .http2
-    case .automatic: return isTLS ? .unknown : .http1
+    case .automatic: return isTLS ? nil : .http1
     }
   }
 
@@ -162,8 +162,8 @@ extension PoolStateMachine {
     origins[Int(origin)].lastUsed = now
     let version = origins[Int(origin)].version
     // One connection first where it may turn out to carry everything.
-    let target = version == .unknown ? min(wanted, 1) : wanted
-    if version == .unknown { origins[Int(origin)].warmTarget = wanted }
+    let target = version == nil ? min(wanted, 1) : wanted
+    if version == nil { origins[Int(origin)].warmTarget = wanted }
     var room = max(0, keepaliveLimit - counters.idle)
     while room > 0, origins[Int(origin)].counters.connections < target, mayHoldMore(origin), hasPlace,
       origins[Int(origin)].redialAt <= now, !hasNoAddress(origin)

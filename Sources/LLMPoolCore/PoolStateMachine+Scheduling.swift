@@ -46,16 +46,13 @@ extension PoolStateMachine {
   func dialCapacity(_ origin: Int32) -> Int {
     let dialing = origins[Int(origin)].dialing
     guard dialing > 0 else { return 0 }
-    switch origins[Int(origin)].version {
     // The first connection to an https origin may turn out to be h2: nobody dials beside it.
-    case .unknown: return isMutant(.coldBurstDials) ? dialing : .max
-    case .http1: return dialing
-    case .http2:
-      // A server that allowed no stream at all is asked with one.
-      let each = min(origins[Int(origin)].streamsAllowed ?? .max, options.maxStreamsPerConnection)
-      let (capacity, overflow) = dialing.multipliedReportingOverflow(by: max(each, 1))
-      return overflow ? .max : capacity
-    }
+    guard let version = origins[Int(origin)].version else { return isMutant(.coldBurstDials) ? dialing : .max }
+    guard version.isMultiplexed else { return dialing }
+    // A server that allowed no stream at all is asked with one.
+    let each = min(origins[Int(origin)].streamsAllowed ?? .max, options.maxStreamsPerConnection)
+    let (capacity, overflow) = dialing.multipliedReportingOverflow(by: max(each, 1))
+    return overflow ? .max : capacity
   }
 
   mutating func coverWaiters(_ origin: Int32) {
@@ -171,7 +168,7 @@ extension PoolStateMachine {
   /// is never free by itself under load, so one is retired; an h1 connection is closed when it becomes free next.
   mutating func relieve(_ origin: Int32) {
     origins[Int(origin)].reliefAt = now + PoolStateMachine.blockedPatience
-    guard let richest = byConnections.first?.slot, origins[Int(richest)].version == .http2 else { return }
+    guard let richest = byConnections.first?.slot, origins[Int(richest)].version?.isMultiplexed == true else { return }
     // At most once a second for an origin that waits: worth a look at all connections of one other.
     var slot = origins[Int(richest)].connections.first
     while slot != SlotList.none {

@@ -90,16 +90,14 @@ struct ConnectionRecord {
   var resetsDueAt = Instant.never
 
   var isIdle: Bool { state == .open && streams == 0 }
-  /// Carries many requests at once, each on a stream of its own.
-  var isMultiplexed: Bool { version == .http2 }
+  var isMultiplexed: Bool { version.isMultiplexed }
 }
 
 struct OriginRecord {
-  enum Version: UInt8 { case unknown, http1, http2 }
-
   var isKnown = false
   var isTLS = false
-  var version = Version.unknown
+  /// What its connections speak; nil while only ALPN could tell.
+  var version: WireVersion?
   var host: Int32 = -1
   /// Requests that are not over yet.
   var requests = 0

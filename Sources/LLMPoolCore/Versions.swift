@@ -10,4 +10,8 @@ public enum HTTPVersions: UInt8, CaseIterable, Sendable {
 
 /// What a connection speaks.
 @frozen
-public enum WireVersion: UInt8, Sendable { case http1, http2 }
+public enum WireVersion: UInt8, Sendable {
+  case http1, http2
+  /// Carries many requests at once, each on a stream of its own.
+  @inlinable public var isMultiplexed: Bool { self == .http2 }
+}

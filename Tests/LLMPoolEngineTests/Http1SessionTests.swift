@@ -63,7 +63,7 @@ import Testing
   }
 
   @Test func aWriteThatFailsWaitsForWhatTheServerSaid() throws {
-    transport.writeFailure = TransportFailure(.write, "Broken pipe")
+    transport.writeFailure = Fault(.write, "Broken pipe")
     _ = begin(try testRequest(1, body: "hello"))
     #expect(transport.wantsReading && host.takeLog().isEmpty)
     receive("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")

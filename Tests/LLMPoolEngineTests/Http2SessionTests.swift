@@ -176,7 +176,7 @@ import Testing
   @Test func whatTheServerSaidIsReadBeforeAWriteFails() throws {
     _ = begin(try testRequest(1))
     transport.input = [Frame.head(1, status: "200").bytes, Frame.data(1, "all", ends: true).bytes]
-    transport.writeFailure = TransportFailure(.write, "Broken pipe")
+    transport.writeFailure = Fault(.write, "Broken pipe")
     session.begin(try testRequest(2))
     transport.flush(session)
     #expect(host.takeLog() == ["1 head 200 ", "1 finished success", "goAway", "2 finished write"])

@@ -64,7 +64,7 @@ final class TestTransport: SessionTransport {
   private(set) var output: [UInt8] = []
   /// So much is still taken; then writes would block.
   var room = Int.max
-  var writeFailure: TransportFailure?
+  var writeFailure: Fault?
   /// For `read`.
   var input: [[UInt8]] = []
   var acknowledged: UInt64 = .max

@@ -136,11 +136,11 @@ private final class Blackhole {
     return try #require(results.first).outcome
   }
 
-  private func refusal(_ request: DialRequest) throws -> TransportFailure {
+  private func refusal(_ request: DialRequest) throws -> Fault {
     switch try dial(request) {
     case .connected(let descriptor, _, _):
       close(descriptor)
-      return TransportFailure(.internalError, "connected")
+      return Fault(.internalError, "connected")
     case .failed(let failure):
       return failure
     }
@@ -457,7 +457,7 @@ private final class Blackhole {
       "https://h", "ftp://h", "http://", "http://h:0", "http://h:x", "http://h:70000", "http://hunter2%@h",
       "http://hunter2%3a@h", "http://u:hunter2%0d@h", "hunter2 ://h", "http://u:hunter2@h h", "http://a,b",
     ] {
-      do throws(TransportFailure) {
+      do throws(Fault) {
         _ = try ProxySettings(url: url)
         Issue.record("accepted \(url)")
       } catch {

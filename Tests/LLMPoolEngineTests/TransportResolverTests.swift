@@ -20,7 +20,7 @@ private final class Collector: Sendable {
   @Sendable func lookup(_ host: String) -> LookupResult.Outcome {
     lookups.add(1, ordering: .sequentiallyConsistent)
     while !gateIsOpen.load(ordering: .sequentiallyConsistent) { usleep(1000) }
-    if host.hasPrefix("bad") { return .failed(TransportFailure(.resolve, "no \(host)")) }
+    if host.hasPrefix("bad") { return .failed(Fault(.resolve, "no \(host)")) }
     return .addresses([SocketAddress(literal: "192.0.2.1", port: 0)!])
   }
 

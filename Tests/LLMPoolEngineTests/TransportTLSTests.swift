@@ -11,9 +11,9 @@ import Testing
   let files = Certificates.shared
 
   private func trusting(
-    _ authority: String = "ca", offer: TLSOptions.Offer = .h2AndHTTP11, insecure: Bool = false
+    _ authority: String = "ca", versions: HTTPVersions = .automatic, insecure: Bool = false
   ) throws -> TLSContext {
-    try TLSContext(TLSOptions(caFile: files.path(authority), insecure: insecure, offer: offer))
+    try TLSContext(TLSOptions(caFile: files.path(authority), insecure: insecure, versions: versions))
   }
 
   private func connect(
@@ -26,7 +26,7 @@ import Testing
 
   private func refusal(
     _ options: ServerOptions, _ context: TLSContext, name: String = "localhost"
-  ) -> TransportFailure? {
+  ) -> Fault? {
     let server = TLSServer(options) { _, _ in }
     let (stream, step) = connect(server.port, context, name: name)
     stream.close(goodbye: false)
@@ -42,7 +42,7 @@ import Testing
       SSL_shutdown(connection.ssl)
     }
     let (stream, step) = connect(server.port, try trusting(), name: name)
-    #expect(step == .done(ALPN: .none, resumed: false))
+    #expect(step == .done(.http1, resumed: false))
     #expect(stream.writeAll(Array("hello".utf8)) == .bytes(5))
     let (bytes, end) = stream.readAll()
     #expect(String(decoding: bytes, as: UTF8.self) == "olleh")
@@ -148,7 +148,7 @@ import Testing
   @Test func insecureAcceptsAnything() throws {
     let server = TLSServer(ServerOptions(certificate: "expired")) { _, _ in }
     let (stream, step) = connect(server.port, try trusting("other", insecure: true), name: "whatever.test")
-    #expect(step == .done(ALPN: .none, resumed: false))
+    #expect(step == .done(.http1, resumed: false))
     stream.close(goodbye: true)
     server.join()
   }
@@ -160,14 +160,14 @@ import Testing
   }
 
   @Test func picksProtocol() throws {
-    let cases: [([String], TLSOptions.Offer, ALPN)] = [
-      (["h2", "http/1.1"], .h2AndHTTP11, .h2), (["http/1.1"], .h2AndHTTP11, .http11),
-      (["h2", "http/1.1"], .http11Only, .http11), (["h2"], .h2Only, .h2), ([], .h2AndHTTP11, .none),
+    let cases: [([String], HTTPVersions, WireVersion)] = [
+      (["h2", "http/1.1"], .automatic, .http2), (["http/1.1"], .automatic, .http1),
+      (["h2", "http/1.1"], .http1, .http1), (["h2"], .http2, .http2), ([], .automatic, .http1),
     ]
-    for (protocols, offer, expected) in cases {
+    for (protocols, versions, expected) in cases {
       let server = TLSServer(ServerOptions(protocols: protocols)) { _, _ in }
-      let (stream, step) = connect(server.port, try trusting(offer: offer))
-      #expect(step == .done(ALPN: expected, resumed: false))
+      let (stream, step) = connect(server.port, try trusting(versions: versions))
+      #expect(step == .done(expected, resumed: false))
       stream.close(goodbye: true)
       server.join()
     }
@@ -175,7 +175,7 @@ import Testing
 
   @Test(arguments: [[], ["http/1.1"]])
   func h2OnlyFailsWithoutIt(protocols: [String]) throws {
-    let failure = try #require(try refusal(ServerOptions(protocols: protocols), trusting(offer: .h2Only)))
+    let failure = try #require(try refusal(ServerOptions(protocols: protocols), trusting(versions: .http2)))
     #expect(failure.failure == .tls)
     #expect(failure.message.contains("HTTP/2") || failure.message.contains("no application protocol"))
   }
@@ -194,11 +194,11 @@ import Testing
       stream.close(goodbye: false)
       return step
     }
-    #expect(once() == .done(ALPN: .none, resumed: false))
-    #expect(once() == .done(ALPN: .none, resumed: true))
-    #expect(once() == .done(ALPN: .none, resumed: true))
-    #expect(once(key: 2) == .done(ALPN: .none, resumed: false))
-    #expect(once(name: "127.0.0.1") == .done(ALPN: .none, resumed: false))
+    #expect(once() == .done(.http1, resumed: false))
+    #expect(once() == .done(.http1, resumed: true))
+    #expect(once() == .done(.http1, resumed: true))
+    #expect(once(key: 2) == .done(.http1, resumed: false))
+    #expect(once(name: "127.0.0.1") == .done(.http1, resumed: false))
     #expect(context.sessions.count > 0)
     server.join()
   }
@@ -219,7 +219,7 @@ import Testing
     }
     let server = TLSServer(options) { connection, _ in connection.write("welcome") }
     let (stream, step) = connect(server.port, try trusting())
-    var found: TransportFailure?
+    var found: Fault?
     if case .failed(let failure) = step { found = failure }
     if found == nil, case .failed(let failure) = stream.readAll().end { found = failure }
     #expect(found?.failure == .tls)
@@ -279,14 +279,13 @@ import Testing
       (TLSOptions(caFile: "/tmp"), "ca_file: /tmp is a directory"),
       (TLSOptions(caFile: files.path("empty")), "no certificate in it"),
       (TLSOptions(clientCertFile: "/nowhere.pem"), "client_cert_file: cannot read"),
-      (TLSOptions(clientKeyFile: good), "client_key_file: given without client_cert_file"),
       (TLSOptions(clientCertFile: good), "client_cert_file: \(good): no private key in it"),
       (TLSOptions(clientCertFile: good, clientKeyFile: files.path("good.key")), "does not match the certificate"),
       (TLSOptions(clientCertFile: good, clientKeyFile: files.path("encrypted.key")), "the key is encrypted"),
       (TLSOptions(clientCertFile: files.path("empty"), clientKeyFile: good), "client_cert_file: "),
     ]
     for (options, expected) in cases {
-      do throws(TransportFailure) {
+      do throws(Fault) {
         _ = try TLSContext(options)
         Issue.record("accepted where it should say \(expected)")
       } catch {

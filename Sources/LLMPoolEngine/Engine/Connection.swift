@@ -67,7 +67,7 @@ final class Connection {
     openStream = stream
     let events = LP_EPOLLIN | LP_EPOLLOUT | LP_EPOLLRDHUP | LP_EPOLLET
     guard lp_epoll_control(engine.epoll, EPOLL_CTL_ADD, descriptor, events, tag) == 0 else {
-      return dialFailed(TransportFailure(.outOfMemory, "epoll_ctl failed for \(origin.name)"))
+      return dialFailed(Fault(.outOfMemory, "epoll_ctl failed for \(origin.name)"))
     }
     guard origin.isTLS else { return open(engine.settings.core.httpVersions == .http2 ? .http2 : .http1) }
     phase = .handshaking
@@ -92,12 +92,12 @@ final class Connection {
     countBytes()
     switch step {
     case .again: return
-    case .failed(let failure): dialFailed(TransportFailure(failure.failure, located(failure.message)))
-    case .done(let alpn, let resumed):
+    case .failed(let failure): dialFailed(Fault(failure.failure, located(failure.message)))
+    case .done(let version, let resumed):
       securedAt = engine.now
       count { $0.tlsHandshakes += 1 }
       if resumed { count { $0.tlsResumptions += 1 } }
-      open(alpn == .h2 ? .http2 : .http1)
+      open(version)
     }
   }
 
@@ -110,7 +110,7 @@ final class Connection {
     engine.needsReading(self)
   }
 
-  func dialFailed(_ failure: TransportFailure) {
+  func dialFailed(_ failure: Fault) {
     origin.lastDialFailure = failure.message
     shut(goodbye: false)
     engine.tell(.dialFailed(id, failure.failure))
@@ -153,7 +153,7 @@ final class Connection {
   /// Whether a kept connection can carry a request. Over HTTP/1.1 what lies there unread is nobody's answer, or the
   /// end: it is read first, while the core still takes back what it has just sent here.
   func isQuiet() -> Bool {
-    guard version == .http1, stream.holdsInput() else { return true }
+    guard !version.isMultiplexed, stream.holdsInput() else { return true }
     read()
     if phase == .open, stream.holdsInput() { lost(.strayBytes) }
     return phase == .open

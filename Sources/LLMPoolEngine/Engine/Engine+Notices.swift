@@ -61,8 +61,8 @@ extension Engine {
     case .connectionClosed(let id, let origin, let reason):
       let name = name(of: origin)
       return (
-        .connectionClosed, Engine.lines([("origin", name), ("reason", Engine.word(reason))]),
-        "connection to \(name) closed: \(Engine.word(reason))", id
+        .connectionClosed, Engine.lines([("origin", name), ("reason", reason.word)]),
+        "connection to \(name) closed: \(reason.word)", id
       )
     case .retry(_, let origin, let failure, let status, let delay):
       let name = name(of: origin)
@@ -85,14 +85,30 @@ extension Engine {
     let name = String(cString: Status.name(failure.rawValue)).dropFirst("LLMPOOL_E_".count)
     return name.map { $0 == "_" ? "-" : $0.lowercased() }.joined()
   }
+}
 
-  /// As the field writes it: "closed-by-peer".
-  private static func word(_ reason: CloseReason) -> String {
-    var word = ""
-    for character in "\(reason)" {
-      if character.isUppercase { word += "-" }
-      word += character.lowercased()
+extension CloseReason {
+  /// In notices, and so part of what programs know: not the name of the case.
+  var word: String {
+    switch self {
+    case .expired: "expired"
+    case .evicted: "evicted"
+    case .keepaliveLimit: "keepalive-limit"
+    case .aged: "aged"
+    case .retired: "retired"
+    case .aborted: "aborted"
+    case .notReusable: "not-reusable"
+    case .reconfigured: "reconfigured"
+    case .pingTimeout: "ping-timeout"
+    case .poolClosed: "pool-closed"
+    case .connectTimeout: "connect-timeout"
+    case .addressGone: "address-gone"
+    case .closedByPeer: "closed-by-peer"
+    case .goAway: "go-away"
+    case .error: "error"
+    case .protocolViolation: "protocol-violation"
+    case .strayBytes: "stray-bytes"
+    case .dialFailed: "dial-failed"
     }
-    return word
   }
 }

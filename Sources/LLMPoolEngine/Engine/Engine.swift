@@ -85,12 +85,12 @@ package final class Engine: @unchecked Sendable {
   var streamWindow: Int { Int(settings.streamWindow) }
 
   /// Starts the thread. Files that the options name are read here.
-  package convenience init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(CallError) {
+  package convenience init(_ settings: PoolSettings, recording: EventRecording? = nil) throws(Fault) {
     try self.init(try Configuration(settings), recording: recording)
   }
 
   /// Starts the thread.
-  init(_ configuration: Configuration, recording: EventRecording? = nil) throws(CallError) {
+  init(_ configuration: Configuration, recording: EventRecording? = nil) throws(Fault) {
     Memory.isPrepared
     settings = configuration.settings
     tls = configuration.tls
@@ -106,7 +106,7 @@ package final class Engine: @unchecked Sendable {
     Descriptors.note(epoll)
     readBuffer = .allocate(byteCount: Connection.readBudget, alignment: 16)
     dialWatcher = DialWatcher(epoll: epoll)
-    do throws(CallError) {
+    do throws(Fault) {
       try open()
     } catch {
       dialer?.shutdown()
@@ -116,13 +116,13 @@ package final class Engine: @unchecked Sendable {
     }
   }
 
-  private func open() throws(CallError) {
+  private func open() throws(Fault) {
     guard epoll >= 0, inbox.wakeDescriptor >= 0,
       lp_epoll_control(epoll, EPOLL_CTL_ADD, inbox.wakeDescriptor, LP_EPOLLIN | LP_EPOLLET, Engine.wakeTag) == 0
     else {
-      throw CallError(.outOfMemory, "no descriptors for the pool's event loop: \(String(cString: strerror(errno)))")
+      throw Fault(.outOfMemory, "no descriptors for the pool's event loop: \(String(cString: strerror(errno)))")
     }
-    do { dialer = try Dialer(watcher: dialWatcher) } catch { throw CallError(error.failure, error.message) }
+    dialer = try Dialer(watcher: dialWatcher)
     resolver = Resolver { [inbox] result in inbox.post(.lookedUp(result)) }
     try start()
   }
@@ -140,10 +140,10 @@ package final class Engine: @unchecked Sendable {
   /// Takes the request. `identified` is called with its id before any event of it can be seen.
   package func submit(
     _ input: RequestInput, queue: CompletionQueue, identified: (UInt64) -> Void
-  ) throws(CallError) {
+  ) throws(Fault) {
     let request = try RequestState(input, queue: queue, now: monotonicNow())
     request.inbox = inbox
-    guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
+    guard queue.attach(inbox) else { throw Fault(.closed, "queue: it is closed") }
     let serial = Engine.serials.add(1, ordering: .relaxed).newValue
     enum Step { case taken, lone, closed, full }
     let step: Step = inbox.withLock { shared in
@@ -166,9 +166,9 @@ package final class Engine: @unchecked Sendable {
     switch step {
     case .taken: return
     case .lone: if !queue.help(self) { inbox.wake() }
-    case .closed: throw CallError(.closed, "pool: it is closed")
+    case .closed: throw Fault(.closed, "pool: it is closed")
     case .full:
-      throw CallError(.queueFull, "pool: \(RequestID.slotLimit) requests are in flight, the most there can be")
+      throw Fault(.queueFull, "pool: \(RequestID.slotLimit) requests are in flight, the most there can be")
     }
   }
 
@@ -191,52 +191,52 @@ package final class Engine: @unchecked Sendable {
   }
 
   /// Adds a piece to the body of an upload. False: nothing was taken, a WRITABLE event says when to go on.
-  package func write(_ id: UInt64, _ piece: UnsafeRawBufferPointer, last: Bool) throws(CallError) -> Bool {
+  package func write(_ id: UInt64, _ piece: UnsafeRawBufferPointer, last: Bool) throws(Fault) -> Bool {
     guard let request = inbox.withLock({ Engine.live(id, $0) }) else {
-      throw CallError(.notFound, "request_id: no request \(id), or it is over")
+      throw Fault(.notFound, "request_id: no request \(id), or it is over")
     }
     guard let upload = request.upload else {
-      throw CallError(.invalidArgument, "request_id: request \(id) was not submitted with LLMPOOL_REQUEST_UPLOAD")
+      throw Fault(.invalidArgument, "request_id: request \(id) was not submitted with LLMPOOL_REQUEST_UPLOAD")
     }
     switch upload.add(piece, last: last, announce: { post(.written(request.id)) }) {
     case .taken: return true
     case .full: return false
-    case .refused(let reason): throw CallError(.invalidArgument, reason)
-    case .outOfMemory: throw CallError(.outOfMemory, "size: no memory for a piece of \(piece.count) bytes")
+    case .refused(let reason): throw Fault(.invalidArgument, reason)
+    case .outOfMemory: throw Fault(.outOfMemory, "size: no memory for a piece of \(piece.count) bytes")
     }
   }
 
   /// Sends notices of these kinds to the queue; an empty mask ends it.
-  package func watch(_ queue: CompletionQueue, _ notices: UInt32, userData: UInt64) throws(CallError) {
+  package func watch(_ queue: CompletionQueue, _ notices: UInt32, userData: UInt64) throws(Fault) {
     let mask = NoticeMask(rawValue: notices)
-    guard mask.isSubset(of: .all) else { throw CallError(.unsupported, "notices: unknown bits in \(notices)") }
-    guard queue.attach(inbox) else { throw CallError(.closed, "queue: it is closed") }
+    guard mask.isSubset(of: .all) else { throw Fault(.unsupported, "notices: unknown bits in \(notices)") }
+    guard queue.attach(inbox) else { throw Fault(.closed, "queue: it is closed") }
     post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
   }
 
   package var metrics: String { published.metrics }
 
   /// Opens connections to the URL's origin ahead of need.
-  package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(CallError) {
+  package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(Fault) {
     var input = RequestInput()
     input.url = url
     let request = try RequestState(input, queue: CompletionQueue(), now: monotonicNow())
     post(.warm(request, connections: connections))
   }
 
-  package func configure(_ settings: PoolSettings) throws(CallError) { configure(try Configuration(settings)) }
+  package func configure(_ settings: PoolSettings) throws(Fault) { configure(try Configuration(settings)) }
 
   func configure(_ configuration: Configuration) {
     post(.configure(configuration))
   }
 
   package var statistics: Statistics { published.pool }
-  package func statistics(ofOrigin name: String) throws(CallError) -> Statistics {
+  package func statistics(ofOrigin name: String) throws(Fault) -> Statistics {
     if let statistics = published.origin(name) { return statistics }
     guard name.hasPrefix("http://") || name.hasPrefix("https://") else {
-      throw CallError(.invalidArgument, "origin: expected \"scheme://host:port\", as llmpool_origins() lists them")
+      throw Fault(.invalidArgument, "origin: expected \"scheme://host:port\", as llmpool_origins() lists them")
     }
-    throw CallError(.notFound, "origin: the pool knows no \(name)")
+    throw Fault(.notFound, "origin: the pool knows no \(name)")
   }
   package var originNames: [String] { published.originNames }
 
@@ -263,14 +263,14 @@ package final class Engine: @unchecked Sendable {
 
   static let wakeTag = UInt64.max
 
-  private func start() throws(CallError) {
+  private func start() throws(Fault) {
     let result = startThread(&thread, "llmpool") {
       self.run()
       for thread in self.leavingThreads { pthread_join(thread, nil) }
       lp_atomic_increment(self.ended)
       lp_futex_wake(self.ended, .max)
     }
-    guard result == 0 else { throw CallError(.outOfMemory, "no thread for the pool: \(errnoText(result))") }
+    guard result == 0 else { throw Fault(.outOfMemory, "no thread for the pool: \(errnoText(result))") }
   }
 }
 

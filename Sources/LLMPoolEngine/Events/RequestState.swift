@@ -52,18 +52,18 @@ final class RequestState: @unchecked Sendable {
   private let pendingCredit = Atomic<Int>(0)
   var creditThreshold = 0
 
-  init(_ input: RequestInput, queue: CompletionQueue, now: Int64) throws(CallError) {
+  init(_ input: RequestInput, queue: CompletionQueue, now: Int64) throws(Fault) {
     self.queue = queue
     flags = input.flags
     userData = input.userData
     guard input.flags.isSubset(of: .known) else {
-      throw CallError(
+      throw Fault(
         .unsupported, "flags: unknown bits 0x\(String(input.flags.subtracting(.known).rawValue, radix: 16))")
     }
     guard !input.flags.contains(.upload) || input.body.isEmpty else {
-      throw CallError(.invalidArgument, "body: with LLMPOOL_REQUEST_UPLOAD it comes by llmpool_write()")
+      throw Fault(.invalidArgument, "body: with LLMPOOL_REQUEST_UPLOAD it comes by llmpool_write()")
     }
-    guard input.maxResponseBytes >= 0 else { throw CallError(.invalidArgument, "max_response_bytes: too large") }
+    guard input.maxResponseBytes >= 0 else { throw Fault(.invalidArgument, "max_response_bytes: too large") }
     maxEventBytes = try RequestState.validate(maxEventBytes: input.maxEventBytes)
     maxResponseBytes = input.maxResponseBytes == 0 ? RequestState.defaultMaxResponseBytes : input.maxResponseBytes
     options = RequestState.options(of: input, now: now)
@@ -78,10 +78,10 @@ final class RequestState: @unchecked Sendable {
     headersCount = input.headers.count
     bodyCount = input.body.count
     guard let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount) else {
-      throw CallError(.invalidArgument, "body_size: more than memory can have")
+      throw Fault(.invalidArgument, "body_size: more than memory can have")
     }
     guard let memory = Memory.allocate(size) else {
-      throw CallError(.outOfMemory, "body_size: no memory for a request of \(size) bytes")
+      throw Fault(.outOfMemory, "body_size: no memory for a request of \(size) bytes")
     }
     bytes = memory
     var end = bytes
@@ -159,42 +159,42 @@ final class RequestState: @unchecked Sendable {
 
   private static func validate(
     _ method: UnsafeRawBufferPointer, _ url: UnsafeRawBufferPointer
-  ) throws(CallError) -> (RequestMethod, URLParts) {
+  ) throws(Fault) -> (RequestMethod, URLParts) {
     do {
       let kind = try RequestWriter.validateMethod(method)
       return (kind, try URLParts.parse(url))
     } catch {
-      throw CallError(.invalidArgument, error.description)
+      throw Fault(.invalidArgument, error.description)
     }
   }
 
-  private static func validate(headers input: RequestInput) throws(CallError) -> ([HeaderField], HeaderSummary) {
+  private static func validate(headers input: RequestInput) throws(Fault) -> ([HeaderField], HeaderSummary) {
     var fields: [HeaderField] = []
     let summary: HeaderSummary
     do { summary = try HeaderBlock.validate(input.headers, into: &fields) } catch {
-      throw CallError(.invalidArgument, error.description)
+      throw Fault(.invalidArgument, error.description)
     }
     if let length = summary.contentLength, !input.flags.contains(.upload), length != UInt64(input.body.count) {
-      throw CallError(
+      throw Fault(
         .invalidArgument, "headers: content-length is \(length), but body_size is \(input.body.count); leave it out")
     }
     return (fields, summary)
   }
 
-  private static func validate(maxEventBytes: Int) throws(CallError) -> Int {
+  private static func validate(maxEventBytes: Int) throws(Fault) -> Int {
     let range = PoolSettings.maxEventBytesRange
     guard maxEventBytes == 0 || (Int(range.lowerBound)...Int(range.upperBound)).contains(maxEventBytes) else {
-      throw CallError(
+      throw Fault(
         .invalidArgument, "max_event_bytes: expected 0, or \(range.lowerBound) to \(range.upperBound)")
     }
     return maxEventBytes
   }
 
-  private static func validate(serverName: UnsafeRawBufferPointer) throws(CallError) -> String? {
+  private static func validate(serverName: UnsafeRawBufferPointer) throws(Fault) -> String? {
     guard !serverName.isEmpty else { return nil }
     // By the same rules as the host of a URL: the certificate is compared with it, and ".test" would be any name below.
     guard URLParts.isHost(serverName) else {
-      throw CallError(
+      throw Fault(
         .invalidArgument,
         "server_name: expected a host name: labels of 1 to 63 letters, digits, '-' and '_' with a '.' between them")
     }

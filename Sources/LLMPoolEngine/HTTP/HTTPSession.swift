@@ -9,7 +9,7 @@ protocol HTTPSession: AnyObject {
   /// Bytes from the peer.
   func receive(_ bytes: UnsafeRawBufferPointer)
   /// The peer ended its side (`failure` nil; `clean`: not cut off within TLS), or reading failed.
-  func endOfInput(clean: Bool, failure: TransportFailure?)
+  func endOfInput(clean: Bool, failure: Fault?)
   /// Gives the request up; nothing is told about it any more.
   func abort(_ request: RequestState)
   /// Writes what there is to write.

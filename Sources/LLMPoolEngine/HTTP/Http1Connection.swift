@@ -22,7 +22,7 @@ final class Http1Connection: HTTPSession {
   private var answerClosesConnection = false
   private var untilClose = false
   private var announcedLength: UInt64?
-  private var writeFailure: TransportFailure?
+  private var writeFailure: Fault?
   /// The stream's count of bytes sent when the request began.
   private var startPosition: UInt64 = 0
 
@@ -200,7 +200,7 @@ final class Http1Connection: HTTPSession {
     output.removeAll(keepingCapacityUpTo: 16_384)
   }
 
-  func endOfInput(clean: Bool, failure: TransportFailure?) {
+  func endOfInput(clean: Bool, failure: Fault?) {
     guard let request else { return transport.lost(.closedByPeer) }
     let hasBegun = parser.hasBegun
     if failure == nil, case .end = parser.endOfInput() {
@@ -225,7 +225,7 @@ final class Http1Connection: HTTPSession {
 
   /// A kept connection that the server had closed already: it sent its FIN, refused what came (EPIPE), and its
   /// kernel acknowledged not one byte of the request. A reset proves nothing: Linux discards the ACK in a RST.
-  private func isProvablyUnseen(failure: TransportFailure?) -> Bool {
+  private func isProvablyUnseen(failure: Fault?) -> Bool {
     if transport.bytesSent == startPosition { return true }
     guard failure == nil, transport.route.proxy == nil, transport.peerRefusedInput() else { return false }
     return transport.isUnacknowledged(from: startPosition)

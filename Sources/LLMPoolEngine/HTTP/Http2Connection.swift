@@ -186,7 +186,7 @@ final class Http2Connection: HTTPSession {
     fail(.protocolViolation, .protocolViolation, "HTTP/2: \(String(cString: nghttp2_strerror(Int32(result))))")
   }
 
-  func endOfInput(clean: Bool, failure: TransportFailure?) {
+  func endOfInput(clean: Bool, failure: Fault?) {
     let text = failure?.message ?? goAwayText ?? "the server closed the connection"
     // A client certificate that TLS 1.3 refuses shows only now.
     fail(.closedByPeer, failure?.failure == .tls ? .tls : .read, text)
@@ -251,7 +251,7 @@ final class Http2Connection: HTTPSession {
   }
 
   /// What the server said before it closed (GOAWAY, answers) is read first; then the streams that are left fail.
-  private func writeFailed(_ failure: TransportFailure) {
+  private func writeFailed(_ failure: Fault) {
     while !isFailed, transport.read({ receive($0) }) {}
     fail(.error, .write, failure.message)
   }

@@ -18,17 +18,17 @@ package final class PoolHandle: @unchecked Sendable {
 
   private init() { isShared = true }
 
-  package init(_ settings: PoolSettings) throws(CallError) {
+  package init(_ settings: PoolSettings) throws(Fault) {
     isShared = false
     self.settings = settings
     engine = try Engine(settings)
   }
 
-  private static var closedError: CallError { CallError(.closed, "pool: it is closed") }
+  private static var closedError: Fault { Fault(.closed, "pool: it is closed") }
 
-  private func check() throws(CallError) {
+  private func check() throws(Fault) {
     guard isShared || generation == ProcessHooks.generation else {
-      throw CallError(.forked, "pool: it belongs to the parent process; use the shared pool, or open another")
+      throw Fault(.forked, "pool: it belongs to the parent process; use the shared pool, or open another")
     }
   }
 
@@ -40,7 +40,7 @@ package final class PoolHandle: @unchecked Sendable {
     engine = nil
   }
 
-  private func locked<Result>(_ body: () throws(CallError) -> Result) throws(CallError) -> Result {
+  private func locked<Result>(_ body: () throws(Fault) -> Result) throws(Fault) -> Result {
     try check()
     lock.lock()
     defer { lock.unlock() }
@@ -50,13 +50,13 @@ package final class PoolHandle: @unchecked Sendable {
   }
 
   /// The engine to call; the shared pool's is made here.
-  package func open() throws(CallError) -> Engine {
+  package func open() throws(Fault) -> Engine {
     if let engine = try locked({ engine }) { return engine }
     // Files are read outside the lock, for which submissions would wait. Somebody may be quicker meanwhile.
     while true {
       let settings = try currentSettings()
       let configuration = try Configuration(settings)
-      let made: Engine? = try locked { () throws(CallError) in
+      let made: Engine? = try locked { () throws(Fault) in
         guard engine == nil else { return engine }
         guard settings == self.settings else { return nil }
         engine = try Engine(configuration)
@@ -68,20 +68,20 @@ package final class PoolHandle: @unchecked Sendable {
 
   /// Whatever is configured last is what both the engine and the handle have: told to both in one step. A shared pool
   /// that was not made yet is made with these settings.
-  package func configure(_ settings: PoolSettings) throws(CallError) {
+  package func configure(_ settings: PoolSettings) throws(Fault) {
     _ = try currentSettings()
     let configuration = try Configuration(settings)
-    try locked { () throws(CallError) in
+    try locked { () throws(Fault) in
       if let engine { engine.configure(configuration) } else { engine = try Engine(configuration) }
       self.settings = settings
     }
   }
 
   /// Also where they make no pool, as with an unsupported proxy in the environment: to be changed by `configure`.
-  package func currentSettings() throws(CallError) -> PoolSettings { try locked { settings } }
+  package func currentSettings() throws(Fault) -> PoolSettings { try locked { settings } }
 
   /// The settings, and what the application borrows of their texts: the same for all who ask.
-  package func lend<Lent: AnyObject>(_ make: (PoolSettings) -> Lent) throws(CallError) -> (PoolSettings, Lent) {
+  package func lend<Lent: AnyObject>(_ make: (PoolSettings) -> Lent) throws(Fault) -> (PoolSettings, Lent) {
     try locked {
       let texts = PoolSettings.texts.map { settings[keyPath: $0.path] }
       if let known = lent[texts] as? Lent { return (settings, known) }
@@ -91,14 +91,14 @@ package final class PoolHandle: @unchecked Sendable {
     }
   }
 
-  package func close(drain milliseconds: UInt32) throws(CallError) {
+  package func close(drain milliseconds: UInt32) throws(Fault) {
     guard !isShared else {
-      throw CallError(.invalidArgument, "pool: the shared pool lives as long as the process and is not closed")
+      throw Fault(.invalidArgument, "pool: the shared pool lives as long as the process and is not closed")
     }
     guard generation == ProcessHooks.generation else { return }
     let engine = try open()
     guard engine.close(drain: milliseconds) else { throw PoolHandle.closedError }
-    try locked { () throws(CallError) in
+    try locked { () throws(Fault) in
       self.engine = nil
       isClosed = true
     }

@@ -8,17 +8,17 @@ package final class QueueHandle: @unchecked Sendable {
     self.queue = queue
   }
 
-  package func open() throws(CallError) -> CompletionQueue {
+  package func open() throws(Fault) -> CompletionQueue {
     guard generation == ProcessHooks.generation else {
-      throw CallError(.forked, "queue: it belongs to the parent process; open another")
+      throw Fault(.forked, "queue: it belongs to the parent process; open another")
     }
     lock.lock()
     defer { lock.unlock() }
-    guard let queue else { throw CallError(.closed, "queue: it is closed") }
+    guard let queue else { throw Fault(.closed, "queue: it is closed") }
     return queue
   }
 
-  package func close() throws(CallError) {
+  package func close() throws(Fault) {
     guard generation == ProcessHooks.generation else { return }
     let queue = try open()
     _ = queue.close()

@@ -3,12 +3,12 @@ extension Engine {
   /// Runs one request and blocks until it is done; returns its DONE.
   package func perform(
     _ input: RequestInput, identified: (UInt64) -> Void
-  ) throws(CallError) -> UnsafeMutablePointer<EventRecord> {
+  ) throws(Fault) -> UnsafeMutablePointer<EventRecord> {
     guard !input.flags.isSubset(of: .known) || input.flags.isDisjoint(with: [.stream, .sse, .upload]) else {
-      throw CallError(.invalidArgument, "flags: llmpool_perform() collects the answer; use llmpool_submit() to stream")
+      throw Fault(.invalidArgument, "flags: llmpool_perform() collects the answer; use llmpool_submit() to stream")
     }
     let queue = QueueCache.take()
-    do throws(CallError) { try submit(input, queue: queue, identified: identified) } catch {
+    do throws(Fault) { try submit(input, queue: queue, identified: identified) } catch {
       QueueCache.give(queue)
       throw error
     }
@@ -28,21 +28,21 @@ extension Engine {
 }
 
 extension CompletionQueue {
-  fileprivate static let isClosedError = CallError(.closed, "queue: it is closed")
+  fileprivate static let isClosedError = Fault(.closed, "queue: it is closed")
 
   /// For a call that was interrupted by a signal whose handler has forked, and goes on in the child; or by the end of
   /// the process.
-  fileprivate func checkProcess() throws(CallError) {
+  fileprivate func checkProcess() throws(Fault) {
     try Gate.checkEnd()
     guard generation == ProcessHooks.generation else {
-      throw CallError(.forked, "the process has forked during the call, which was the parent's")
+      throw Fault(.forked, "the process has forked during the call, which was the parent's")
     }
   }
 
   /// Takes up to `capacity` events and waits for the first: 0 ms not at all, negative for ever.
   package func drain(
     _ capacity: Int, timeoutMilliseconds: Int32, _ body: (UnsafeMutablePointer<EventRecord>) -> Void
-  ) throws(CallError) -> Int {
+  ) throws(Fault) -> Int {
     let deadline = timeoutMilliseconds < 0 ? Int64.max : monotonicNow() + Int64(timeoutMilliseconds) * 1_000_000
     while true {
       let taken = takeOrHelp(capacity) { record in
@@ -65,7 +65,7 @@ extension CompletionQueue {
   /// Takes events as long as `body` copies them, and releases them.
   package func read(
     _ capacity: Int, _ body: (UnsafeMutablePointer<EventRecord>) -> Bool
-  ) throws(CallError) -> Int {
+  ) throws(Fault) -> Int {
     var copied: [UnsafeMutablePointer<EventRecord>] = []
     let taken = takeOrHelp(capacity) { record in
       guard body(record) else { return false }

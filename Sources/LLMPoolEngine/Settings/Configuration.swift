@@ -4,10 +4,10 @@ final class Configuration: Sendable {
   let tls: TLSContext
   let proxyRules: ProxyRules
 
-  init(_ settings: PoolSettings) throws(CallError) {
+  init(_ settings: PoolSettings) throws(Fault) {
     try settings.validate()
     self.settings = settings
     proxyRules = try ProxyRules(settings)
-    do { tls = try TLSContext(settings.tlsOptions) } catch { throw CallError(error.failure, error.message) }
+    tls = try TLSContext(settings.tlsOptions)
   }
 }

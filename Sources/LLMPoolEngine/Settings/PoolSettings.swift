@@ -37,14 +37,9 @@ package struct PoolSettings: Equatable, Sendable {
 
   /// What TLS is made of.
   var tlsOptions: TLSOptions {
-    let offer: TLSOptions.Offer
-    switch core.httpVersions {
-    case .automatic: offer = .h2AndHTTP11
-    case .http1: offer = .http11Only
-    case .http2: offer = .h2Only
-    }
-    return TLSOptions(
-      caFile: caFile, clientCertFile: clientCertFile, clientKeyFile: clientKeyFile, insecure: insecureTLS, offer: offer)
+    TLSOptions(
+      caFile: caFile, clientCertFile: clientCertFile, clientKeyFile: clientKeyFile, insecure: insecureTLS,
+      versions: core.httpVersions)
   }
 
   /// Three probes in the time of one, and no longer for bytes that nobody acknowledges: a peer that is gone is
@@ -59,27 +54,25 @@ package struct PoolSettings: Equatable, Sendable {
 
   /// A connection made with other settings of these must not carry a request: they are part of its identity, like
   /// the proxy rules, which depend on the environment too.
-  func sharesConnections(with other: PoolSettings) -> Bool {
-    tlsOptions == other.tlsOptions && core.httpVersions == other.core.httpVersions
-  }
+  func sharesConnections(with other: PoolSettings) -> Bool { tlsOptions == other.tlsOptions }
 
   /// Refuses what cannot be meant, naming the field.
-  package func validate() throws(CallError) {
+  package func validate() throws(Fault) {
     for option in PoolSettings.numbers { try PoolSettings.check(option.read(self), of: option) }
     guard (clientKeyFile == nil) || (clientCertFile != nil) else {
-      throw CallError(.invalidArgument, "client_key_file: given without client_cert_file")
+      throw Fault(.invalidArgument, "client_key_file: given without client_cert_file")
     }
   }
 
   /// Sets an option to a number of the application's.
-  package mutating func set(_ option: NumberOption<PoolSettings>, _ value: UInt32) throws(CallError) {
+  package mutating func set(_ option: NumberOption<PoolSettings>, _ value: UInt32) throws(Fault) {
     try PoolSettings.check(value, of: option)
     option.write(&self, value)
   }
 
-  private static func check(_ value: UInt32, of option: NumberOption<PoolSettings>) throws(CallError) {
+  private static func check(_ value: UInt32, of option: NumberOption<PoolSettings>) throws(Fault) {
     guard option.range.contains(value) else {
-      throw CallError(.invalidArgument, "\(option.name): expected \(option.expected), got \(value)")
+      throw Fault(.invalidArgument, "\(option.name): expected \(option.expected), got \(value)")
     }
   }
 }

@@ -10,7 +10,7 @@ struct ProxyRules: Equatable, Sendable {
   private let exempt: NoProxyList
 
   /// `environment` answers like getenv. A variable that is there but empty says "none", as with curl.
-  init(_ settings: PoolSettings, environment: (String) -> String? = ProxyRules.processEnvironment) throws(CallError) {
+  init(_ settings: PoolSettings, environment: (String) -> String? = ProxyRules.processEnvironment) throws(Fault) {
     if let proxy = settings.proxy {
       let parsed = try Self.parse(proxy, "proxy")
       (http, https) = (parsed, parsed)
@@ -35,7 +35,7 @@ struct ProxyRules: Equatable, Sendable {
 
   private static func first(
     _ names: [String], _ environment: (String) -> String?
-  ) throws(CallError) -> ProxySettings? {
+  ) throws(Fault) -> ProxySettings? {
     for name in names {
       if let value = environment(name) { return try parse(value, "proxy (from \(name))") }
     }
@@ -43,10 +43,10 @@ struct ProxyRules: Equatable, Sendable {
   }
 
   /// `source` is the field that the message names.
-  private static func parse(_ url: String, _ source: String) throws(CallError) -> ProxySettings? {
+  private static func parse(_ url: String, _ source: String) throws(Fault) -> ProxySettings? {
     if url.isEmpty { return nil }
     do { return try ProxySettings(url: url) } catch {
-      throw CallError(error.failure, source + error.message.dropFirst("proxy".count))
+      throw Fault(error.failure, source + error.message.dropFirst("proxy".count))
     }
   }
 }

@@ -67,7 +67,7 @@ package enum Gate {
 
   /// One call of the API: inside, and no cancellation point, for a thread that is cancelled within it would leave locks
   /// locked.
-  package static func call(_ body: () throws(CallError) -> Void) throws(CallError) {
+  package static func call(_ body: () throws(Fault) -> Void) throws(Fault) {
     var cancellable: Int32 = 0
     pthread_setcancelstate(Int32(PTHREAD_CANCEL_DISABLE), &cancellable)
     defer { pthread_setcancelstate(cancellable, nil) }
@@ -77,8 +77,8 @@ package enum Gate {
     try body()
   }
 
-  static func checkEnd() throws(CallError) {
-    guard !isEnded else { throw CallError(.closed, "the process ends") }
+  static func checkEnd() throws(Fault) {
+    guard !isEnded else { throw Fault(.closed, "the process ends") }
   }
 
   // MARK: Sleep

@@ -2,14 +2,12 @@ import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
 
-/// What ALPN picked.
-package enum ALPN: Sendable { case h2, http11, none }
-
 package enum HandshakeStep: Equatable {
-  case done(ALPN: ALPN, resumed: Bool)
+  /// Without ALPN it is HTTP/1.1.
+  case done(WireVersion, resumed: Bool)
   /// Wait for an edge of either direction, note it and call again.
   case again
-  case failed(TransportFailure)
+  case failed(Fault)
 }
 
 /// The largest plain text of one record: more in one piece gains nothing.
@@ -85,19 +83,14 @@ extension ByteStream {
     var count: UInt32 = 0
     SSL_get0_alpn_selected(ssl, &bytes, &count)
     let selected = Array(UnsafeBufferPointer(start: bytes, count: Int(count)))
-    let alpn: ALPN =
-      switch selected {
-      case Array("h2".utf8): .h2
-      case Array("http/1.1".utf8): .http11
-      default: .none
-      }
-    if tlsContext?.options.offer == .h2Only && alpn != .h2 {
+    let version = selected == Array("h2".utf8) ? WireVersion.http2 : .http1
+    if tlsContext?.options.versions == .http2 && version != .http2 {
       return .failed(failure(.tls, "the server does not offer HTTP/2 (ALPN)"))
     }
-    return .done(ALPN: alpn, resumed: SSL_session_reused(ssl) == 1)
+    return .done(version, resumed: SSL_session_reused(ssl) == 1)
   }
 
-  private func handshakeFailure() -> TransportFailure {
+  private func handshakeFailure() -> Fault {
     let error = ERR_get_error()
     ERR_clear_error()
     if let verifyFailure { return failure(.tlsVerify, verifyFailure + (tlsContext?.missingAuthorities ?? "")) }
@@ -171,7 +164,7 @@ extension ByteStream {
 
   /// With TLS 1.3 the server judges our certificate after the handshake, so that its verdict comes as an alert in the
   /// place of the answer.
-  private func recordFailure(_ direction: Failure, _ error: UInt) -> TransportFailure {
+  private func recordFailure(_ direction: Failure, _ error: UInt) -> Fault {
     let reason = error == 0 ? "no reason given" : TLSReason.text(error)
     let aboutCertificate: Set<Int32> = [42, 43, 44, 45, 46, 48, 49, 116]  // Alerts of RFC 8446, section 6.2.
     if error != 0, aboutCertificate.contains(lp_err_reason(error) - Int32(SSL_AD_REASON_OFFSET)) {
@@ -204,7 +197,7 @@ extension ByteStream {
     return .bytes(total)
   }
 
-  private func writeFailure() -> TransportFailure {
+  private func writeFailure() -> Fault {
     let error = ERR_get_error()
     ERR_clear_error()
     // A socket that refuses to send may still hold the answer: reading goes on.

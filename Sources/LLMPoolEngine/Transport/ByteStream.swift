@@ -11,7 +11,7 @@ package enum IOResult: Equatable {
   /// connection closes is then truncated. Of a plain connection always true: TCP's FIN is all there is.
   case endOfFile(clean: Bool)
   /// The connection is of no more use, in either direction for a write.
-  case failed(TransportFailure)
+  case failed(Fault)
 }
 
 /// A connected TCP descriptor, plain or with TLS on top. Engine thread only.
@@ -45,7 +45,7 @@ package final class ByteStream {
   var ssl: OpaquePointer?
   var tlsContext: TLSContext?
   var tlsSessionKey: TLSSessionKey?
-  var tlsStartFailure: TransportFailure?
+  var tlsStartFailure: Fault?
   /// What the verification of the certificate found; see `noteVerifyFailure`.
   var verifyFailure: String?
   var isSecured = false
@@ -188,7 +188,7 @@ package final class ByteStream {
   }
 
   /// Where it happened is the connection's to say, once for all that can go wrong on it.
-  func failure(_ failure: Failure, _ reason: String) -> TransportFailure { TransportFailure(failure, reason) }
+  func failure(_ failure: Failure, _ reason: String) -> Fault { Fault(failure, reason) }
 
   // MARK: system calls
 

@@ -35,7 +35,7 @@ package struct DialResult: Equatable, Sendable {
     /// The descriptor is the caller's: non-blocking, close-on-exec, TCP_NODELAY, in no epoll set. `peer` is the
     /// proxy's address where there is one.
     case connected(descriptor: Int32, peer: String, address: SocketAddress)
-    case failed(TransportFailure)
+    case failed(Fault)
   }
 
   package let token: UInt64

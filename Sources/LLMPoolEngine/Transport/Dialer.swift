@@ -39,9 +39,9 @@ package final class Dialer {
   private let cacheAgeSeconds: Int?
 
   /// `cacheAgeSeconds` lets a test see libcurl prune what it believes to be its connections.
-  package init(watcher: any DescriptorWatcher, cacheAgeSeconds: Int? = nil) throws(TransportFailure) {
+  package init(watcher: any DescriptorWatcher, cacheAgeSeconds: Int? = nil) throws(Fault) {
     guard Libraries.initialized, let multi = curl_multi_init() else {
-      throw TransportFailure(.outOfMemory, "cannot create libcurl's multi handle")
+      throw Fault(.outOfMemory, "cannot create libcurl's multi handle")
     }
     WakeupSockets.closeOnExec(of: multi)
     self.multi = multi
@@ -235,7 +235,7 @@ package final class Dialer {
     _ = lp_easy_get_socket(dial.easy, CURLINFO_ACTIVESOCKET, &descriptor)
     guard descriptor >= 0, let address = SocketAddress(peerOf: descriptor) else {
       let text = "the connection to \(destination(dial.request)) was lost as soon as it was made"
-      return .failed(TransportFailure(dial.request.proxy == nil ? .connect : .proxy, text))
+      return .failed(Fault(dial.request.proxy == nil ? .connect : .proxy, text))
     }
     dial.ticket.handOver(descriptor)
     forget(descriptor)
@@ -252,7 +252,7 @@ package final class Dialer {
   }
 
   private func fail(_ request: DialRequest, _ failure: Failure, _ message: String) {
-    results.append(DialResult(token: request.token, outcome: .failed(TransportFailure(failure, message))))
+    results.append(DialResult(token: request.token, outcome: .failed(Fault(failure, message))))
   }
 
   /// libcurl closes or gives up the descriptor.
@@ -299,19 +299,19 @@ private let onTimerChange: curl_multi_timer_callback = { _, milliseconds, contex
 // MARK: failures
 
 extension Dialer {
-  private func failure(_ dial: Dial, _ code: CURLcode) -> TransportFailure {
+  private func failure(_ dial: Dial, _ code: CURLcode) -> Fault {
     let request = dial.request
     let target = destination(request)
     if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(dial.ticket.openError) || code == CURLE_OUT_OF_MEMORY {
       let reason = dial.ticket.openError == 0 ? "out of memory" : errnoText(dial.ticket.openError)
-      return TransportFailure(.outOfMemory, "cannot open a socket to \(target): \(reason)")
+      return Fault(.outOfMemory, "cannot open a socket to \(target): \(reason)")
     }
     if code == CURLE_OPERATION_TIMEDOUT {
       let text = "no connection to \(target) within \(request.timeoutMilliseconds) ms\(tried(request))"
-      return TransportFailure(.connectTimeout, text)
+      return Fault(.connectTimeout, text)
     }
     let failure: Failure = request.proxy == nil ? .connect : .proxy
-    return TransportFailure(failure, "cannot connect to \(target): \(reason(dial, code))\(tried(request))")
+    return Fault(failure, "cannot connect to \(target): \(reason(dial, code))\(tried(request))")
   }
 
   private func reason(_ dial: Dial, _ code: CURLcode) -> String {

@@ -22,7 +22,7 @@ package struct ProxySettings: Equatable, Sendable, CustomStringConvertible {
 
   /// "http://user:password@proxy.example.com:3128"; a missing scheme means http, a missing port the scheme's: 80, or
   /// 1080 for SOCKS.
-  package init(url: String) throws(TransportFailure) {
+  package init(url: String) throws(Fault) {
     var rest = Substring(url)
     var scheme = Scheme.http
     if let colon = rest.firstIndex(of: ":"), rest[colon...].hasPrefix("://") {
@@ -31,7 +31,7 @@ package struct ProxySettings: Equatable, Sendable, CustomStringConvertible {
         // What stands before "://" is no secret, unless the URL is malformed.
         let failure: Failure = name == "https" ? .unsupported : .invalidArgument
         let shown = name.utf8.allSatisfy({ $0.isNameByte }) ? name : "this"
-        throw TransportFailure(failure, "proxy: \(shown):// is not supported; http, socks5 and socks5h are")
+        throw Fault(failure, "proxy: \(shown):// is not supported; http, socks5 and socks5h are")
       }
       scheme = known
       rest = rest[colon...].dropFirst(3)
@@ -49,35 +49,35 @@ package struct ProxySettings: Equatable, Sendable, CustomStringConvertible {
 
   private static func takeCredentials(
     _ rest: inout Substring
-  ) throws(TransportFailure) -> (user: String?, password: String?) {
+  ) throws(Fault) -> (user: String?, password: String?) {
     guard let at = rest.lastIndex(of: "@") else { return (nil, nil) }
     let parts = rest[..<at].split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
     rest = rest[rest.index(after: at)...]
     guard let user = percentDecoded(parts[0]), let password = percentDecoded(parts.count > 1 ? parts[1] : "") else {
-      throw TransportFailure(.invalidArgument, "proxy: bad percent-encoding in the credentials")
+      throw Fault(.invalidArgument, "proxy: bad percent-encoding in the credentials")
     }
     // Basic credentials cannot hold it (RFC 7617, section 2).
     guard !user.contains(":") else {
-      throw TransportFailure(.invalidArgument, "proxy: the user name contains a colon")
+      throw Fault(.invalidArgument, "proxy: the user name contains a colon")
     }
     return (user, password)
   }
 
   private static func hostAndPort(
     _ authority: Substring, defaultPort: UInt16
-  ) throws(TransportFailure) -> (host: String, port: UInt16) {
+  ) throws(Fault) -> (host: String, port: UInt16) {
     var host = authority
     var port = defaultPort
     let afterBrackets = authority.lastIndex(of: "]") ?? authority.startIndex
     if let colon = authority[afterBrackets...].lastIndex(of: ":") {
       host = authority[..<colon]
       guard let number = UInt16(authority[authority.index(after: colon)...]), number > 0 else {
-        throw TransportFailure(.invalidArgument, "proxy: bad port")
+        throw Fault(.invalidArgument, "proxy: bad port")
       }
       port = number
     }
     if host.hasPrefix("[") && host.hasSuffix("]") { host = host.dropFirst().dropLast() }
-    guard isDialable(String(host)) else { throw TransportFailure(.invalidArgument, "proxy: bad host name") }
+    guard isDialable(String(host)) else { throw Fault(.invalidArgument, "proxy: bad host name") }
     return (String(host), port)
   }
 

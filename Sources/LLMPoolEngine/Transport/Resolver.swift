@@ -6,7 +6,7 @@ package struct LookupResult: Equatable, Sendable {
   package enum Outcome: Equatable, Sendable {
     /// Not empty, in getaddrinfo's order (RFC 6724), with port 0.
     case addresses([SocketAddress])
-    case failed(TransportFailure)
+    case failed(Fault)
   }
 
   package let token: UInt64
@@ -52,11 +52,11 @@ package final class Resolver {
       return LookupResult(token: token, host: host, outcome: .addresses([address]))
     }
     guard isDialable(host) else {
-      let failure = TransportFailure(.resolve, "\"\(host)\" is not a host name")
+      let failure = Fault(.resolve, "\"\(host)\" is not a host name")
       return LookupResult(token: token, host: host, outcome: .failed(failure))
     }
     guard state.enqueue(host: host, token: token) else {
-      let failure = TransportFailure(.outOfMemory, "no thread to look up \(host): the resolver could not start one")
+      let failure = Fault(.outOfMemory, "no thread to look up \(host): the resolver could not start one")
       return LookupResult(token: token, host: host, outcome: .failed(failure))
     }
     outstanding += 1
@@ -277,7 +277,7 @@ private final class ResolverState: @unchecked Sendable {
   let systemError = errno
   guard code == 0, !addresses.isEmpty else {
     let reason = code == EAI_SYSTEM ? errnoText(systemError) : code == 0 ? "no address" : gaiText(code)
-    return .failed(TransportFailure(.resolve, "cannot resolve \(host): \(reason)"))
+    return .failed(Fault(.resolve, "cannot resolve \(host): \(reason)"))
   }
   return .addresses(addresses)
 }

@@ -4,8 +4,6 @@ import LLMPoolCore
 
 /// What shapes a TLS connection of one pool configuration.
 package struct TLSOptions: Equatable, Sendable {
-  package enum Offer: Sendable { case h2AndHTTP11, http11Only, h2Only }
-
   /// PEM; nil: the system's store (and SSL_CERT_FILE, SSL_CERT_DIR, which OpenSSL minds by itself).
   package var caFile: String?
   package var clientCertFile: String?
@@ -13,17 +11,18 @@ package struct TLSOptions: Equatable, Sendable {
   package var clientKeyFile: String?
   /// Accepts any certificate for any name.
   package var insecure: Bool
-  package var offer: Offer
+  /// What ALPN offers.
+  package var versions: HTTPVersions
 
   package init(
     caFile: String? = nil, clientCertFile: String? = nil, clientKeyFile: String? = nil, insecure: Bool = false,
-    offer: Offer = .h2AndHTTP11
+    versions: HTTPVersions = .automatic
   ) {
     self.caFile = caFile
     self.clientCertFile = clientCertFile
     self.clientKeyFile = clientKeyFile
     self.insecure = insecure
-    self.offer = offer
+    self.versions = versions
   }
 }
 
@@ -43,9 +42,9 @@ package final class TLSContext: @unchecked Sendable {
   private var digests: [[UInt8]] = []
   var sessions = TLSSessionCache()
 
-  package init(_ options: TLSOptions) throws(TransportFailure) {
+  package init(_ options: TLSOptions) throws(Fault) {
     guard Libraries.initialized, let pointer = SSL_CTX_new(TLS_client_method()) else {
-      throw TransportFailure(.outOfMemory, "cannot create a TLS context: \(TLSReason.takeText())")
+      throw Fault(.outOfMemory, "cannot create a TLS context: \(TLSReason.takeText())")
     }
     self.options = options
     self.pointer = pointer
@@ -63,7 +62,7 @@ package final class TLSContext: @unchecked Sendable {
     SSL_CTX_free(pointer)
   }
 
-  private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(TransportFailure) -> [[UInt8]] {
+  private static func configure(_ context: OpaquePointer, _ options: TLSOptions) throws(Fault) -> [[UInt8]] {
     var digests: [[UInt8]] = []
     ERR_clear_error()
     _ = lp_ctx_set_min_version(context, TLS1_2_VERSION)
@@ -76,7 +75,7 @@ package final class TLSContext: @unchecked Sendable {
     lp_ctx_read_ahead(context)
     lp_ctx_set_client_sessions(context)
     SSL_CTX_sess_set_new_cb(context, storeSession)
-    setALPN(context, options.offer)
+    setALPN(context, options.versions)
     if options.insecure {
       SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
     } else {
@@ -95,14 +94,14 @@ package final class TLSContext: @unchecked Sendable {
     return try digests + loadClientCertificate(context, options)
   }
 
-  private static func setALPN(_ context: OpaquePointer, _ offer: TLSOptions.Offer) {
+  private static func setALPN(_ context: OpaquePointer, _ versions: HTTPVersions) {
     let h2: [UInt8] = [2] + Array("h2".utf8)
     let http11: [UInt8] = [8] + Array("http/1.1".utf8)
     let protocols =
-      switch offer {
-      case .h2AndHTTP11: h2 + http11
-      case .http11Only: http11
-      case .h2Only: h2
+      switch versions {
+      case .automatic: h2 + http11
+      case .http1: http11
+      case .http2: h2
       }
     SSL_CTX_set_alpn_protos(context, protocols, UInt32(protocols.count))
   }
@@ -123,7 +122,7 @@ package final class TLSContext: @unchecked Sendable {
     return SystemAuthorities.absence(file: systemFile)
   }
 
-  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(TransportFailure) -> [UInt8] {
+  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(Fault) -> [UInt8] {
     let digest = try readable(file, field: "ca_file")
     guard SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
       throw fileFailure("ca_file", file, otherwise: "no certificate in it")
@@ -133,11 +132,8 @@ package final class TLSContext: @unchecked Sendable {
 
   private static func loadClientCertificate(
     _ context: OpaquePointer, _ options: TLSOptions
-  ) throws(TransportFailure) -> [[UInt8]] {
-    guard let certificate = options.clientCertFile else {
-      if options.clientKeyFile == nil { return [] }
-      throw TransportFailure(.invalidArgument, "client_key_file: given without client_cert_file")
-    }
+  ) throws(Fault) -> [[UInt8]] {
+    guard let certificate = options.clientCertFile else { return [] }
     // Without it OpenSSL would ask for the passphrase on the terminal of the process.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in -1 }
     let certificateDigest = try readable(certificate, field: "client_cert_file")
@@ -154,15 +150,15 @@ package final class TLSContext: @unchecked Sendable {
 
   /// The SHA-256 of what is in the file. Of what is no regular file nothing: a pipe could not be read again. Taken
   /// before OpenSSL reads the file: one that changes in between counts as changed, not as the same.
-  private static func readable(_ file: String, field: String) throws(TransportFailure) -> [UInt8] {
+  private static func readable(_ file: String, field: String) throws(Fault) -> [UInt8] {
     let descriptor = open(file, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
-      throw TransportFailure(.invalidArgument, "\(field): cannot read \(file): \(errnoText(errno))")
+      throw Fault(.invalidArgument, "\(field): cannot read \(file): \(errnoText(errno))")
     }
     var information = stat()
     defer { Glibc.close(descriptor) }
     let kind = fstat(descriptor, &information) == 0 ? information.st_mode & S_IFMT : 0
-    if kind == S_IFDIR { throw TransportFailure(.invalidArgument, "\(field): \(file) is a directory") }
+    if kind == S_IFDIR { throw Fault(.invalidArgument, "\(field): \(file) is a directory") }
     return kind == S_IFREG ? digest(descriptor) : []
   }
 
@@ -181,7 +177,7 @@ package final class TLSContext: @unchecked Sendable {
   }
 
   /// OpenSSL puts several errors into its queue; the first that says something about the file is the one to tell.
-  private static func fileFailure(_ field: String, _ file: String, otherwise: String) -> TransportFailure {
+  private static func fileFailure(_ field: String, _ file: String, otherwise: String) -> Fault {
     var reason = otherwise
     while case let error = ERR_get_error(), error != 0 {
       let (library, code) = (lp_err_library(error), lp_err_reason(error))
@@ -198,7 +194,7 @@ package final class TLSContext: @unchecked Sendable {
       break
     }
     ERR_clear_error()
-    return TransportFailure(.invalidArgument, "\(field): \(file): \(reason)")
+    return Fault(.invalidArgument, "\(field): \(file): \(reason)")
   }
 }
 
