@@ -277,6 +277,46 @@ static void test_a_daemon_keeps_its_files(void) {
   CHECK_OK(llmpool_close(own, 0));
 }
 
+/* ---- while a thread waits for a file ---- */
+
+static const char *pipe_path;
+
+static void *open_with_a_pipe(void *unused) {
+  (void)unused;
+  llmpool_options_t options = harness_options();
+  llmpool_t *own = NULL;
+  options.ca_file = pipe_path;
+  return (void *)(intptr_t)llmpool_open(&options, &own);
+}
+
+static void test_a_fork_while_a_file_is_read(void) {
+  char path[] = "/tmp/llmpool-test-XXXXXX";
+  CHECK(mkdtemp(path) != NULL);
+  char pipe[sizeof path + 8];
+  snprintf(pipe, sizeof pipe, "%s/pipe", path);
+  CHECK(mkfifo(pipe, 0600) == 0);
+  pipe_path = pipe;
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, open_with_a_pipe, NULL) == 0);
+  check_sleep_ms(50); /* it waits for whoever writes to the pipe */
+  int64_t start = check_now_ms();
+  in_a_child(test_the_shared_pool_works_anew);
+  CHECK(check_now_ms() - start < 5000); /* the fork would give up waiting after ten seconds */
+  int writer = open(pipe, O_WRONLY);
+  CHECK(writer >= 0);
+  check_sleep_ms(50); /* now it waits for bytes */
+  start = check_now_ms();
+  in_a_child(test_the_shared_pool_works_anew);
+  CHECK(check_now_ms() - start < 5000);
+  CHECK(write(writer, "no certificate\n", 15) == 15);
+  close(writer);
+  void *result;
+  pthread_join(thread, &result);
+  CHECK_STATUS((llmpool_status_t)(intptr_t)result, LLMPOOL_E_INVALID_ARGUMENT);
+  unlink(pipe);
+  rmdir(path);
+}
+
 /* ---- beside threads that use the library ---- */
 
 static atomic_int stop;
@@ -580,6 +620,7 @@ int main(void) {
   RUN(test_a_fork_that_interrupts_a_call);
   RUN(test_a_fork_that_interrupts_a_wait);
   RUN(test_a_daemon_keeps_its_files);
+  RUN(test_a_fork_while_a_file_is_read);
   RUN(test_the_parent_goes_on); /* before its connections have been idle for long */
   RUN_LONG(test_forks_beside_busy_threads);
   RUN_LONG(test_forks_beside_pools_that_are_closed);
