@@ -3,26 +3,6 @@ import Glibc
 import LLMPoolCore
 import LLMPoolEngine
 
-/// What was wrong with the thread's last failed call, as `llmpool_last_error` lends it out.
-enum LastError {
-  private static let key: pthread_key_t = {
-    var key = pthread_key_t()
-    pthread_key_create(&key) { free($0) }
-    return key
-  }()
-  private nonisolated(unsafe) static let none = strdup("")!
-
-  static func set(_ message: String) {
-    free(pthread_getspecific(key))
-    pthread_setspecific(key, strdup(message))
-  }
-
-  static var current: UnsafePointer<CChar> {
-    guard let text = pthread_getspecific(key) else { return UnsafePointer(none) }
-    return UnsafePointer(text.assumingMemoryBound(to: CChar.self))
-  }
-}
-
 /// The entrance to the library: every function that does anything runs its body here. What the body throws becomes the
 /// status and the thread's last error.
 func status(_ body: () throws(Fault) -> Void) -> llmpool_status_t {

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -205,6 +206,117 @@ static void test_inherited_events_write_to_no_file(void) {
   CHECK_OK(llmpool_close(own, 0));
 }
 
+/* ---- a child that closes every descriptor, as daemons do ---- */
+
+enum { DAEMON_FILES = 64 };
+static char daemon_directory[] = "/tmp/llmpool-test-XXXXXX";
+static int daemon_files[DAEMON_FILES];
+
+static const char *daemon_path(int number) {
+  static char path[sizeof daemon_directory + 16];
+  snprintf(path, sizeof path, "%s/%d", daemon_directory, number);
+  return path;
+}
+
+/* Each number that the library had means a file of the application's now. */
+static void become_a_daemon(void) {
+  CHECK(syscall(SYS_close_range, 3U, ~0U, 0U) == 0);
+  for (int i = 0; i < DAEMON_FILES; i++) {
+    daemon_files[i] = open(daemon_path(i), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    CHECK(daemon_files[i] >= 0);
+  }
+}
+
+static void check_daemon_files(void) {
+  for (int i = 0; i < DAEMON_FILES; i++) {
+    struct stat file, named;
+    CHECK(stat(daemon_path(i), &named) == 0);
+    if (fstat(daemon_files[i], &file) != 0 || file.st_ino != named.st_ino)
+      check_failed(__FILE__, __LINE__, "descriptor %d is another one's", daemon_files[i]);
+    CHECK_EQ(named.st_size, 0);
+  }
+}
+
+static void be_a_daemon(void) {
+  become_a_daemon();
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  in_a_child(check_daemon_files); /* the second fork of two */
+  for (int i = 0; i < 10; i++)
+    CHECK_STATUS(harness_outcome(shared, &request), LLMPOOL_OK);
+  check_daemon_files();
+  in_a_child(check_daemon_files);
+  check_daemon_files();
+  fflush(NULL);
+  exit(0);
+}
+
+static void end_as_a_daemon(void) {
+  become_a_daemon();
+  fflush(NULL);
+  exit(0);
+}
+
+static void test_a_daemon_keeps_its_files(void) {
+  CHECK(mkdtemp(daemon_directory) != NULL);
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  llmpool_t *own = harness_pool(NULL);
+  for (int i = 0; i < 10; i++) /* the queue of its calls gets descriptors */
+    CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+  void (*const lives[])(void) = {be_a_daemon, end_as_a_daemon};
+  for (int life = 0; life < 2; life++) {
+    in_a_child(lives[life]);
+    for (int i = 0; i < DAEMON_FILES; i++) {
+      struct stat named;
+      CHECK(stat(daemon_path(i), &named) == 0);
+      unlink(daemon_path(i));
+      if (named.st_size != 0)
+        check_failed(__FILE__, __LINE__, "%d bytes were written to a file of the daemon's", (int)named.st_size);
+    }
+  }
+  rmdir(daemon_directory);
+  CHECK_OK(llmpool_close(own, 0));
+}
+
+/* ---- while a thread waits for a file ---- */
+
+static const char *pipe_path;
+
+static void *open_with_a_pipe(void *unused) {
+  (void)unused;
+  llmpool_options_t options = harness_options();
+  llmpool_t *own = NULL;
+  options.ca_file = pipe_path;
+  return (void *)(intptr_t)llmpool_open(&options, &own);
+}
+
+static void test_a_fork_while_a_file_is_read(void) {
+  char path[] = "/tmp/llmpool-test-XXXXXX";
+  CHECK(mkdtemp(path) != NULL);
+  char pipe[sizeof path + 8];
+  snprintf(pipe, sizeof pipe, "%s/pipe", path);
+  CHECK(mkfifo(pipe, 0600) == 0);
+  pipe_path = pipe;
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, open_with_a_pipe, NULL) == 0);
+  check_sleep_ms(50); /* it waits for whoever writes to the pipe */
+  int64_t start = check_now_ms();
+  in_a_child(test_the_shared_pool_works_anew);
+  CHECK(check_now_ms() - start < 5000); /* the fork would give up waiting after ten seconds */
+  int writer = open(pipe, O_WRONLY);
+  CHECK(writer >= 0);
+  check_sleep_ms(50); /* now it waits for bytes */
+  start = check_now_ms();
+  in_a_child(test_the_shared_pool_works_anew);
+  CHECK(check_now_ms() - start < 5000);
+  CHECK(write(writer, "no certificate\n", 15) == 15);
+  close(writer);
+  void *result;
+  pthread_join(thread, &result);
+  CHECK_STATUS((llmpool_status_t)(intptr_t)result, LLMPOOL_E_INVALID_ARGUMENT);
+  unlink(pipe);
+  rmdir(path);
+}
+
 /* ---- beside threads that use the library ---- */
 
 static atomic_int stop;
@@ -398,7 +510,104 @@ static void test_a_fork_that_interrupts_a_call(void) {
   signal(SIGUSR1, SIG_DFL);
 }
 
+/* ---- a fork in a signal handler that has interrupted a call that waits ---- */
+
+static void *signal_soon(void *thread) {
+  check_sleep_ms(30);
+  pthread_kill(*(pthread_t *)thread, SIGUSR1);
+  return NULL;
+}
+
+typedef llmpool_status_t (*wait_t)(llmpool_t *pool, llmpool_queue_t *queue);
+
+static llmpool_status_t wait_in_close(llmpool_t *own, llmpool_queue_t *its) {
+  (void)its;
+  return llmpool_close(own, 60000);
+}
+
+static llmpool_status_t wait_in_drain(llmpool_t *own, llmpool_queue_t *its) {
+  (void)own;
+  llmpool_event_t event;
+  return llmpool_queue_drain(its, &event, sizeof event, 1, 60000);
+}
+
+static llmpool_status_t wait_in_perform(llmpool_t *own, llmpool_queue_t *its) {
+  (void)its;
+  llmpool_request_t request = harness_request(server_url(server, "/delay/300"));
+  llmpool_event_t event;
+  llmpool_status_t status = llmpool_perform(own, &request, &event, sizeof event, NULL);
+  if (status == LLMPOOL_OK) harness_release(&event);
+  return status;
+}
+
+static void wait_interrupted(wait_t wait, llmpool_status_t in_child) {
+  llmpool_t *own = harness_pool(NULL);
+  llmpool_queue_t *its = harness_queue();
+  llmpool_request_t request = harness_request(server_url(server, "/delay/300"));
+  harness_submit(own, &request, its);
+  interrupting_child = -1;
+  child_returns = 1;
+  pthread_t self = pthread_self(), signaller;
+  CHECK(pthread_create(&signaller, NULL, signal_soon, &self) == 0);
+  llmpool_status_t result = wait(own, its);
+  if (interrupting_child == 0) {
+    if (setjmp(check_escape) != 0) _exit(1);
+    CHECK_STATUS(result, in_child);
+    use_everything();
+    _exit(0);
+  }
+  CHECK_OK(result);
+  pthread_join(signaller, NULL);
+  int status = -1;
+  CHECK(waitpid(interrupting_child, &status, 0) == interrupting_child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  CHECK_OK(llmpool_queue_close(its));
+  llmpool_close(own, 0);
+}
+
+static void test_a_fork_that_interrupts_a_wait(void) {
+  signal(SIGUSR1, fork_in_handler);
+  wait_interrupted(wait_in_drain, FORKED);
+  wait_interrupted(wait_in_perform, FORKED);
+  wait_interrupted(wait_in_close, LLMPOOL_OK);
+  signal(SIGUSR1, SIG_DFL);
+}
+
+/* ---- a fork while another thread makes the first call of all ---- */
+
+static atomic_int about_to_call;
+
+static void *make_the_first_call(void *unused) {
+  (void)unused;
+  atomic_store(&about_to_call, 1);
+  CHECK_OK(llmpool_shared(&shared));
+  return NULL;
+}
+
+static void use_what_was_just_begun(void) {
+  CHECK_OK(llmpool_shared(&shared));
+  CHECK_STATUS(llmpool_queue_drain(NULL, NULL, 0, 0, 0), LLMPOOL_E_INVALID_ARGUMENT);
+}
+
+static int fork_delay;
+
+static void fork_beside_the_first_call(void) {
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, make_the_first_call, NULL) == 0);
+  while (!atomic_load(&about_to_call))
+    continue;
+  usleep((useconds_t)fork_delay);
+  in_a_child(use_what_was_just_begun);
+  pthread_join(thread, NULL);
+}
+
+static void test_a_fork_beside_the_first_call(void) {
+  for (fork_delay = 0; fork_delay < 6000; fork_delay += check_is_long() ? 20 : 300)
+    in_a_child(fork_beside_the_first_call);
+}
+
 int main(void) {
+  RUN(test_a_fork_beside_the_first_call); /* before there was any */
   RUN(test_a_queue_that_was_there_before_any_pool);
   RUN(set_up);
   if (!in_flight) return check_report();
@@ -409,6 +618,9 @@ int main(void) {
   RUN(test_a_parent_that_drives);
   RUN(test_inherited_events_write_to_no_file);
   RUN(test_a_fork_that_interrupts_a_call);
+  RUN(test_a_fork_that_interrupts_a_wait);
+  RUN(test_a_daemon_keeps_its_files);
+  RUN(test_a_fork_while_a_file_is_read);
   RUN(test_the_parent_goes_on); /* before its connections have been idle for long */
   RUN_LONG(test_forks_beside_busy_threads);
   RUN_LONG(test_forks_beside_pools_that_are_closed);

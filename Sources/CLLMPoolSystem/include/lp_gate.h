@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 /* A GNU extension that is not seen without _GNU_SOURCE. */
@@ -68,6 +69,11 @@ static inline void lp_gate_set(uint32_t state) {
 /* 1 where it was as expected. */
 static inline int lp_gate_change(uint32_t expected, uint32_t state) {
   return __atomic_compare_exchange_n(&lp_gate, &expected, state, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+/* From closed, and only from there: it may have ended meanwhile. Who waits is woken after, by which time another fork
+ * may have closed it again. */
+static inline void lp_gate_reopen(uint32_t closed, uint32_t open) {
+  if (lp_gate_change(closed, open)) lp_futex_wake(&lp_gate, INT32_MAX);
 }
 static inline void lp_gate_wait(uint32_t expected, int64_t timeout_ns) {
   lp_futex_wait(&lp_gate, expected, timeout_ns);
@@ -145,10 +151,35 @@ static inline void lp_deaden(int descriptor, int dead) {
   (void)dup3(dead, descriptor, O_CLOEXEC);
 }
 
-/* Which file a descriptor means; 0: none. */
-static inline uint64_t lp_inode(int descriptor) {
+/* Which file a descriptor means, 62 bits; 0: none. Eventfds and epolls are all the same file. */
+static inline uint64_t lp_file(int descriptor) {
   struct stat information;
-  return fstat(descriptor, &information) == 0 ? (uint64_t)information.st_ino : 0;
+  if (fstat(descriptor, &information) != 0) return 0;
+  uint64_t file = (uint64_t)information.st_ino + (uint64_t)information.st_dev * UINT64_C(0x9E3779B97F4A7C15);
+  return (file & (UINT64_MAX >> 2)) | 1;
 }
+
+/* What is readable once the process ends: a socket, as each is a file of its own. */
+static inline int lp_end_open(void) {
+  return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+static inline void lp_end_signal(int descriptor) {
+  (void)shutdown(descriptor, SHUT_RD);
+}
+
+/* Of the C library, for destructors of thread-local objects in C++: they run before those of pthread keys. */
+extern int __cxa_thread_atexit_impl(void (*destructor)(void *), void *object, void *library);
+extern void *__dso_handle __attribute__((visibility("hidden")));
+static inline void lp_at_thread_end(void (*destructor)(void *)) {
+  (void)__cxa_thread_atexit_impl(destructor, NULL, &__dso_handle);
+}
+
+/* ---- forks ----
+ * The handlers are there from the moment the library is loaded: who forks while another thread makes the first call of
+ * all waits for it, and finds either nothing or everything done. In system.c. */
+typedef void (*lp_hook)(void);
+/* Calls `prepare` once, which nobody forks beside, and from then on the hooks: before a fork, after it in the parent,
+ * and in the child. */
+__attribute__((visibility("hidden"))) void lp_install(lp_hook prepare, lp_hook before, lp_hook parent, lp_hook child);
 
 #endif

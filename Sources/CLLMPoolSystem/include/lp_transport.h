@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdint.h>
@@ -105,6 +106,59 @@ static inline long lp_auth_basic(void) {
 }
 static inline CURLcode lp_message_result(const CURLMsg *message) {
   return message->data.result;
+}
+
+/* ---- OpenSSL: PEM in memory where it has functions for files ---------------- */
+
+/* Nobody is asked for a passphrase on the terminal of the process. */
+static inline int lp_no_passphrase(char *buffer, int size, int writes, void *data) {
+  (void)buffer, (void)size, (void)writes, (void)data;
+  return -1;
+}
+
+/* As SSL_CTX_load_verify_file: returns how many certificates and CRLs there were. */
+static inline int lp_ctx_load_authorities(SSL_CTX *context, const void *bytes, int size) {
+  X509_STORE *store = SSL_CTX_get_cert_store(context);
+  BIO *bio = BIO_new_mem_buf(bytes, size);
+  STACK_OF(X509_INFO) *parts = bio ? PEM_X509_INFO_read_bio(bio, NULL, lp_no_passphrase, NULL) : NULL;
+  int count = 0;
+  for (int i = 0; i < sk_X509_INFO_num(parts); i++) {
+    X509_INFO *part = sk_X509_INFO_value(parts, i);
+    if (part->x509 && X509_STORE_add_cert(store, part->x509)) count++;
+    if (part->crl && X509_STORE_add_crl(store, part->crl)) count++;
+  }
+  sk_X509_INFO_pop_free(parts, X509_INFO_free);
+  BIO_free(bio);
+  return count;
+}
+
+/* As SSL_CTX_use_certificate_chain_file: 1 for success. */
+static inline int lp_ctx_use_chain(SSL_CTX *context, const void *bytes, int size) {
+  BIO *bio = BIO_new_mem_buf(bytes, size);
+  X509 *certificate = bio ? PEM_read_bio_X509_AUX(bio, NULL, lp_no_passphrase, NULL) : NULL;
+  int is_good = certificate && SSL_CTX_use_certificate(context, certificate) && SSL_CTX_clear_chain_certs(context);
+  X509_free(certificate);
+  while (is_good && (certificate = PEM_read_bio_X509(bio, NULL, lp_no_passphrase, NULL)) != NULL)
+    if (!SSL_CTX_add0_chain_cert(context, certificate)) {
+      X509_free(certificate);
+      is_good = 0;
+    }
+  /* After the last there is none, which is how it ends. */
+  unsigned long last = ERR_peek_last_error();
+  if (is_good && (ERR_GET_LIB(last) != ERR_LIB_PEM || ERR_GET_REASON(last) != PEM_R_NO_START_LINE)) is_good = 0;
+  if (is_good) ERR_clear_error();
+  BIO_free(bio);
+  return is_good;
+}
+
+/* As SSL_CTX_use_PrivateKey_file: 1 for success. */
+static inline int lp_ctx_use_key(SSL_CTX *context, const void *bytes, int size) {
+  BIO *bio = BIO_new_mem_buf(bytes, size);
+  EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, lp_no_passphrase, NULL) : NULL;
+  int is_good = key && SSL_CTX_use_PrivateKey(context, key);
+  EVP_PKEY_free(key);
+  BIO_free(bio);
+  return is_good;
 }
 
 /* ---- OpenSSL: what is a macro in its headers ------------------------------ */

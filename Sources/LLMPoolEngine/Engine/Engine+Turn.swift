@@ -11,8 +11,11 @@ extension Engine: TurnHolder {
     turn.lock()
     while !isStopped {
       let rest = fallAsleep()
+      // From here on its threads may take the turn, in which another may get the ear, or none.
+      var heard: CompletionQueue?
+      if case .asleep(.queue, _) = rest { heard = hearer }
       turn.unlock()
-      if case .asleep(.queue, _) = rest { hearer?.unmute() }
+      heard?.unmute()
       let count = wait(rest)
       turn.lock()
       inbox.awoke()

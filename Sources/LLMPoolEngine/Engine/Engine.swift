@@ -18,6 +18,7 @@ package final class Engine: @unchecked Sendable {
   /// Its waiters: the engine's thread, or those of the queue that has the ear, through the queue's descriptor.
   let epoll: Int32
   private var thread = pthread_t()
+  private let generation = ProcessHooks.generation
   /// 1 once the thread has ended its work; who closes the pool sleeps on it.
   private let ended = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
@@ -252,6 +253,8 @@ package final class Engine: @unchecked Sendable {
     while lp_atomic_load(ended) == 0 {
       // At the end of the process the thread stands still for good.
       guard Gate.sleep(on: ended, while: 0, -1) != ECANCELED else { return true }
+      // A signal's handler has forked, and this is the child, which has no such thread.
+      guard generation == ProcessHooks.generation else { return true }
     }
     pthread_join(thread, nil)
     return true

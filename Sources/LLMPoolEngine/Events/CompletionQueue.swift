@@ -71,7 +71,7 @@ package final class CompletionQueue: @unchecked Sendable {
 
   deinit {
     let leftover = state.withLock { state in
-      CompletionQueue.closeDescriptors(&state)
+      closeDescriptors(&state)
       return Array(state.events[state.first...])
     }
     for record in leftover { EventRecord.release(record, crediting: false) }
@@ -180,30 +180,34 @@ package final class CompletionQueue: @unchecked Sendable {
     state.withLock { state in
       guard !state.isClosed else { return nil }
       if state.descriptor < 0 { openDescriptors(&state) }
+      Descriptors.note(state.descriptor, .lent)
+      Descriptors.note(state.eventDescriptor, .lent)
       return state.descriptor
     }
   }
 
   func openDescriptors(_ state: inout State) {
     state.eventDescriptor = lp_eventfd()
-    Descriptors.note(state.eventDescriptor, .lent)
+    Descriptors.note(state.eventDescriptor)
     guard state.eventDescriptor >= 0 else { return }
     if drives {
       state.descriptor = lp_epoll_create()
-      Descriptors.note(state.descriptor, .lent)
+      Descriptors.note(state.descriptor)
       guard state.descriptor >= 0,
         lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, state.eventDescriptor, LP_EPOLLIN, 0) == 0
-      else { return CompletionQueue.closeDescriptors(&state) }
+      else { return closeDescriptors(&state) }
     } else {
       state.descriptor = state.eventDescriptor
     }
     if state.count > 0 { makeReadable(&state) }
   }
 
-  private static func closeDescriptors(_ state: inout State) {
+  /// In a child they are gone, or the application's.
+  private func closeDescriptors(_ state: inout State) {
+    defer { (state.descriptor, state.eventDescriptor) = (-1, -1) }
+    guard generation == ProcessHooks.generation else { return }
     if state.descriptor != state.eventDescriptor { Descriptors.close(state.descriptor) }
     Descriptors.close(state.eventDescriptor)
-    (state.descriptor, state.eventDescriptor) = (-1, -1)
   }
 
   package enum WaitResult { case ready, timedOut, interrupted, closed }
@@ -235,7 +239,7 @@ package final class CompletionQueue: @unchecked Sendable {
       case .over(let result): return result
       case .poll(let descriptor):
         result = Gate.sleep(readable: descriptor, left)
-        state.withLock { CompletionQueue.leavePolling(&$0) }
+        state.withLock { leavePolling(&$0) }
         if result == 0 { return .ready }
       case .sleep:
         result = left == 0 ? ETIMEDOUT : Gate.sleep(on: word, while: seen, left)
@@ -248,7 +252,7 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   /// The last to leave closes what `close` left to be polled: before, the number may be another's.
-  private static func leavePolling(_ state: inout State) {
+  private func leavePolling(_ state: inout State) {
     state.pollers -= 1
     if state.isClosed, state.pollers == 0 { closeDescriptors(&state) }
   }
@@ -323,7 +327,7 @@ package final class CompletionQueue: @unchecked Sendable {
       // Who waits on it wakes before it is gone.
       if drives { stayReadable(&state) }
       if state.eventDescriptor >= 0 { lp_eventfd_signal(state.eventDescriptor) }
-      if state.pollers == 0 { CompletionQueue.closeDescriptors(&state) }
+      if state.pollers == 0 { closeDescriptors(&state) }
       lp_atomic_increment(word)
       return true
     }

@@ -98,6 +98,7 @@ package final class PoolHandle: @unchecked Sendable {
     guard generation == ProcessHooks.generation else { return }
     let engine = try open()
     guard engine.close(drain: milliseconds) else { throw PoolHandle.closedError }
+    guard generation == ProcessHooks.generation else { return }
     try locked { () throws(Fault) in
       self.engine = nil
       isClosed = true

@@ -8,7 +8,7 @@ enum Descriptors {
   enum Kind: UInt64 {
     /// A child closes it.
     case own = 1
-    /// The application waits on it: a child leaves it open until its handle goes.
+    /// The application waits on it: a child leaves it open, and to the application.
     case lent = 2
   }
 
@@ -27,7 +27,7 @@ enum Descriptors {
   static func note(_ descriptor: Int32, _ kind: Kind = .own) {
     let (page, index) = (Int(descriptor) / pageSize, Int(descriptor) % pageSize)
     guard descriptor >= 0, page < pageCount else { return }
-    let file = lp_inode(descriptor) << 2 | kind.rawValue
+    let file = lp_file(descriptor) << 2 | kind.rawValue
     lock.lock()
     defer { lock.unlock() }
     if pages[page] == nil {
@@ -47,7 +47,7 @@ enum Descriptors {
     pages[page]?[index] = 0
   }
 
-  /// Inside the gate, so that no fork comes between.
+  /// Inside the gate, so that no fork comes between. Of this process: what it inherited `abandon` has dealt with.
   static func close(_ descriptor: Int32) {
     guard descriptor >= 0 else { return }
     Gate.enter()
@@ -65,8 +65,8 @@ enum Descriptors {
       for index in 0..<pageSize where words[index] != 0 {
         let (file, kind) = (words[index] >> 2, words[index] & 3)
         let descriptor = Int32(page * pageSize + index)
-        if kind == Kind.own.rawValue || inUse { words[index] = 0 }
-        guard lp_inode(descriptor) == file else { continue }
+        words[index] = 0
+        guard lp_file(descriptor) == file else { continue }
         if inUse { lp_deaden(descriptor, dead) } else if kind == Kind.own.rawValue { Glibc.close(descriptor) }
       }
     }

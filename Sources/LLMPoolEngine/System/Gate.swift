@@ -28,6 +28,8 @@ package enum Gate {
 
   /// Readable when the process ends, for those who sleep in poll; of this process, made anew in a child.
   nonisolated(unsafe) private static var endDescriptor: Int32 = -1
+  /// Which it is: a process that closes every descriptor, as daemons do, has the number mean a file of its own.
+  nonisolated(unsafe) private static var endFile: UInt64 = 0
   nonisolated(unsafe) private static var endingPlace: Place?
 
   /// The process ends: its exit handlers run.
@@ -88,9 +90,14 @@ package enum Gate {
     sleep { place in
       lp_place_sleep_on(place, word)
       defer { lp_place_sleep_on(place, nil) }
-      return isEnded ? ECANCELED : lp_futex_wait(word, expected, nanoseconds)
+      if isEnded { return ECANCELED }
+      guard nanoseconds < 0 else { return lp_futex_wait(word, expected, nanoseconds) }
+      // Without an end a wait is begun again by the kernel after a signal (SA_RESTART), whose handler may have forked.
+      let result = lp_futex_wait(word, expected, longestSleep)
+      return result == ETIMEDOUT ? 0 : result
     }
   }
+  private static let longestSleep: Int64 = 3_600_000_000_000
 
   /// Until the descriptor is readable, outside: 0, ETIMEDOUT or an errno; ECANCELED: the process ends. No lock is held.
   static func sleep(readable descriptor: Int32, _ nanoseconds: Int64) -> Int32 {
@@ -102,13 +109,21 @@ package enum Gate {
   }
 
   private static func sleep(_ body: (Place) -> Int32) -> Int32 {
+    let result = outside(body)
+    return isEnded ? ECANCELED : result
+  }
+
+  /// For what takes as long as a file system may take. Touches nothing of the library's, and no lock, not OpenSSL's
+  /// either.
+  static func outside<Result>(_ body: () -> Result) -> Result { outside { _ in body() } }
+
+  private static func outside<Result>(_ body: (Place) -> Result) -> Result {
     let place = own()
     let isInside = place.pointee.depth > 0
     assert(place.pointee.depth <= 1, "nobody sleeps with a lock")
     if isInside { vacate(place) }
-    let result = body(place)
-    if isInside { pass(place) }
-    return isEnded ? ECANCELED : result
+    defer { if isInside { pass(place) } }
+    return body(place)
   }
 
   // MARK: Places
@@ -132,7 +147,18 @@ package enum Gate {
     own.pointee.is_ours = 0
     lp_set_own_place(own)
     pthread_setspecific(key, own)
+    lp_at_thread_end { _ in Gate.threadEnds() }
     return own
+  }
+
+  /// A thread of the application's that has done the pool's work: what OpenSSL keeps for it goes here, while a fork
+  /// waits. OpenSSL's own destructor comes later, and takes a lock that a child would find locked for ever. The
+  /// library's threads see to it themselves.
+  private static func threadEnds() {
+    guard let place = lp_own_place(), place.pointee.is_ours == 0, place.pointee.depth == 0 else { return }
+    enter()
+    OPENSSL_thread_stop()
+    leave()
   }
 
   private static func makePlace() -> Place {
@@ -168,7 +194,17 @@ package enum Gate {
 
   // MARK: Fork and end
 
-  static func prepareHooks() { endDescriptor = lp_eventfd() }
+  /// Nobody forks meanwhile.
+  static func prepare() {
+    _ = key
+    setEndDescriptor(lp_end_open())
+  }
+
+  private static func setEndDescriptor(_ descriptor: Int32) {
+    endDescriptor = descriptor
+    endFile = lp_file(descriptor)
+  }
+  private static var hasEndDescriptor: Bool { endDescriptor >= 0 && lp_file(endDescriptor) == endFile }
 
   /// Before a fork. From here on its thread handles no signal: the handler of one might fork.
   static func close() {
@@ -189,7 +225,7 @@ package enum Gate {
     let place = own()
     if place.pointee.is_forking == 1 {
       place.pointee.is_forking = 0
-      if lp_gate_change(State.closed, State.open) == 1 { lp_gate_set(State.open) }
+      lp_gate_reopen(State.closed, State.open)
     }
     pthread_sigmask(SIG_SETMASK, &place.pointee.signals, nil)
   }
@@ -200,10 +236,13 @@ package enum Gate {
     others { lp_place_clear($0) }
     place.pointee.is_forking = 0
     lp_gate_set(endingPlace == place ? State.ended : State.open)
-    if endDescriptor >= 0 {
-      let own = lp_eventfd()
+    let own = lp_end_open()
+    if hasEndDescriptor {
       lp_deaden(endDescriptor, own)
+      setEndDescriptor(endDescriptor)
       Glibc.close(own)
+    } else {
+      setEndDescriptor(own)
     }
     Descriptors.abandon(inUse: lp_place_inside(place) == 1)
     pthread_sigmask(SIG_SETMASK, &place.pointee.signals, nil)
@@ -219,6 +258,6 @@ package enum Gate {
     endingPlace = own()
     waitForOthers(longestEnd)
     others { lp_place_end_sleep($0) }
-    if endDescriptor >= 0 { lp_eventfd_signal(endDescriptor) }
+    if hasEndDescriptor { lp_end_signal(endDescriptor) }
   }
 }

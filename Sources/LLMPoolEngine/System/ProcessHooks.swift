@@ -6,15 +6,16 @@ package enum ProcessHooks {
   /// Counts the forks that led to this process: a handle made in another generation is the parent's.
   package static var generation: UInt32 { lp_fork_count() }
 
-  static func install() { _ = installed }
-
-  private static let installed: Void = {
-    // After OpenSSL's own handler was registered, so that ours runs before it.
-    _ = Libraries.initialized
-    Gate.prepareHooks()
-    pthread_atfork({ Gate.close() }, { Gate.open() }, { ProcessHooks.inChild() })
-    atexit { Gate.end() }
-  }()
+  /// Nobody forks meanwhile: a child would find what is done once begun, and wait for it for ever.
+  static func install() {
+    lp_install(
+      {
+        // After OpenSSL's own handler was registered, so that ours runs before it.
+        _ = Libraries.initialized
+        Gate.prepare()
+        atexit { Gate.end() }
+      }, { Gate.close() }, { Gate.open() }, { ProcessHooks.inChild() })
+  }
 
   /// The generation first, so that every inherited handle is known as such. Then the inherited descriptors go, without
   /// a byte on the wire, without OpenSSL, libcurl or the epoll that the parent goes on using. The objects stay where

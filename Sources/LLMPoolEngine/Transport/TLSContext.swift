@@ -123,56 +123,36 @@ package final class TLSContext: @unchecked Sendable {
   }
 
   private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(Fault) -> [UInt8] {
-    let digest = try readable(file, field: "ca_file")
-    guard SSL_CTX_load_verify_locations(context, file, nil) == 1 else {
+    let bytes = try NamedFile.read(file, field: "ca_file")
+    guard lp_ctx_load_authorities(context, bytes, Int32(bytes.count)) > 0 else {
       throw fileFailure("ca_file", file, otherwise: "no certificate in it")
     }
-    return digest
+    return digest(bytes)
   }
 
   private static func loadClientCertificate(
     _ context: OpaquePointer, _ options: TLSOptions
   ) throws(Fault) -> [[UInt8]] {
-    guard let certificate = options.clientCertFile else { return [] }
-    // Without it OpenSSL would ask for the passphrase on the terminal of the process.
-    SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in -1 }
-    let certificateDigest = try readable(certificate, field: "client_cert_file")
-    guard SSL_CTX_use_certificate_chain_file(context, certificate) == 1 else {
+    guard let certificate = options.clientCertFile else {
+      if options.clientKeyFile == nil { return [] }
+      throw Fault(.invalidArgument, "client_key_file: given without client_cert_file")
+    }
+    let chain = try NamedFile.read(certificate, field: "client_cert_file")
+    guard lp_ctx_use_chain(context, chain, Int32(chain.count)) == 1 else {
       throw fileFailure("client_cert_file", certificate, otherwise: "no certificate in it")
     }
     let keyField = options.clientKeyFile == nil ? "client_cert_file" : "client_key_file"
-    let key = options.clientKeyFile ?? certificate
-    let keyDigest = try readable(key, field: keyField)
-    guard SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1, SSL_CTX_check_private_key(context) == 1
-    else { throw fileFailure(keyField, key, otherwise: "no private key in it") }
-    return [certificateDigest, keyDigest]
+    let keyFile = options.clientKeyFile ?? certificate
+    let key = keyFile == certificate ? chain : try NamedFile.read(keyFile, field: keyField)
+    guard lp_ctx_use_key(context, key, Int32(key.count)) == 1, SSL_CTX_check_private_key(context) == 1
+    else { throw fileFailure(keyField, keyFile, otherwise: "no private key in it") }
+    return [digest(chain), digest(key)]
   }
 
-  /// The SHA-256 of what is in the file. Of what is no regular file nothing: a pipe could not be read again. Taken
-  /// before OpenSSL reads the file: one that changes in between counts as changed, not as the same.
-  private static func readable(_ file: String, field: String) throws(Fault) -> [UInt8] {
-    let descriptor = open(file, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw Fault(.invalidArgument, "\(field): cannot read \(file): \(errnoText(errno))")
-    }
-    var information = stat()
-    defer { Glibc.close(descriptor) }
-    let kind = fstat(descriptor, &information) == 0 ? information.st_mode & S_IFMT : 0
-    if kind == S_IFDIR { throw Fault(.invalidArgument, "\(field): \(file) is a directory") }
-    return kind == S_IFREG ? digest(descriptor) : []
-  }
-
-  private static func digest(_ descriptor: Int32) -> [UInt8] {
-    let context = EVP_MD_CTX_new()
-    defer { EVP_MD_CTX_free(context) }
-    EVP_DigestInit_ex(context, EVP_sha256(), nil)
-    withUnsafeTemporaryAllocation(byteCount: 16_384, alignment: 16) { buffer in
-      while case let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count), count > 0 {
-        EVP_DigestUpdate(context, buffer.baseAddress, count)
-      }
-    }
+  /// SHA-256
+  private static func digest(_ bytes: [UInt8]) -> [UInt8] {
     var result = [UInt8](repeating: 0, count: 32)
-    EVP_DigestFinal_ex(context, &result, nil)
+    EVP_Digest(bytes, bytes.count, &result, nil, EVP_sha256(), nil)
     return result
   }
 
