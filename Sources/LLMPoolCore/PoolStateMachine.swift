@@ -5,6 +5,9 @@
 /// Every operation is O(log n) in requests, connections and origins, except where a dial that many waiters count
 /// on fails, a pool is reconfigured or closed: these touch each of them once.
 public struct PoolStateMachine: ~Copyable, Sendable {
+  /// Makes it a value that lives in memory: else the compiler (Swift 6.3) loads and stores all of it, a thousand bytes,
+  /// for each call of a function that only looks at it.
+  private let inMemory: (any Sendable)? = nil
   public internal(set) var options: PoolOptions
   public internal(set) var counters = Counters()
 

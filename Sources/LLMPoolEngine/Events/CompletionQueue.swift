@@ -371,7 +371,8 @@ package final class CompletionQueue: @unchecked Sendable {
   }
 
   private struct Entered {
-    let engine: any TurnHolder
+    /// It lives: its turn is held.
+    unowned(unsafe) let engine: any TurnHolder
     let alarm: Int64
   }
 
