@@ -103,9 +103,9 @@ class BaseClient:
     @headers.setter
     def headers(self, headers: HeaderTypes) -> None:
         self._headers = headers if isinstance(headers, Headers) else Headers(headers)
-        # Blocks ready to send, and the state of the headers that they were made from.
-        self._blocks: Dict[Any, bytes] = {}
-        self._blocks_version = self._headers._version
+        # Blocks ready to send, behind the state of the headers that they were made from: one
+        # attribute, so that no thread sees blocks of another state.
+        self._blocks: Tuple[int, Dict[Any, bytes]] = (self._headers._version, {})
 
     @property
     def timeout(self) -> Timeout:
@@ -130,7 +130,7 @@ class BaseClient:
 
     def __getstate__(self) -> Dict[str, Any]:
         """A pickled client keeps its headers, keys too: without them it would be of no use."""
-        made_again = ("_urls", "_blocks", "_blocks_version")
+        made_again = ("_urls", "_blocks")
         return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
@@ -159,19 +159,18 @@ class BaseClient:
 
     def _block(self, headers: HeaderTypes, content_type: str) -> bytes:
         """The header lines of a request; made and checked once for each set of headers."""
-        if self._blocks_version != self._headers._version:
-            self._blocks_version = self._headers._version
-            self._blocks = {}
+        version = self._headers._version
+        known, blocks = self._blocks
+        if known != version:
+            blocks = {}
+            self._blocks = (version, blocks)
         key: Any = content_type
         if headers:
-            if isinstance(headers, Headers):
-                key = (content_type, *headers._items)
-            elif isinstance(headers, Mapping):
+            if isinstance(headers, Mapping) and not isinstance(headers, Headers):
                 key = (content_type, *headers.items())
             else:
-                headers = list(headers)  # it may be an iterator
-                key = (content_type, *map(tuple, headers))
-        blocks = self._blocks
+                headers = Headers(headers)  # it may be an iterator
+                key = (content_type, *headers._items)
         try:
             block = blocks.get(key)
         except TypeError:  # a value that is not hashable is no str or bytes: refused below
