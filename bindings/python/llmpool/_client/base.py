@@ -16,12 +16,19 @@ from .._http.config import (
 )
 from .._http.content import Body, Content, FilesTypes, encode_body
 from .._http.decode import accept_encoding
-from .._http.exceptions import LocalProtocolError, StreamConsumed, TooManyRedirects
+from .._http.exceptions import (
+    InvalidURL,
+    LocalProtocolError,
+    StreamConsumed,
+    TooManyRedirects,
+    UnsupportedProtocol,
+)
 from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
 from .._native.call import Call, Options, failure
+from .._native.failures import bad_redirect
 from .._native.record import Answer
 from .._native.text import c_string
 from .._pool import monitor
@@ -267,7 +274,13 @@ class BaseClient:
             raise TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=response.request)
         history.append(response)
         before = response.request
-        url = redirected(before.url, response.headers["location"])
+        try:
+            url = redirected(before.url, response.headers["location"])
+        except (InvalidURL, UnsupportedProtocol) as error:
+            if isinstance(error, InvalidURL):
+                raise bad_redirect(error, before) from None
+            error.request = before
+            raise
         headers = before.headers.copy()
         method, body = before.method, before.content or None
         # As browsers do it and httpx does it: RFC 9110 15.4 allows it for POST.
@@ -283,10 +296,12 @@ class BaseClient:
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
             options = (*options[:3], None)  # a server_name was meant for the first
-        return self._call(
+        following = self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
             call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
+        following.redirected_by = before
+        return following
 
 
 def _raw_method(method: str) -> bytes:

@@ -37,11 +37,12 @@ class Call:
         flags: of llmpool_request_t.
         options: values in the order of OPTIONS.
         limit: max_response_bytes.
+        redirected_by: the request whose answer named this URL, or None.
     """
 
     __slots__ = (
         "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
-        "limit", "request",
+        "limit", "request", "redirected_by",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Call:
         self.options = options
         self.limit = limit
         self.request = request
+        self.redirected_by: Optional[Request] = None
 
     def __reduce__(self) -> Any:
         raise TypeError("a request that is to be sent from this process cannot be pickled")

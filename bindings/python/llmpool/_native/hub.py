@@ -113,7 +113,7 @@ class Hub:
             status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
             if status:
                 del self._sinks[key]
-                raise submit_refused(status, call.request)
+                raise submit_refused(status, call.request, call.redirected_by)
             if call.upload is not None:
                 sink.uploader = self.loop.create_task(_upload(self, call, sink))
         except BaseException:  # Ctrl-C may come when it is submitted
