@@ -78,7 +78,13 @@ class Limits:
     )  # fmt: skip
     SECONDS = ("keepalive_expiry", "max_connection_age")
     __slots__ = COUNTS + SECONDS
+    max_connections: MaybeInt
+    max_connections_per_origin: MaybeInt
     max_keepalive_connections: MaybeInt
+    max_streams_per_connection: MaybeInt
+    max_pending_requests: MaybeInt
+    keepalive_expiry: MaybeSeconds
+    max_connection_age: MaybeSeconds
 
     def __init__(
         self,
@@ -164,6 +170,12 @@ class Timeout:
     NAMES = ("connect", "read", "write", "pool", "first_byte", "total")
     _OF_ONE_VALUE = ("connect", "read", "write", "pool")  # what a number, or a tuple, stands for
     __slots__ = (*NAMES, "_fields")
+    connect: MaybeSeconds
+    read: MaybeSeconds
+    write: MaybeSeconds
+    pool: MaybeSeconds
+    first_byte: MaybeSeconds
+    total: MaybeSeconds
 
     def __init__(
         self,
