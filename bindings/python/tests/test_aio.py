@@ -794,3 +794,68 @@ def test_not_on_trio(make_client):
     trio = pytest.importorskip("trio")
     with pytest.raises(RuntimeError, match="trio"):
         trio.run(make_client().get, "/v1/models")
+
+
+def hold(connection, _):
+    """Sends an event, then nothing until the client has gone."""
+    servers.read_request(connection)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 99\r\n\r\n"
+        b"data: x\n\n"
+    )
+    while connection.recv(65536):
+        pass
+
+
+def test_a_response_is_read_in_its_own_loop_and_closed_in_any(open_pool):
+    with servers.RawServer(hold) as server:
+        client = llmpool.AsyncClient(base_url=server.url, pool=open_pool())
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        response = asyncio.run_coroutine_threadsafe(client.stream("GET", "/").__aenter__(), loop)
+        response = response.result(20)
+        for read in (response.aread, response.aiter_sse().__anext__):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(read())
+        reader = asyncio.run_coroutine_threadsafe(response.aread(), loop)
+        while response._sink.waiter is None:
+            time.sleep(0.001)
+        asyncio.run(response.aclose())
+        with pytest.raises(llmpool.StreamClosed):
+            reader.result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_an_upload_is_ended_from_another_loop(open_pool):
+    ended = threading.Event()
+
+    async def body():
+        try:
+            yield b"x"
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    with servers.RawServer(hold_chunked) as server:
+        client = llmpool.AsyncClient(base_url=server.url, pool=open_pool())
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        stream = client.stream("POST", "/", content=body())
+        response = asyncio.run_coroutine_threadsafe(stream.__aenter__(), loop).result(20)
+        run("asyncio", response.aclose())
+        assert ended.wait(20)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def hold_chunked(connection, _):
+    """Answers before the upload's end."""
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nx")
+    while connection.recv(65536):
+        pass

@@ -1,5 +1,6 @@
 """The client against the mock, nginx and raw sockets: what an application sees."""
 
+import asyncio
 import contextlib
 import threading
 import time
@@ -385,3 +386,45 @@ def test_redirects_end(open_client):
         with pytest.raises(llmpool.TooManyRedirects):
             client.get("/loop", follow_redirects=True)
         assert len(server_of.seen) == 21
+
+
+@pytest.mark.parametrize(
+    "location, kind, said",
+    [
+        ("http://[::1", llmpool.RemoteProtocolError, "cannot be parsed"),
+        ("http://h:99999/", llmpool.RemoteProtocolError, "port"),
+        ("http://user:secret@h/", llmpool.RemoteProtocolError, "user name"),
+        ("http://ex ample/", llmpool.RemoteProtocolError, "url:"),  # the library's words
+        ("//%zz/", llmpool.RemoteProtocolError, "url:"),
+        ("ftp://h/", llmpool.UnsupportedProtocol, "'ftp'"),
+    ],
+)
+def test_a_redirect_that_cannot_be_followed_is_the_servers_error(location, kind, said, open_client):
+    """The caller wrote no such URL: as every error of an answer it is an HTTPError."""
+
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            servers.answer(connection, b"", f"location: {location}\r\n".encode(), b"302 Found")
+
+    async def call(client, use_stream):
+        if not use_stream:
+            return await client.get("/a", follow_redirects=True)
+        async with client.stream("GET", "/a", follow_redirects=True) as response:
+            return response
+
+    with servers.RawServer(handle) as server:
+        client = open_client(server.url)
+        other = llmpool.AsyncClient(base_url=server.url, pool=client.pool)
+        for use in (
+            lambda: client.get("/a", follow_redirects=True),
+            lambda: client.stream("GET", "/a", follow_redirects=True).__enter__(),
+            lambda: asyncio.run(call(other, False)),
+            lambda: asyncio.run(call(other, True)),
+        ):
+            with pytest.raises(kind, match=f"redirected to where.*{said}") as caught:
+                use()
+            assert caught.value.request.url == f"{server.url}/a"
+            assert "secret" not in str(caught.value)
+        assert client.pool.stats().active == 0

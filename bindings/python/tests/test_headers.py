@@ -1,3 +1,4 @@
+import sys
 from enum import Enum
 
 import pytest
@@ -129,4 +130,60 @@ def test_cache_is_bounded():
     for number in range(1000):
         client._block({"idempotency-key": str(number)}, "")
         client._resolve(f"http://127.0.0.1/{number}", None)
-    assert len(client._blocks) <= 128 and len(client._urls) <= 128
+    assert len(client._blocks[1]) <= 128 and len(client._urls) <= 128
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "authorization: Bearer sk-abcdefgh1234", b"x", 5, ["authorization: Bearer sk-abcdefgh1234"],
+        [("x", "sk-abcdefgh1234", "y")], ["ab"], [5], [None],
+    ],
+)  # fmt: skip
+def test_headers_of_another_shape_are_refused_without_showing_them(headers):
+    for use in (
+        lambda: Headers(headers),
+        lambda: llmpool.Client(headers=headers),
+        lambda: llmpool.get("http://127.0.0.1:9/", headers=headers),
+    ):
+        with pytest.raises(TypeError, match=r"pairs \(name, value\)") as caught:
+            use()
+        assert "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 5])
+def test_a_key_in_a_names_place_is_not_shown(value):
+    with pytest.raises(TypeError, match="the value of the header") as caught:
+        Headers({"Bearer sk-abcdefgh1234": value})
+    assert "sk-" not in str(caught.value)
+
+
+def _made_while_another_makes(line):
+    """Blocks made after a change by two threads, the other having its turn before this line."""
+    client = llmpool.Client(headers={"x-key": "old"})
+    client._block(None, "")
+    client.headers["x-key"] = "new"
+    made = []
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        if frame.f_code is llmpool.Client._block.__code__ and event == "line":
+            lines += 1
+            if lines == line:
+                made.append(client._block(None, ""))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        made.append(client._block(None, ""))
+    finally:
+        sys.settrace(before)
+    return made
+
+
+def test_a_changed_header_is_sent_at_once_whatever_other_threads_do():
+    """A new key is not followed by a request with the old one."""
+    made = [block for line in range(1, 30) for block in _made_while_another_makes(line)]
+    assert len(made) > 35 and all(b"x-key: new\r\n" in block for block in made)

@@ -1,6 +1,7 @@
 """The mock answers as the real servers do: the real SDKs accept it, by their own transport."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -261,3 +262,20 @@ def test_http_versions(open_client):
         client = open_client(server.url, headers=server.headers, http1=False)
         assert client.get("/v1/models").http_version == "HTTP/2"
     assert llmpool.__version__
+
+
+def test_a_port_that_is_taken_is_not_shared(mock_plain):
+    """The server would take it all the same, and the kernel give it half of the connections."""
+    port = mock_plain.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "llmpool.mock", "--no-tls", "--port", port]
+    done = subprocess.run(
+        [*command, "--max-seconds", "5"],
+        env={**os.environ, "PYTHONPATH": servers.python_path()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == (
+        f"llmpool.mock: cannot listen on port {port} of 127.0.0.1: Address already in use\n"
+    )

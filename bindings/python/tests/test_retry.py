@@ -125,10 +125,11 @@ def test_what_is_refused():
         for make in (lambda: llmpool.Client(retry=wrong), lambda: _get(retry=wrong)):  # noqa: B023
             with pytest.raises(TypeError, match='retry is None, False, "status", "sent" or'):
                 make()
-    with pytest.raises(ValueError, match="at least 1; retry=False"):
-        llmpool.Retry(max_retries=0)
+    for wrong in (0, -1, 1 << 32):
+        with pytest.raises(ValueError, match=f"from 1 to 4294967295, not {wrong}; retry=False"):
+            llmpool.Retry(max_retries=wrong)
     for wrong in (None, 1.5, True, "2"):
-        with pytest.raises(TypeError, match="max_retries is a whole number"):
+        with pytest.raises(TypeError, match="max_retries is a whole number, not"):
             llmpool.Retry(max_retries=wrong)
     with pytest.raises(ValueError, match="retry_after_max"):
         llmpool.Retry(retry_after_max=-1)

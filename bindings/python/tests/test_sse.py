@@ -95,7 +95,8 @@ def test_too_large():
     limit = 16 << 20
     parser = Parser()
     assert parser.feed(b"data:" + b"x" * (limit // 2) + b"\n\n")  # images come as one event
-    many = b"data: " + b"x" * 1000 + b"\n\n"  # more than one may have, and each is small
+    # More bytes than one may have, and none of the events is too large.
+    many = b"data: " + b"x" * 1000 + b"\n\n"
     assert len(parser.feed(many * 17_000)) == 17_000
     parser.feed(b"data: " + b"x" * (limit - 100))
     with pytest.raises(llmpool.ResponseTooLarge):

@@ -607,6 +607,10 @@ def test_priority(open_client):
         assert order == ["/first", "/5", "/0", "/-1"]
         with pytest.raises(ValueError):
             client.get("/", priority=1 << 31)
+        for wrong in ("1", 1.5, None, True):
+            for _ in range(2):
+                with pytest.raises(TypeError, match="priority is a whole number, not"):
+                    client.get("/", priority=wrong)
 
 
 # ---- interrupted

@@ -73,6 +73,7 @@ def pools() -> float:
         origins: list[str] = pool.origins()
         now: llmpool.Stats = pool.stats()
         print(origins, now.submitted, repr(pool))
+        assert isinstance(pool.limits.max_connections, int) and pool.timeout.read == 60.0
     with MockServer(ttft=0.1) as server:
         print(server.url, server.stats()["calls"], llmpool.get(server.url).json())
     return llmpool.stats().utilization

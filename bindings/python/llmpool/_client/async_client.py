@@ -142,6 +142,7 @@ class AsyncStream:
     """A request that is sent when its async with block begins: see AsyncClient.stream()."""
 
     __module__ = "llmpool"
+
     __slots__ = ("_client", "_call", "_sse", "_follow", "_place", "_response")
 
     def __init__(self, client: AsyncClient, call: Call, sse: bool, follow: bool) -> None:

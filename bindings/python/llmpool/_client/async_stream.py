@@ -95,8 +95,11 @@ class AsyncStreamResponse(BaseStream):
         hub, self._hub = self._hub, None
         sink = self._sink
         if hub is not None:
-            if not hub.loop.is_closed():
-                sink.wake()  # another task reads: it gets StreamClosed
+            if not hub.loop.is_closed():  # another task reads: it gets StreamClosed
+                if hub.is_here():
+                    sink.wake()
+                else:
+                    hub.loop.call_soon_threadsafe(sink.wake)
             if sink.done is None:
                 hub.abandon(sink)
             elif not sink.done.status:
@@ -105,8 +108,14 @@ class AsyncStreamResponse(BaseStream):
             await end_upload(sink)
 
     async def _iterate(self, converter: Converter[Item]) -> AsyncGenerator[Item, None]:
+        hub, sink = self._hub, self._sink
+        if hub is not None and sink.done is None and not hub.is_here():
+            raise RuntimeError(
+                "the response is read in another event loop than the one that made its request: "
+                "what comes would wake nobody"
+            )
         self._begin()
-        sink, create = self._sink, asyncio.get_running_loop().create_future
+        create = asyncio.get_running_loop().create_future
         try:
             while True:
                 batch = self._take()

@@ -16,12 +16,19 @@ from .._http.config import (
 )
 from .._http.content import Body, Content, FilesTypes, encode_body
 from .._http.decode import accept_encoding
-from .._http.exceptions import LocalProtocolError, StreamConsumed, TooManyRedirects
+from .._http.exceptions import (
+    InvalidURL,
+    LocalProtocolError,
+    StreamConsumed,
+    TooManyRedirects,
+    UnsupportedProtocol,
+)
 from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
 from .._native.call import Call, Options, failure
+from .._native.failures import bad_redirect
 from .._native.record import Answer
 from .._native.text import c_string
 from .._pool import monitor
@@ -103,9 +110,9 @@ class BaseClient:
     @headers.setter
     def headers(self, headers: HeaderTypes) -> None:
         self._headers = headers if isinstance(headers, Headers) else Headers(headers)
-        # Blocks ready to send, and the state of the headers that they were made from.
-        self._blocks: Dict[Any, bytes] = {}
-        self._blocks_version = self._headers._version
+        # Blocks ready to send, behind the state of the headers that they were made from: one
+        # attribute, so that no thread sees blocks of another state.
+        self._blocks: Tuple[int, Dict[Any, bytes]] = (self._headers._version, {})
 
     @property
     def timeout(self) -> Timeout:
@@ -130,7 +137,7 @@ class BaseClient:
 
     def __getstate__(self) -> Dict[str, Any]:
         """A pickled client keeps its headers, keys too: without them it would be of no use."""
-        made_again = ("_urls", "_blocks", "_blocks_version")
+        made_again = ("_urls", "_blocks")
         return {name: value for name, value in vars(self).items() if name not in made_again}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
@@ -159,19 +166,18 @@ class BaseClient:
 
     def _block(self, headers: HeaderTypes, content_type: str) -> bytes:
         """The header lines of a request; made and checked once for each set of headers."""
-        if self._blocks_version != self._headers._version:
-            self._blocks_version = self._headers._version
-            self._blocks = {}
+        version = self._headers._version
+        known, blocks = self._blocks
+        if known != version:
+            blocks = {}
+            self._blocks = (version, blocks)
         key: Any = content_type
         if headers:
-            if isinstance(headers, Headers):
-                key = (content_type, *headers._items)
-            elif isinstance(headers, Mapping):
+            if isinstance(headers, Mapping) and not isinstance(headers, Headers):
                 key = (content_type, *headers.items())
             else:
-                headers = list(headers)  # it may be an iterator
-                key = (content_type, *map(tuple, headers))
-        blocks = self._blocks
+                headers = Headers(headers)  # it may be an iterator
+                key = (content_type, *headers._items)
         try:
             block = blocks.get(key)
         except TypeError:  # a value that is not hashable is no str or bytes: refused below
@@ -268,7 +274,13 @@ class BaseClient:
             raise TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=response.request)
         history.append(response)
         before = response.request
-        url = redirected(before.url, response.headers["location"])
+        try:
+            url = redirected(before.url, response.headers["location"])
+        except (InvalidURL, UnsupportedProtocol) as error:
+            if isinstance(error, InvalidURL):
+                raise bad_redirect(error, before) from None
+            error.request = before
+            raise
         headers = before.headers.copy()
         method, body = before.method, before.content or None
         # As browsers do it and httpx does it: RFC 9110 15.4 allows it for POST.
@@ -284,10 +296,12 @@ class BaseClient:
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
             options = (*options[:3], None)  # a server_name was meant for the first
-        return self._call(
+        following = self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
             call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
+        following.redirected_by = before
+        return following
 
 
 def _raw_method(method: str) -> bytes:

@@ -78,7 +78,13 @@ class Limits:
     )  # fmt: skip
     SECONDS = ("keepalive_expiry", "max_connection_age")
     __slots__ = COUNTS + SECONDS
+    max_connections: MaybeInt
+    max_connections_per_origin: MaybeInt
     max_keepalive_connections: MaybeInt
+    max_streams_per_connection: MaybeInt
+    max_pending_requests: MaybeInt
+    keepalive_expiry: MaybeSeconds
+    max_connection_age: MaybeSeconds
 
     def __init__(
         self,
@@ -164,6 +170,12 @@ class Timeout:
     NAMES = ("connect", "read", "write", "pool", "first_byte", "total")
     _OF_ONE_VALUE = ("connect", "read", "write", "pool")  # what a number, or a tuple, stands for
     __slots__ = (*NAMES, "_fields")
+    connect: MaybeSeconds
+    read: MaybeSeconds
+    write: MaybeSeconds
+    pool: MaybeSeconds
+    first_byte: MaybeSeconds
+    total: MaybeSeconds
 
     def __init__(
         self,
@@ -242,7 +254,9 @@ class Retry:
     """When a request may be sent again, and how often.
 
     What the server provably has not acted on is sent again in any case. A request whose body comes
-    piece by piece, or of whose answer a part was delivered, never is.
+    piece by piece, or of whose answer a part was delivered, never is. All requests of a pool share
+    a budget of 10 retries, to which each request adds a fifth of one and each second 3, up to 100:
+    while it is empty a request ends as it would without another try.
 
         Retry(status=True)                     as retry="status"
         Retry(sent=True)                       as retry="sent"
@@ -298,11 +312,13 @@ class Retry:
 
 
 def _retries(number: Any) -> int:
-    if number == 0 and not isinstance(number, bool):
-        raise ValueError("max_retries is at least 1; retry=False sends nothing again")
-    if number is None:
-        raise TypeError("max_retries is a whole number, not None")
-    return count("max_retries", number)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"max_retries is a whole number, not {type(number).__name__}")
+    if not 1 <= number <= 0xFFFFFFFF:
+        raise ValueError(
+            f"max_retries is from 1 to {0xFFFFFFFF}, not {number}; retry=False sends nothing again"
+        )
+    return number
 
 
 _AS_POOL = Retry()

@@ -27,7 +27,7 @@ Content = Union[
     str, bytes, bytearray, memoryview, Iterable[bytes], IO[bytes], IO[str], AsyncIterable[bytes]
 ]
 FileContent = Union[str, bytes, IO[bytes]]
-FileName = Union[str, bytes, "os.PathLike[str]", None]
+FileName = Union[str, bytes, os.PathLike[str], None]
 FileTypes = Union[
     FileContent,
     Tuple[FileName, FileContent],

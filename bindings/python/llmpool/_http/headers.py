@@ -32,12 +32,26 @@ def _item(name: Text, value: Any) -> Item:
         return text, text.lower(), value, None
     if isinstance(value, bytes):
         return text, text.lower(), decode(value), None if value.isascii() else value
+    shown = secrets.text(text)  # name and value may have changed places
     if value is None:
         raise TypeError(
-            f"the value of the header {text!r} is None: is an environment variable not set? A "
+            f"the value of the header {shown!r} is None: is an environment variable not set? A "
             "header that is not to be sent is left out"
         )
-    raise TypeError(f"the value of the header {text!r} is str or bytes, not {type(value).__name__}")
+    raise TypeError(
+        f"the value of the header {shown!r} is str or bytes, not {type(value).__name__}"
+    )
+
+
+def _pairs(headers: Any) -> Iterator[Tuple[Any, Any]]:
+    """Of what is no mapping. What it is instead of pairs is not shown: it may be a key."""
+    shape = "headers are a mapping of names to values, or pairs (name, value)"
+    if isinstance(headers, (str, bytes)) or not hasattr(headers, "__iter__"):
+        raise TypeError(f"{shape}, not {type(headers).__name__}")
+    for pair in headers:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{shape}; one of them is {type(pair).__name__}")
+        yield pair[0], pair[1]
 
 
 def decode(raw: bytes) -> str:
@@ -65,7 +79,7 @@ class Headers(MutableMapping[str, str]):
             self._items = list(headers._items)
             return
         pairs: Iterable[Tuple[Text, Text]] = (
-            headers.items() if isinstance(headers, Mapping) else headers
+            headers.items() if isinstance(headers, Mapping) else _pairs(headers)
         )
         self._items = [_item(name, value) for name, value in pairs]
 

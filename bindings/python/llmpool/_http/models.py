@@ -74,7 +74,8 @@ class Request:
         return portable.restore, (Request, values)
 
     def __copy__(self) -> "Request":
-        return portable.restore(Request, portable.state(self, Request.__slots__))  # type: ignore[no-any-return]
+        made: Request = portable.restore(Request, portable.state(self, Request.__slots__))
+        return made
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> "Request":
         return portable.deep_copy(self, Request.__slots__, memo)  # type: ignore[no-any-return]
@@ -220,7 +221,8 @@ class Response:
         return self
 
     def __copy__(self) -> "Response":
-        return portable.restore(Response, portable.state(self, Response.__slots__))  # type: ignore[no-any-return]
+        made: Response = portable.restore(Response, portable.state(self, Response.__slots__))
+        return made
 
     def __deepcopy__(self, memo: Dict[int, Any]) -> "Response":
         return portable.deep_copy(self, Response.__slots__, memo)  # type: ignore[no-any-return]

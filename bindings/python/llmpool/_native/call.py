@@ -37,11 +37,12 @@ class Call:
         flags: of llmpool_request_t.
         options: values in the order of OPTIONS.
         limit: max_response_bytes.
+        redirected_by: the request whose answer named this URL, or None.
     """
 
     __slots__ = (
         "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
-        "limit", "request",
+        "limit", "request", "redirected_by",
     )  # fmt: skip
 
     def __init__(
@@ -66,11 +67,12 @@ class Call:
         self.upload = upload
         self.timeout = timeout
         self.flags = flags if upload is None else flags | abi.REQUEST_UPLOAD
-        if options[0]:
+        if options[0] != 0 or options[0].__class__ is not int:
             _check("priority", options[0])
         self.options = options
         self.limit = limit
         self.request = request
+        self.redirected_by: Optional[Request] = None
 
     def __reduce__(self) -> Any:
         raise TypeError("a request that is to be sent from this process cannot be pickled")
@@ -78,6 +80,8 @@ class Call:
 
 def _check(name: str, value: int) -> None:
     least, most = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
     if not least <= value <= most:
         raise ValueError(f"{name} is from {least} to {most}, not {value}")
 
@@ -123,15 +127,15 @@ class RequestStruct:
             struct.headers = self._block = call.block
             struct.headers_size = len(call.block)
         if self._timeout is not call.timeout:
-            self._timeout = call.timeout
             for name, value in zip(_TIMEOUTS, call.timeout):
                 setattr(struct, name, value)
+            self._timeout = call.timeout  # last: Ctrl-C may come in between
         if self._flags != flags:
             struct.flags = self._flags = flags
         if self._options != call.options:
-            self._options = call.options
             for name, option in zip(OPTIONS, call.options):
                 setattr(struct, name, option)
+            self._options = call.options
         struct.max_response_bytes = call.limit
         struct.user_data = key
         body = call.body

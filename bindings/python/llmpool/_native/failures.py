@@ -3,7 +3,13 @@
 from typing import Dict, Iterator, Optional, Type
 
 from .._http import secrets
-from .._http.exceptions import HTTPError, InvalidURL, LocalProtocolError, TransportError
+from .._http.exceptions import (
+    HTTPError,
+    InvalidURL,
+    LocalProtocolError,
+    RemoteProtocolError,
+    TransportError,
+)
 from .._http.models import Request
 from . import abi
 from .library import last_error
@@ -32,12 +38,20 @@ def request_failed(
     return kind(text, request=request, status=name, unseen=unseen)
 
 
-def submit_refused(status: int, request: Request) -> Exception:
+def bad_redirect(error: Exception, before: Request) -> RemoteProtocolError:
+    """For a URL that a server named: the caller wrote none, so it is no InvalidURL."""
+    return RemoteProtocolError(f"redirected to where no request can go: {error}", request=before)
+
+
+def submit_refused(
+    status: int, request: Request, redirected_by: Optional[Request] = None
+) -> Exception:
     """The exception for a request that the library did not take: nothing was sent."""
     message = last_error()
     if status == abi.E_INVALID_ARGUMENT:
         if "url" in message.lower():
-            return InvalidURL(message)
+            error = InvalidURL(message)
+            return error if redirected_by is None else bad_redirect(error, redirected_by)
         return LocalProtocolError(
             message, request=request, status=abi.STATUS_NAMES[status], unseen=True
         )

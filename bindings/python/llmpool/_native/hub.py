@@ -96,6 +96,10 @@ class Hub:
     def is_open(self) -> bool:
         return self._queue is not None
 
+    def is_here(self) -> bool:
+        """Whether its loop is the one that runs on this thread."""
+        return asyncio.get_running_loop() is self.loop
+
     def read(self) -> None:
         try:
             for _ in range(_READS):
@@ -113,7 +117,7 @@ class Hub:
             status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
             if status:
                 del self._sinks[key]
-                raise submit_refused(status, call.request)
+                raise submit_refused(status, call.request, call.redirected_by)
             if call.upload is not None:
                 sink.uploader = self.loop.create_task(_upload(self, call, sink))
         except BaseException:  # Ctrl-C may come when it is submitted
@@ -304,6 +308,10 @@ async def end_upload(sink: Sink) -> None:
     uploader = sink.uploader
     if uploader is not None and uploader is not asyncio.current_task():
         sink.uploader = None
-        if not uploader.done():
+        loop = uploader.get_loop()
+        if loop is not asyncio.get_running_loop():  # a response that is closed in another one
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(uploader.cancel)
+        elif not uploader.done():
             uploader.cancel()
             await asyncio.wait((uploader,))

@@ -143,7 +143,7 @@ class Lane:
         """
         status = self._struct.submit(call, call.flags, 0, self.queue, self._cell)
         if status:
-            self._refused(status, call.request)
+            self._refused(status, call)
         if self._poll_factory is not poll_factory():
             self._make_poller()
         wait = self._poll
@@ -160,8 +160,8 @@ class Lane:
                     raise RequestEnded(failure(answer, call.request))
                 return answer
 
-    def _refused(self, status: int, request: Request) -> None:
-        error = submit_refused(status, request)
+    def _refused(self, status: int, call: Call) -> None:
+        error = submit_refused(status, call.request, call.redirected_by)
         if status in (abi.E_CLOSED, abi.E_FORKED):  # it may be the queue that is meant
             raise error
         raise RequestEnded(error)
@@ -177,7 +177,7 @@ class Lane:
             self._make_poller()
         status = self._struct.submit(call, call.flags | flags, 1, self.queue, sink.cell)
         if status:
-            self._refused(status, call.request)
+            self._refused(status, call)
         return sink
 
     def read(self) -> None:

@@ -182,7 +182,11 @@ class Reader:
         return _RECORD.iter_unpack(raw), bytes(self._bytes_view[:used])
 
     def _read_large(self) -> Tuple[List[RecordFields], bytes]:
-        """One event that is larger than the buffer, as a record too."""
+        """One event that is larger than the buffer, as a record too.
+
+        The library says how large a buffer it wants, but a record cannot describe 4 GiB, and an
+        answer may have more: drained it is read whatever its size, so that this is the one way.
+        """
         event = abi.Event()
         ref = ctypes.byref(event)
         if lib.queue_drain_fast(self.queue, ref, _EVENT_SIZE, 1, 0) != 1:

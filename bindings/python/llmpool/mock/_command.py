@@ -63,8 +63,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _reserve(host: str, port: int) -> socket.socket:
-    """A bound socket that never listens: it only holds the port for the server to share."""
+    """A bound socket that never listens: it only holds the port for the server to share.
+
+    Raises:
+        OSError: another process listens there. It would share the port, and half of the calls.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port:
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                alone.bind((host, port))
+            except OSError as error:
+                raise OSError(f"cannot listen on port {port} of {host}: {error.strerror}") from None
     held = socket.socket(family, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
