@@ -8,10 +8,6 @@ public struct HeaderSummary: Equatable, Sendable {
   public internal(set) var closesConnection = false
   /// `TE: trailers`; needs a connection option of its own in HTTP/1.1 (RFC 9110 section 10.1.4).
   public internal(set) var hasTE = false
-  public internal(set) var hasAccept = false
-  public internal(set) var hasAcceptEncoding = false
-  public internal(set) var hasContentType = false
-  public internal(set) var hasUserAgent = false
   /// The block may be sent as it is: no field in it is dropped or replaced, each reads "name: value\r\n", the last
   /// line's end perhaps excepted.
   public internal(set) var isVerbatim = true
@@ -101,10 +97,6 @@ public enum HeaderBlock {
       if hasToken("close", in: value, count: count) { summary.closesConnection = true }
       summary.isVerbatim = false
     case .keepAlive, .proxyConnection: summary.isVerbatim = false
-    case .accept: summary.hasAccept = true
-    case .acceptEncoding: summary.hasAcceptEncoding = true
-    case .contentType: summary.hasContentType = true
-    case .userAgent: summary.hasUserAgent = true
     case .other, .trailer, .authorization, .proxyAuthorization, .cookie, .apiKey: break
     }
   }
@@ -140,7 +132,6 @@ public enum HeaderBlock {
     case 2: return matches(name, "te") ? .te : .other
     case 4: return matches(name, "host") ? .host : .other
     case 6:
-      if matches(name, "accept") { return .accept }
       if matches(name, "cookie") { return .cookie }
       return matches(name, "expect") ? .expect : .other
     case 7:
@@ -150,14 +141,11 @@ public enum HeaderBlock {
     case 9: return matches(name, "x-api-key") ? .apiKey : .other
     case 10:
       if matches(name, "connection") { return .connection }
-      if matches(name, "keep-alive") { return .keepAlive }
-      return matches(name, "user-agent") ? .userAgent : .other
-    case 12: return matches(name, "content-type") ? .contentType : .other
+      return matches(name, "keep-alive") ? .keepAlive : .other
     case 13: return matches(name, "authorization") ? .authorization : .other
     case 14:
       if matches(name, "content-length") { return .contentLength }
       return matches(name, "x-goog-api-key") ? .apiKey : .other
-    case 15: return matches(name, "accept-encoding") ? .acceptEncoding : .other
     case 16: return matches(name, "proxy-connection") ? .proxyConnection : .other
     case 17: return matches(name, "transfer-encoding") ? .transferEncoding : .other
     case 19: return matches(name, "proxy-authorization") ? .proxyAuthorization : .other
@@ -254,14 +242,5 @@ public enum HeaderBlock {
     out.append(": ")
     out.append(value)
     out.append("\r\n")
-  }
-
-  /// Appends a name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2.1).
-  public static func appendLowercased(_ name: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    let source = name.bytePointer
-    let target = out.writable(name.count)
-    guard target.count >= name.count else { return }
-    for i in 0..<name.count { target[i] = Byte.lowercased(source[i]) }
-    out.didWrite(name.count)
   }
 }

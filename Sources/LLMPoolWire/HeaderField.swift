@@ -4,7 +4,6 @@ public struct HeaderField: Equatable, Sendable {
   public enum Kind: UInt8, Sendable {
     case other
     case host, contentLength, transferEncoding, connection, keepAlive, proxyConnection, upgrade, te, expect, trailer
-    case accept, acceptEncoding, contentType, userAgent
     case authorization, proxyAuthorization, cookie, apiKey
 
     /// Its value is a secret and appears in no log, notice or error. HTTP/2 puts it into no table (RFC 7541, 7.1.3).
