@@ -1,31 +1,3 @@
-/// One header line of a block that was validated: where its name and its value lie in the block. Trivial.
-public struct HeaderField: Equatable, Sendable {
-  /// The names that the library treats itself, or must not show.
-  public enum Kind: UInt8, Sendable {
-    case other
-    case host, contentLength, transferEncoding, connection, keepAlive, proxyConnection, upgrade, te, expect, trailer
-    case accept, acceptEncoding, contentType, userAgent
-    case authorization, proxyAuthorization, cookie, apiKey
-
-    /// Its value is a secret and appears in no log, notice or error. HTTP/2 puts it into no table (RFC 7541, 7.1.3).
-    public var isSensitive: Bool { rawValue >= Kind.authorization.rawValue }
-
-    /// Belongs to one connection, not to the request: accepted from the application, never sent as it is
-    /// (RFC 9110 section 7.6.1, RFC 9113 section 8.2.2).
-    public var isDropped: Bool { self == .connection || self == .keepAlive || self == .proxyConnection }
-  }
-
-  public var nameStart: UInt32
-  public var nameCount: UInt32
-  public var valueStart: UInt32
-  public var valueCount: UInt32
-  public var kind: Kind
-
-  public var nameRange: Range<Int> { Int(nameStart)..<Int(nameStart + nameCount) }
-  /// Without the whitespace around it.
-  public var valueRange: Range<Int> { Int(valueStart)..<Int(valueStart + valueCount) }
-}
-
 /// What a validated block says that the library must know. Trivial.
 public struct HeaderSummary: Equatable, Sendable {
   /// The value of Content-Length; to be compared with the body by the caller.
@@ -36,10 +8,6 @@ public struct HeaderSummary: Equatable, Sendable {
   public internal(set) var closesConnection = false
   /// `TE: trailers`; needs a connection option of its own in HTTP/1.1 (RFC 9110 section 10.1.4).
   public internal(set) var hasTE = false
-  public internal(set) var hasAccept = false
-  public internal(set) var hasAcceptEncoding = false
-  public internal(set) var hasContentType = false
-  public internal(set) var hasUserAgent = false
   /// The block may be sent as it is: no field in it is dropped or replaced, each reads "name: value\r\n", the last
   /// line's end perhaps excepted.
   public internal(set) var isVerbatim = true
@@ -129,10 +97,6 @@ public enum HeaderBlock {
       if hasToken("close", in: value, count: count) { summary.closesConnection = true }
       summary.isVerbatim = false
     case .keepAlive, .proxyConnection: summary.isVerbatim = false
-    case .accept: summary.hasAccept = true
-    case .acceptEncoding: summary.hasAcceptEncoding = true
-    case .contentType: summary.hasContentType = true
-    case .userAgent: summary.hasUserAgent = true
     case .other, .trailer, .authorization, .proxyAuthorization, .cookie, .apiKey: break
     }
   }
@@ -168,7 +132,6 @@ public enum HeaderBlock {
     case 2: return matches(name, "te") ? .te : .other
     case 4: return matches(name, "host") ? .host : .other
     case 6:
-      if matches(name, "accept") { return .accept }
       if matches(name, "cookie") { return .cookie }
       return matches(name, "expect") ? .expect : .other
     case 7:
@@ -178,14 +141,11 @@ public enum HeaderBlock {
     case 9: return matches(name, "x-api-key") ? .apiKey : .other
     case 10:
       if matches(name, "connection") { return .connection }
-      if matches(name, "keep-alive") { return .keepAlive }
-      return matches(name, "user-agent") ? .userAgent : .other
-    case 12: return matches(name, "content-type") ? .contentType : .other
+      return matches(name, "keep-alive") ? .keepAlive : .other
     case 13: return matches(name, "authorization") ? .authorization : .other
     case 14:
       if matches(name, "content-length") { return .contentLength }
       return matches(name, "x-goog-api-key") ? .apiKey : .other
-    case 15: return matches(name, "accept-encoding") ? .acceptEncoding : .other
     case 16: return matches(name, "proxy-connection") ? .proxyConnection : .other
     case 17: return matches(name, "transfer-encoding") ? .transferEncoding : .other
     case 19: return matches(name, "proxy-authorization") ? .proxyAuthorization : .other
@@ -282,82 +242,5 @@ public enum HeaderBlock {
     out.append(": ")
     out.append(value)
     out.append("\r\n")
-  }
-
-  /// Appends a name in lower case, as HTTP/2 wants it (RFC 9113 section 8.2.1).
-  public static func appendLowercased(_ name: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    let source = name.bytePointer
-    let target = out.writable(name.count)
-    guard target.count >= name.count else { return }
-    for i in 0..<name.count { target[i] = Byte.lowercased(source[i]) }
-    out.didWrite(name.count)
-  }
-}
-
-/// One "name: value" line without its line end (RFC 9112 section 5).
-struct FieldLine {
-  var nameCount: Int
-  var valueStart: Int
-  var valueEnd: Int
-  /// Written as "name: value", no more and no less whitespace.
-  var isCanonical: Bool
-
-  @inline(__always)
-  static func parse(
-    _ start: BytePointer, from: Int, to: Int, line: Int, in place: WireError.Field
-  ) throws(WireError) -> FieldLine {
-    var colon = from
-    while colon < to, Byte.isToken(start[colon]) { colon &+= 1 }
-    guard colon > from, colon < to, start[colon] == Byte.colon else {
-      throw nameError(start, from, to, colon, line, place)
-    }
-    var first = colon &+ 1
-    var last = to
-    while first < last, Byte.isBlank(start[first]) { first &+= 1 }
-    while last > first, Byte.isBlank(start[last &- 1]) { last &-= 1 }
-    if firstForbiddenControl(in: start, from: first, to: last) != last {
-      try check(start, first, last, line: line, in: place, name: ShortName(start + from, count: colon - from))
-    }
-    let isCanonical = first == colon &+ 2 && start[colon &+ 1] == Byte.space && last == to
-    return FieldLine(nameCount: colon &- from, valueStart: first, valueEnd: last, isCanonical: isCanonical)
-  }
-
-  /// Refuses a value's control characters. Of those in an answer every reader takes all but NUL and CR for what they
-  /// are, and RFC 9110, section 5.5, leaves them to the recipient; nobody may send one.
-  @inline(never)
-  static func check(
-    _ start: BytePointer, _ from: Int, _ to: Int, line: Int, in place: WireError.Field, name: ShortName = ShortName()
-  ) throws(WireError) {
-    if place == .headers {
-      guard firstForbiddenControl(in: start, from: from, to: to) == to else {
-        throw WireError(
-          place, "control character in the value; only visible characters, space and tab are allowed", line: line,
-          name: name)
-      }
-    } else if Byte.hasLineBreakOrNUL(start, from: from, to: to) {
-      throw WireError(place, "a NUL or a carriage return in the value", line: line, name: name)
-    }
-  }
-
-  @inline(never)
-  private static func nameError(
-    _ start: BytePointer, _ from: Int, _ to: Int, _ stop: Int, _ line: Int, _ place: WireError.Field
-  ) -> WireError {
-    if from == to { return WireError(place, "the line is empty", line: line) }
-    if stop == to { return WireError(place, "no colon; expected \"name: value\"", line: line) }
-    if stop == from {
-      if Byte.isBlank(start[from]) {
-        let reason: StaticString =
-          place == .headers ? "begins with whitespace; folded lines are not allowed" : "begins with whitespace"
-        return WireError(place, reason, line: line)
-      }
-      if start[from] == Byte.colon {
-        return WireError(place, "the name is empty, or begins with a colon", line: line)
-      }
-    }
-    if stop > from, Byte.isBlank(start[stop]) {
-      return WireError(place, "whitespace in or after the name; the colon must follow it at once", line: line)
-    }
-    return WireError(place, "character {1} of the name is not allowed in a token", UInt64(stop - from + 1), line: line)
   }
 }

@@ -311,9 +311,7 @@ import Testing
     pool.finish("r0")
     pool.run(0)
     pool.answered("r0", 200)
-    var actions: [Action] = []
-    let attempt = pool.attempt("r0")
-    pool.pool.handle(.finished(attempt, .success, reusable: true), now: pool.now, into: &actions)
+    let actions = pool.actions(of: .finished(pool.attempt("r0"), .success, reusable: true))
     guard case .complete(_, let completion) = actions[0] else { return #expect(Bool(false)) }
     #expect(completion == Completion(failure: nil, unseen: false, attempts: 2))
     #expect(pool.counters.retries == 1)

@@ -38,10 +38,13 @@ final class Script {
   }
 
   @discardableResult
-  func handle(_ event: Event) -> [String] {
+  func handle(_ event: Event) -> [String] { record(actions(of: event)) }
+
+  /// As the core says them, for who looks closer.
+  func actions(of event: Event) -> [Action] {
     var actions: [Action] = []
     pool.handle(event, now: now, into: &actions)
-    return record(actions)
+    return actions
   }
 
   /// Lets time pass in one step to its end, as if the engine had slept.

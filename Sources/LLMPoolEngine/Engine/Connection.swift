@@ -18,11 +18,12 @@ final class Connection {
   let id: ConnectionID
   let origin: Origin
   let route: Route
-  /// Outlives every connection: not counted, as it is used several times a request.
-  unowned(unsafe) let engine: Engine
+  /// Which lets the connection go when it is closed.
+  let engine: Engine
   let startedAt: Int64
   var phase = Phase.dialing
-  var session: HTTPSession?
+  /// While the connection is open.
+  private(set) var session: HTTPSession?
   private var openStream: ByteStream?
   /// TLS begins when its authorities have been read.
   private var awaitedContext: TLSContext?
@@ -202,6 +203,7 @@ final class Connection {
   private func shut(goodbye: Bool) {
     guard phase != .closed else { return }
     phase = .closed
+    session = nil
     if let openStream, openStream.descriptor >= 0 {
       _ = lp_epoll_control(engine.epoll, EPOLL_CTL_DEL, openStream.descriptor, 0, 0)
       openStream.close(goodbye: goodbye)

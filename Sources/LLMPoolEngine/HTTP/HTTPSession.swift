@@ -3,6 +3,10 @@ import LLMPoolCore
 /// What speaks HTTP on an open connection (`SessionTransport`). Calls come on the engine's thread; what happens is told
 /// to the engine (`SessionHost`), which tells the core. Nothing is sent before `flush`, which the engine calls once a
 /// turn.
+///
+/// A session holds its transport and its host as constants, for it calls them several times a request: what is
+/// reached by a constant is not counted at each call, as it is by an `unowned(unsafe)` reference. The transport lets the
+/// session go when it is closed.
 protocol HTTPSession: AnyObject {
   /// Queues the request for sending.
   func begin(_ request: RequestState)

@@ -3,9 +3,8 @@ import LLMPoolWire
 
 /// HTTP/1.1 on one connection (RFC 9112): one request at a time, no pipelining.
 final class Http1Connection: HTTPSession {
-  /// Both outlive every call of this: not counted, as they are used several times a request.
-  private unowned(unsafe) let transport: any SessionTransport
-  private unowned(unsafe) let host: any SessionHost
+  private let transport: any SessionTransport
+  private let host: any SessionHost
   /// Of the route, which costs a dozen counts to be copied.
   private let usesAbsoluteForm: Bool
   private let proxyLines: [UInt8]

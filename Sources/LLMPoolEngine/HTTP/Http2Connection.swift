@@ -14,9 +14,8 @@ final class Http2Connection: HTTPSession {
   /// As much is taken from nghttp2 before it is written.
   static let outputLimit = 65_536
 
-  /// Both outlive every call of this: not counted, as they are used several times a request.
-  private unowned(unsafe) let transport: any SessionTransport
-  fileprivate unowned(unsafe) let host: any SessionHost
+  private let transport: any SessionTransport
+  fileprivate let host: any SessionHost
   private let workspace: Http2Workspace
   private var session: OpaquePointer?
   /// Taken from nghttp2, and not yet by the socket.
