@@ -217,6 +217,16 @@ public enum HeaderBlock {
     return matches(start + first, count: last - first, "text/event-stream")
   }
 
+  /// Whether a header of that name is about one connection of HTTP/1: an HTTP/2 answer with it is malformed, whatever
+  /// its value (RFC 9113, section 8.2.2).
+  public static func isOfConnection(_ name: UnsafeRawBufferPointer) -> Bool {
+    guard name.count > 0 else { return false }
+    switch knownKind(of: name.bytePointer, count: name.count) {
+    case .connection, .keepAlive, .proxyConnection, .transferEncoding, .upgrade: return true
+    default: return false
+    }
+  }
+
   // MARK: Making a block
 
   /// Whether a value of an answer may be read: control characters are the application's concern, but nothing in it may

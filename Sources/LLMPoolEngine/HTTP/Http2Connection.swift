@@ -323,7 +323,7 @@ final class Http2Connection: HTTPSession {
   {
     let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
     let isLength = name.elementsEqual("content-length".utf8)
-    guard isName, !isLength, HeaderBlock.isReadable(value) else {
+    guard isName, !isLength, !HeaderBlock.isOfConnection(name), HeaderBlock.isReadable(value) else {
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
     return header(id, name, value)
