@@ -41,7 +41,8 @@ final class Guarded<State>: @unchecked Sendable {
 
   func withLock<Result>(_ body: (inout State) -> Result) -> Result {
     lock.lock()
-    defer { lock.unlock() }
-    return body(&state)
+    let result = body(&state)
+    lock.unlock()  // not by `defer`, which the compiler makes a function of its own
+    return result
   }
 }
