@@ -20,7 +20,8 @@ class AsyncStreamResponse(BaseStream):
     """An answer whose body is read as it comes: see AsyncClient.stream().
 
     Status and headers are there at once; attempts, timings and the like are complete after the
-    end. The body can be iterated once, in the event loop that made the request.
+    end. The body can be iterated once, in the event loop that made the request: in another there is
+    a RuntimeError. It may be closed in any.
     """
 
     __module__ = "llmpool"  # as __init__.py has it for what it imports
