@@ -5,8 +5,8 @@ import LLMPoolCore
 /// turn.
 ///
 /// A session holds its transport and its host as constants, for it calls them several times a request: what is
-/// reached by a constant is not counted at each call, as it is by an `unowned(unsafe)` reference. The transport lets the
-/// session go when it is closed.
+/// reached by a constant is not counted at each call, as it is by an `unowned(unsafe)` reference. The transport lets
+/// the session go when it is closed.
 protocol HTTPSession: AnyObject {
   /// Queues the request for sending.
   func begin(_ request: RequestState)
