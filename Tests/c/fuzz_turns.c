@@ -39,7 +39,7 @@ typedef struct {
 } request_t;
 
 typedef struct {
-  llmpool_queue_t *_Atomic queue;
+  llmpool_queue_t *_Atomic queue; /* drained also while it is closed, without the lock */
   _Atomic int generation;
   pthread_rwlock_t lock; /* read: somebody uses the descriptor; write: it is closed */
 } place_t;

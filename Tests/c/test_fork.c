@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -237,8 +238,47 @@ static void check_daemon_files(void) {
   }
 }
 
+static llmpool_queue_t *open_driving_queue(void) {
+  llmpool_queue_options_t options = {.size = sizeof options, .flags = LLMPOOL_QUEUE_DRIVE};
+  llmpool_queue_t *driving = NULL;
+  CHECK_OK(llmpool_queue_open(&options, &driving));
+  CHECK(llmpool_queue_fd(driving) >= 0);
+  return driving;
+}
+
+static void *poll_for_ever(void *its) {
+  struct pollfd descriptor = {.fd = llmpool_queue_fd(its), .events = POLLIN};
+  return (void *)(intptr_t)poll(&descriptor, 1, -1);
+}
+
+/* Who polls its descriptor wakes. */
+static void close_a_queue_that_drives(void) {
+  llmpool_t *own = harness_pool(NULL);
+  llmpool_queue_t *its = open_driving_queue();
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  for (int i = 0; i < 5; i++) {
+    harness_submit(own, &request, its);
+    llmpool_event_t event = {.kind = 0};
+    while (llmpool_queue_drain(its, &event, sizeof event, 1, 5000) == 0)
+      continue;
+    CHECK_STATUS(event.status, LLMPOOL_OK);
+    harness_release(&event);
+  }
+  request.url = server_url(server, "/never");
+  harness_submit(own, &request, its);
+  pthread_t thread;
+  void *result;
+  CHECK(pthread_create(&thread, NULL, poll_for_ever, its) == 0);
+  check_sleep_ms(50);
+  CHECK_OK(llmpool_queue_close(its));
+  pthread_join(thread, &result);
+  CHECK_EQ((intptr_t)result, 1);
+  CHECK_OK(llmpool_close(own, 0));
+}
+
 static void be_a_daemon(void) {
   become_a_daemon();
+  close_a_queue_that_drives();
   llmpool_request_t request = harness_request(server_url(server, "/echo"));
   in_a_child(check_daemon_files); /* the second fork of two */
   for (int i = 0; i < 10; i++)
@@ -262,6 +302,7 @@ static void test_a_daemon_keeps_its_files(void) {
   llmpool_t *own = harness_pool(NULL);
   for (int i = 0; i < 10; i++) /* the queue of its calls gets descriptors */
     CHECK_STATUS(harness_outcome(own, &request), LLMPOOL_OK);
+  CHECK_OK(llmpool_queue_close(open_driving_queue()));
   void (*const lives[])(void) = {be_a_daemon, end_as_a_daemon};
   for (int life = 0; life < 2; life++) {
     in_a_child(lives[life]);

@@ -401,16 +401,23 @@ package final class CompletionQueue: @unchecked Sendable {
     _ = lp_epoll_control(state.descriptor, EPOLL_CTL_MOD, engine.epoll, isMuted ? 0 : LP_EPOLLIN, 0)
   }
 
-  /// Within an epoll a closed eventfd wakes nobody: this one is never closed.
-  private static let signal: Int32 = {
-    let descriptor = lp_eventfd()
-    if descriptor >= 0 { lp_eventfd_signal(descriptor) }
-    return descriptor
-  }()
+  /// Within an epoll a closed eventfd wakes nobody: this descriptor is readable, and never closed. By us: a process
+  /// that closes every descriptor gets another.
+  private static func signal() -> Int32 {
+    signals.withLock { signal in
+      if signal.descriptor < 0 || lp_file(signal.descriptor) != signal.file {
+        signal.descriptor = lp_end_open()
+        if signal.descriptor >= 0 { lp_end_signal(signal.descriptor) }
+        signal.file = lp_file(signal.descriptor)
+      }
+      return signal.descriptor
+    }
+  }
+  private static let signals = Guarded((descriptor: Int32(-1), file: UInt64(0)))
 
   /// The queue is being closed: whoever waits on its descriptor, an epoll, is to wake.
   private func stayReadable(_ state: inout State) {
     guard state.descriptor >= 0 else { return }
-    _ = lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, CompletionQueue.signal, LP_EPOLLIN, 0)
+    _ = lp_epoll_control(state.descriptor, EPOLL_CTL_ADD, CompletionQueue.signal(), LP_EPOLLIN, 0)
   }
 }
