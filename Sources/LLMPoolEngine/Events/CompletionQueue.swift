@@ -35,6 +35,8 @@ package final class CompletionQueue: @unchecked Sendable {
     var pollers = 0
     /// What the application waits on; -1 until someone asks for it.
     var descriptor: Int32 = -1
+    /// The application has asked for it.
+    var isLent = false
     /// An eventfd: the descriptor itself, or within it where that is an epoll.
     var eventDescriptor: Int32 = -1
     /// Whose epoll hangs in the descriptor.
@@ -180,8 +182,11 @@ package final class CompletionQueue: @unchecked Sendable {
     state.withLock { state in
       guard !state.isClosed else { return nil }
       if state.descriptor < 0 { openDescriptors(&state) }
-      Descriptors.note(state.descriptor, .lent)
-      Descriptors.note(state.eventDescriptor, .lent)
+      if !state.isLent, state.descriptor >= 0 {
+        state.isLent = true
+        Descriptors.note(state.descriptor, .lent)
+        Descriptors.note(state.eventDescriptor, .lent)
+      }
       return state.descriptor
     }
   }
