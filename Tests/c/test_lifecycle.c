@@ -376,7 +376,7 @@ static void test_a_failed_open_leaves_nothing(void) {
   for (int i = 0; i < 20; i++)
     CHECK_STATUS(llmpool_warm(shared, "http://127.0.0.1:1/", 1), LLMPOOL_E_UNSUPPORTED);
   unsetenv("http_proxy");
-  CHECK_EQ(descriptors(), before);
+  CHECK(descriptors() <= before); /* a connection of the test before may have gone meanwhile */
 }
 
 static void test_lent_strings_stay(void) {
