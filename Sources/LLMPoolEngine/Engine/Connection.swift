@@ -18,8 +18,9 @@ final class Connection {
   let id: ConnectionID
   let origin: Origin
   let route: Route
-  /// Which lets the connection go when it is closed.
-  let engine: Engine
+  /// Outlives every connection, and may hold it on a list of connections to read from when it ends: not counted, which
+  /// would keep both.
+  unowned(unsafe) let engine: Engine
   let startedAt: Int64
   var phase = Phase.dialing
   /// While the connection is open.
