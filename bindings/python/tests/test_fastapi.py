@@ -41,7 +41,7 @@ def application(request, tokens, tmp_path_factory):
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    log = (directory / "log").read_text()
+    log = (directory / f"log-{port}").read_text()
     assert "Traceback" not in log and "Application shutdown complete" in log, log
 
 
