@@ -2,11 +2,11 @@
  * fuzz_turns.c - who takes the turns and who is woken, at random: threads submit, drain, poll, read, cancel, close
  * queues and pools, are cancelled and fork, with timeouts of 5 to 50 ms.
  *
- *   fuzz_turns [SECONDS] [SEED] [no-forks] [no-cancels] [no-lateness]
+ *   fuzz_turns [SECONDS] [SEED] [no-forks] [no-cancels] [no-lateness] [late-ms=5]
  *
- * What must hold: every request ends once; no timeout is late by more than 5 ms beyond the machine's own lateness;
- * nobody finds his descriptor readable again and again and nothing to take; no call and no child hangs. ThreadSanitizer
- * cannot follow a fork, and is late by itself.
+ * What must hold: every request ends once; no timeout is late by more than 5 ms (late-ms) beyond the machine's own
+ * lateness; nobody finds his descriptor readable again and again and nothing to take; no call and no child hangs.
+ * ThreadSanitizer cannot follow a fork, and is late by itself.
  */
 #include "harness.h"
 
@@ -24,7 +24,6 @@ enum {
   QUEUES = 4, /* the first half with LLMPOOL_QUEUE_DRIVE */
   ROUND_MS = 1000,
   REQUESTS = 1 << 16, /* of a round, at most */
-  LATE_US = 5000,
   HANG_MS = 20000,
   TICKS = 4096,
   EMPTY_IN_A_ROW = 50, /* others may be quicker, but not that often */
@@ -66,7 +65,7 @@ static _Atomic int64_t forking_us;   /* time that all forks together took */
 static _Atomic int64_t fork_began;   /* of one under way; 0: none is */
 static _Atomic long polls, empty_polls, events_seen, timeouts_seen, forks_made, cancels_made, closes_made;
 static _Atomic long worst_late_us;
-static int with_forks = 1, with_cancels = 1, with_lateness = 1;
+static int with_forks = 1, with_cancels = 1, with_lateness = 1, late_ms = 5;
 static const char *urls[9];
 
 static int64_t now_us(void) {
@@ -167,13 +166,13 @@ static void check_lateness(const request_t *request, const llmpool_event_t *even
   int64_t due = (int64_t)request->timeout_ms * 1000;
   int64_t late = (int64_t)event->timings->done - due;
   timeouts_seen++;
-  if (!with_lateness || late <= LATE_US) return;
+  if (!with_lateness || late <= late_ms * 1000) return;
   int64_t end = request->submitted_us + due + late;
   while (tick_count == 0 || ticks[(tick_count - 1) % TICKS].at_us < end + 3000) /* the ticks of that time */
     check_sleep_ms(1);
   int64_t beyond = late - lateness_of_the_machine(request->submitted_us + due, end);
   if (beyond > worst_late_us) worst_late_us = beyond;
-  if (beyond > LATE_US)
+  if (beyond > late_ms * 1000)
     check_failed(__FILE__, __LINE__, "a timeout of %u ms came %lld us late, %lld of them beyond the machine's lateness",
                  request->timeout_ms, (long long)late, (long long)beyond);
 }
@@ -499,6 +498,7 @@ int main(int argc, char **argv) {
     with_forks &= strcmp(argv[i], "no-forks") != 0;
     with_cancels &= strcmp(argv[i], "no-cancels") != 0;
     with_lateness &= strcmp(argv[i], "no-lateness") != 0;
+    if (strncmp(argv[i], "late-ms=", 8) == 0) late_ms = atoi(argv[i] + 8);
   }
   printf("fuzz_turns: %d s, seed %llu\n", seconds, (unsigned long long)seed);
   fflush(stdout);
