@@ -60,6 +60,7 @@ static worker_t workers[THREADS];
 static request_t *requests;
 static _Atomic uint32_t submitted;
 static _Atomic int is_over, is_paused, paused;
+static _Atomic int is_untimed;       /* all who look at the time are gone */
 static _Atomic int active = THREADS; /* so many of the threads do something */
 static _Atomic int64_t forking_us;   /* time that all forks together took */
 static _Atomic int64_t fork_began;   /* of one under way; 0: none is */
@@ -121,7 +122,7 @@ static int tid_of_the_pool(void) {
 static void *keep_time(void *unused) {
   int of_the_pool = schedstat_of(tid_of_the_pool());
   (void)unused;
-  while (!is_over) {
+  while (!is_untimed) {
     int64_t due = now_us() + 1000;
     struct timespec until = {due / 1000000, due % 1000000 * 1000};
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
@@ -511,6 +512,7 @@ int main(int argc, char **argv) {
   is_over = 1;
   for (int i = 0; i < THREADS; i++)
     pthread_join(workers[i].thread, NULL);
+  is_untimed = 1;
   pthread_join(timekeeper, NULL);
   for (int i = 0; i < QUEUES; i++)
     CHECK_OK(llmpool_queue_close(places[i].queue));
