@@ -62,7 +62,7 @@ def test_upstream_is_cancelled_when_the_browser_leaves(application, tokens):
         browser.recv(65536)
     begin = time.monotonic()
     assert servers.wait_until(lambda: tokens.stats()["left"] == left + 1, 2)
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 5
 
 
 def test_metrics(application, open_client):
