@@ -103,7 +103,8 @@ package final class Model {
   private var inUse = 0
   private var connectionsBefore = 0
   private var mustEnd: RequestID?
-  private var hasDialFailed = false
+  /// The origin of the dial that failed with this event.
+  private var originOfFailedDial: OriginID?
 
   /// A recorded core hears of time once a turn, later than its deadlines: what fell due since then may count either
   /// way.
@@ -221,7 +222,7 @@ package final class Model {
     origins[origin]!.dialFailures += 1
     origins[origin]!.dialFailure = failure
     origins[origin]!.dialFailedAt = now
-    hasDialFailed = true
+    originOfFailedDial = origin
     gone(id)
   }
 
@@ -713,19 +714,19 @@ package final class Model {
     if counters.connections < connections.count {
       fail("\(counters.connections) connections, \(connections.count) open")
     }
-    if hasDialFailed { checkOutage(core) }
-    hasDialFailed = false
+    if let origin = originOfFailedDial { checkOutage(origin, core) }
+    originOfFailedDial = nil
     if let id = mustEnd, requests[id] != nil { fail("request \(id.value) goes on after its success") }
     mustEnd = nil
     if let deadline = closeDeadline, deadline <= now, !isStopped, event == nil { fail("not stopped in time") }
   }
 
-  /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves.
-  private func checkOutage(_ core: borrowing PoolStateMachine) {
-    for (id, origin) in origins where origin.dialFailedAt == now && origin.dialFailures >= 3 {
-      guard let counters = core.counters(of: id), counters.connecting == 0, counters.pending > 0 else { continue }
-      if !isUsable(origin, core) { fail("\(counters.pending) wait at origin \(id.slot), which is down") }
-    }
+  /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves. Where time
+  /// has failed the dial, a request may have come back from its backoff at the same moment, and waits for the next one.
+  private func checkOutage(_ id: OriginID, _ core: borrowing PoolStateMachine) {
+    guard event != nil, let origin = origins[id], origin.dialFailures >= 3 else { return }
+    guard let counters = core.counters(of: id), counters.connecting == 0, counters.pending > 0 else { return }
+    if !isUsable(origin, core) { fail("\(counters.pending) wait at origin \(id.slot), which is down") }
   }
 
   /// Looks at everything that runs, for what should have ended by now. Called now and then.
