@@ -4,7 +4,8 @@ import LLMPoolEngine
 /// A pool of HTTP connections: to any number of servers, with limits, timeouts and a bounded queue. Made to live as
 /// long as the program and to be shared by all of it.
 public final class Pool: Sendable {
-  /// The pool of this process; C and Python code in it use the same one. Never closed.
+  /// The pool that all Swift code of this program shares. Never closed. A libllmpool.so that the program loads beside,
+  /// as the Python package does, has a pool of its own: that library carries its own copy of this code.
   public static let shared = Pool(handle: .shared)
 
   let handle: PoolHandle
