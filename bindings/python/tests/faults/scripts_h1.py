@@ -275,9 +275,17 @@ READ_AT_ONCE = 65536  # of a connection, before others have their turn
 
 @script("OK", tls=PLAIN, requests=4, rounds=5, pool={"connections": 1})
 def an_answer_nobody_asked_for_behind_a_full_read(peer):
-    """The first answer ends with the read: what follows lies in TLS or in the kernel."""
+    """The first answer ends with the read: what follows lies in TLS or in the kernel.
+
+    It lies there because the interim answers before have made room for all of it in the client's
+    receive buffer: what comes only after the next request was sent, no client can tell apart.
+    """
+    hint = b"HTTP/1.1 103 Early Hints\r\nx: " + b"y" * 30_000 + b"\r\n\r\n"
     while True:
         nonce = peer.request().nonce
+        for _ in range(20):
+            peer.send(hint)
+        time.sleep(0.03)
         head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(nonce)}\r\nx: "
         padding = "y" * (READ_AT_ONCE - len(head) - len(nonce) - 4)
         one = f"{head}{padding}\r\n\r\n{nonce}".encode()
