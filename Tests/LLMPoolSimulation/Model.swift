@@ -721,8 +721,9 @@ package final class Model {
     if let deadline = closeDeadline, deadline <= now, !isStopped, event == nil { fail("not stopped in time") }
   }
 
-  /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves. Where time
-  /// has failed the dial, a request may have come back from its backoff at the same moment, and waits for the next one.
+  /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves. Where
+  /// time has failed the dial, a request may have come back from its backoff at the same moment, and waits for
+  /// another.
   private func checkOutage(_ id: OriginID, _ core: borrowing PoolStateMachine) {
     guard event != nil, let origin = origins[id], origin.dialFailures >= 3 else { return }
     guard let counters = core.counters(of: id), counters.connecting == 0, counters.pending > 0 else { return }
