@@ -338,9 +338,9 @@ def _server_name(name: Optional[str]) -> Optional[bytes]:
         return None
     if not isinstance(name, str):
         raise TypeError(f"server_name is a str or None, not {type(name).__name__}")
-    if not name.isascii() or "\0" in name:
+    if not name.isascii():
         raise ValueError("server_name is a host name in ASCII letters")
-    return name.encode("ascii")
+    return c_string("server_name", name)
 
 
 def _not_for(url: URL, before: URL, headers: Headers) -> Iterable[str]:
