@@ -21,7 +21,7 @@ extension Engine {
 
   func port(of queue: CompletionQueue) -> QueuePort {
     if let lastPort, lastPort.queue === queue { return lastPort }
-    let port = ports[ObjectIdentifier(queue)] ?? addPort(of: queue)
+    let port = ports[queue.identity] ?? addPort(of: queue)
     lastPort = port
     return port
   }
@@ -30,7 +30,7 @@ extension Engine {
     let port = QueuePort(queue)
     // Those of queues that are gone are dropped here, so that short-lived queues leave nothing behind.
     if ports.count >= 256 { ports = ports.filter { !$0.value.queue.isClosed } }
-    ports[ObjectIdentifier(queue)] = port
+    ports[queue.identity] = port
     return port
   }
 

@@ -280,7 +280,7 @@ extension Engine: TurnHolder {
   }
 
   private func cancelAll(of queue: CompletionQueue) {
-    ports[ObjectIdentifier(queue)] = nil
+    ports[queue.identity] = nil
     lastPort = nil
     unwatch(queue)
     if hearer === queue { takeEarBack() }
