@@ -80,7 +80,7 @@ private func events(_ input: UnsafeRawBufferPointer, step: Int) -> [String] {
 private func fuzzURL(_ input: UnsafeRawBufferPointer) {
   guard let parts = try? URLParts.parse(input) else { return }
   var out = ByteBuffer()
-  parts.appendOrigin(of: input, to: &out)
+  out.didWrite(parts.writeOrigin(of: input, to: out.writable(parts.originRoom)))
   precondition(parts.hostRange.upperBound <= input.count && parts.targetRange.upperBound <= input.count)
   // What was accepted is accepted again, and means the same.
   let again = try? URLParts.parse(out.readable)
