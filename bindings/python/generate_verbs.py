@@ -55,8 +55,6 @@ class Signature:
         lines = list(given)
         lines += [name for name, _ in self.positional[len(given) :]]
         lines += [f"{name}={name}" for name, _, _ in self.named]
-        if self.rest:
-            lines.append(f"**{self.rest[0]}")
         return lines
 
 
@@ -72,9 +70,13 @@ def function(head, declared, result, doc, body, indent=0):
     return text + body
 
 
-def call(head, handed, indent):
+def hand_on(signature, head, given, indent):
+    """A call with every argument. What the rest is, is refused here: handed on, it would have each
+    call build a dict of all."""
     pad = " " * indent
-    return f"{pad}{head}(\n{listed(handed, indent + 4)}{pad})\n"
+    refusal = f"{pad}if {{0}}:\n{pad}    refuse_arguments({{0}})\n" if signature.rest else ""
+    call = f"{pad}{head}(\n{listed(signature.pass_on(given), indent + 4)}{pad})\n"
+    return refusal.format(*signature.rest or ()) + call
 
 
 def verbs(request, is_async):
@@ -95,7 +97,7 @@ def verbs(request, is_async):
                 request.declare(("method",), ["self"]),
                 "Response",
                 f"{method}; the arguments are those of request().",
-                call(f"return {wait}self.request", request.pass_on([f'"{method}"']), 8),
+                hand_on(request, f"return {wait}self.request", [f'"{method}"'], 8),
                 4,
             )
         )
@@ -120,35 +122,35 @@ def imports(*signatures):
 
 
 def verbs_module(request):
-    return (
-        f'"""The verbs of the clients. {NOTE}"""\n\n{imports(request)}from .base import BaseClient'
-        f"\n\n\n{verbs(request, False)}\n\n{verbs(request, True)}"
-    )
+    head = f'"""The verbs of the clients. {NOTE}"""\n\n{imports(request)}'
+    used = "from .base import BaseClient\nfrom .refusals import refuse_arguments\n"
+    return f"{head}{used}\n\n{verbs(request, False)}\n\n{verbs(request, True)}"
 
 
 def functions_module(request, stream):
     typing = imports(request, stream)
     parts = [
         f'"""Requests on the shared pool. {NOTE}"""\n\n{typing}'
-        "from .client import Client, Stream\n\n_default: Optional[Client] = None\n",
+        "from .client import Client, Stream\nfrom .refusals import refuse_arguments\n",
+        "_default: Optional[Client] = None\n",
         "\ndef _client() -> Client:\n    global _default\n    if _default is None:\n"
         "        _default = Client()\n    return _default\n",
         "\n" + function(
             "def request", request.declare(), "Response",
             "A request on the shared pool: see Client.request().",
-            call("return _client().request", request.pass_on(), 4),
+            hand_on(request, "return _client().request", [], 4),
         ),
     ]  # fmt: skip
     for method in ("GET", "POST"):
         parts.append("\n" + function(
             f"def {method.lower()}", request.declare(("method",)), "Response",
             f"{method} on the shared pool: see Client.request().",
-            call("return _client().request", request.pass_on([f'"{method}"']), 4),
+            hand_on(request, "return _client().request", [f'"{method}"'], 4),
         ))  # fmt: skip
     parts.append("\n" + function(
         "def stream", stream.declare(), "Stream",
         "A streamed request on the shared pool: see Client.stream().",
-        call("return _client().stream", stream.pass_on(), 4),
+        hand_on(stream, "return _client().stream", [], 4),
     ))  # fmt: skip
     return "\n".join(parts)
 

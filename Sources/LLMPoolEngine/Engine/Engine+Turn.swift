@@ -250,16 +250,15 @@ extension Engine: TurnHolder {
   // MARK: The inbox
 
   private func takeInbox() {
-    var batch: [Message] = []
-    inbox.withLock { swap(&batch, &$0.messages) }
-    guard !batch.isEmpty else { return }
-    for message in batch { take(message) }
+    // Two arrays by turns, as for actions.
+    inbox.withLock { swap(&messages, &$0.messages) }
+    guard !messages.isEmpty else { return }
+    for message in messages { take(message) }
     runActions()
-    batch.removeAll(keepingCapacity: true)
-    inbox.withLock { shared in
-      if shared.messages.isEmpty, shared.messages.capacity < batch.capacity { swap(&batch, &shared.messages) }
-    }
+    messages.removeAll(keepingCapacity: messages.capacity <= Engine.keptMessages)
   }
+  /// A burst's memory is given back.
+  private static let keptMessages = 16_384
 
   private func take(_ message: Message) {
     switch message {

@@ -36,6 +36,7 @@ package final class Engine: @unchecked Sendable {
   var now: Int64
   var actions: [Action] = []
   var running: [Action] = []
+  var messages: [Message] = []
   var requests: [RequestState?] = []
   var connections: [Connection?] = []
   var origins: [Origin?] = []

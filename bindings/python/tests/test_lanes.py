@@ -346,10 +346,11 @@ class Broken(Exception):
 
 
 def break_copy(monkeypatch):
-    def fails(*_):
-        raise Broken
+    class Fails:
+        def unpack_from(self, *_):
+            raise Broken
 
-    monkeypatch.setattr(record.Reader, "_copy", fails)
+    monkeypatch.setattr(record, "_END", Fails())
 
 
 def break_read(monkeypatch):

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
 from .._http import secrets
 from .._http.config import (
+    AS_POOL,
     UNSET,
     Retry,
     RetryTypes,
@@ -27,7 +28,7 @@ from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
-from .._native.call import Call, Options, failure
+from .._native.call import NO_OPTIONS, Call, Options, failure
 from .._native.failures import bad_redirect
 from .._native.record import Answer
 from .._native.text import c_string
@@ -228,9 +229,12 @@ class BaseClient:
             raise TypeError(f"method is a str, not {type(method).__name__}")
         again = self._retry if retry is None else as_retry(retry)
         name = self._server_name if server_name is None else _server_name(server_name)
+        options = NO_OPTIONS
+        if priority or priority.__class__ is not int or name is not None or again is not AS_POOL:
+            options = (priority, *again._fields, name)
         return self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
-            (priority, *again._fields, name), again._flags,
+            options, again._flags,
         )  # fmt: skip
 
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:

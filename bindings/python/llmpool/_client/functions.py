@@ -8,6 +8,7 @@ from .._http.headers import HeaderTypes
 from .._http.models import Response
 from .._http.urls import ParamTypes
 from .client import Client, Stream
+from .refusals import refuse_arguments
 
 _default: Optional[Client] = None
 
@@ -37,6 +38,8 @@ def request(
     **unsupported: NoReturn,
 ) -> Response:
     """A request on the shared pool: see Client.request()."""
+    if unsupported:
+        refuse_arguments(unsupported)
     return _client().request(
         method,
         url,
@@ -51,7 +54,6 @@ def request(
         priority=priority,
         retry=retry,
         server_name=server_name,
-        **unsupported,
     )
 
 
@@ -72,6 +74,8 @@ def get(
     **unsupported: NoReturn,
 ) -> Response:
     """GET on the shared pool: see Client.request()."""
+    if unsupported:
+        refuse_arguments(unsupported)
     return _client().request(
         "GET",
         url,
@@ -86,7 +90,6 @@ def get(
         priority=priority,
         retry=retry,
         server_name=server_name,
-        **unsupported,
     )
 
 
@@ -107,6 +110,8 @@ def post(
     **unsupported: NoReturn,
 ) -> Response:
     """POST on the shared pool: see Client.request()."""
+    if unsupported:
+        refuse_arguments(unsupported)
     return _client().request(
         "POST",
         url,
@@ -121,7 +126,6 @@ def post(
         priority=priority,
         retry=retry,
         server_name=server_name,
-        **unsupported,
     )
 
 
@@ -144,6 +148,8 @@ def stream(
     **unsupported: NoReturn,
 ) -> Stream:
     """A streamed request on the shared pool: see Client.stream()."""
+    if unsupported:
+        refuse_arguments(unsupported)
     return _client().stream(
         method,
         url,
@@ -159,5 +165,4 @@ def stream(
         retry=retry,
         server_name=server_name,
         sse=sse,
-        **unsupported,
     )

@@ -8,6 +8,7 @@ from .._http.headers import HeaderTypes
 from .._http.models import Response
 from .._http.urls import ParamTypes
 from .base import BaseClient
+from .refusals import refuse_arguments
 
 
 class Verbs(BaseClient):
@@ -51,6 +52,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """GET; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "GET",
             url,
@@ -65,7 +68,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def post(
@@ -86,6 +88,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """POST; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "POST",
             url,
@@ -100,7 +104,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def put(
@@ -121,6 +124,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """PUT; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "PUT",
             url,
@@ -135,7 +140,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def patch(
@@ -156,6 +160,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """PATCH; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "PATCH",
             url,
@@ -170,7 +176,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def delete(
@@ -191,6 +196,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """DELETE; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "DELETE",
             url,
@@ -205,7 +212,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def head(
@@ -226,6 +232,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """HEAD; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "HEAD",
             url,
@@ -240,7 +248,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     def options(
@@ -261,6 +268,8 @@ class Verbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """OPTIONS; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return self.request(
             "OPTIONS",
             url,
@@ -275,7 +284,6 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
 
@@ -320,6 +328,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """GET; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "GET",
             url,
@@ -334,7 +344,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def post(
@@ -355,6 +364,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """POST; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "POST",
             url,
@@ -369,7 +380,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def put(
@@ -390,6 +400,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """PUT; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "PUT",
             url,
@@ -404,7 +416,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def patch(
@@ -425,6 +436,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """PATCH; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "PATCH",
             url,
@@ -439,7 +452,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def delete(
@@ -460,6 +472,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """DELETE; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "DELETE",
             url,
@@ -474,7 +488,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def head(
@@ -495,6 +508,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """HEAD; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "HEAD",
             url,
@@ -509,7 +524,6 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )
 
     async def options(
@@ -530,6 +544,8 @@ class AsyncVerbs(BaseClient):
         **unsupported: NoReturn,
     ) -> Response:
         """OPTIONS; the arguments are those of request()."""
+        if unsupported:
+            refuse_arguments(unsupported)
         return await self.request(
             "OPTIONS",
             url,
@@ -544,5 +560,4 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
-            **unsupported,
         )

@@ -321,7 +321,7 @@ def _retries(number: Any) -> int:
     return number
 
 
-_AS_POOL = Retry()
+AS_POOL = Retry()
 _NEVER = Retry()
 _NEVER._flags = REQUEST_NO_RETRY
 _RETRIES = {"status": Retry(status=True), "sent": Retry(sent=True)}
@@ -329,7 +329,7 @@ _RETRIES = {"status": Retry(status=True), "sent": Retry(sent=True)}
 
 def as_retry(value: RetryTypes) -> Retry:
     if value is None:
-        return _AS_POOL
+        return AS_POOL
     if isinstance(value, Retry):
         return value
     if value is False:

@@ -24,7 +24,7 @@ ERROR_WAIT = 0.25
 OPTIONS = ("priority", "max_retries", "retry_after_max_ms", "server_name")
 Options = Tuple[int, int, int, Optional[bytes]]
 _RANGES = {"priority": (-0x80000000, 0x7FFFFFFF)}
-_NO_OPTIONS: Options = (0, 0, 0, None)
+NO_OPTIONS: Options = (0, 0, 0, None)
 _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 
@@ -114,7 +114,7 @@ class RequestStruct:
         self._block: Optional[bytes] = None
         self._timeout: Tuple[int, ...] = (0,) * len(_TIMEOUTS)
         self._flags = 0
-        self._options: Options = _NO_OPTIONS
+        self._options: Options = NO_OPTIONS
 
     def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
         """The status; the library writes the id to the cell before an event can be read."""
@@ -132,7 +132,7 @@ class RequestStruct:
             self._timeout = call.timeout  # last: Ctrl-C may come in between
         if self._flags != flags:
             struct.flags = self._flags = flags
-        if self._options != call.options:
+        if self._options is not call.options and self._options != call.options:
             for name, option in zip(OPTIONS, call.options):
                 setattr(struct, name, option)
             self._options = call.options

@@ -170,16 +170,14 @@ class Reader:
                 return (*self._read_large(), True)
             check(count)
         try:
-            return (*self._copy(count), count == self._capacity)
+            raw = bytes(self._record_view[: count * _RECORD.size])
+            (used,) = _END.unpack_from(raw, (count - 1) * _RECORD.size + _END_OFFSET)
+            blob = bytes(self._bytes_view[:used])
+            # Not over a view: CPython crashes where its collector finds one that is being unpacked,
+            # as in the frames of an exception.
+            return _RECORD.iter_unpack(raw), blob, count == self._capacity
         except BaseException as error:
             raise Lost([(r.user_data, r.kind) for r in self._records[:count]], error) from error
-
-    def _copy(self, count: int) -> Tuple[Iterable[RecordFields], bytes]:
-        raw = bytes(self._record_view[: count * _RECORD.size])
-        (used,) = _END.unpack_from(raw, (count - 1) * _RECORD.size + _END_OFFSET)
-        # Not over a view: CPython crashes where its collector finds one that is being unpacked, as
-        # in the frames of an exception.
-        return _RECORD.iter_unpack(raw), bytes(self._bytes_view[:used])
 
     def _read_large(self) -> Tuple[List[RecordFields], bytes]:
         """One event that is larger than the buffer, as a record too.
