@@ -84,6 +84,7 @@ extension PoolStateMachine {
     guard closeDeadline != nil, !isStopped else { return }
     guard counters.pending + counters.active + counters.backingOff == 0 else { return }
     for slot in connections.indices where connections[slot].state != .free { closeConnection(slot, .poolClosed) }
+    noteUtilization()  // nothing is said after the end
     isStopped = true
     actions.append(.stopped)
   }

@@ -109,6 +109,14 @@ import Testing
     #expect(pool.finish("r3").last == "complete r3 ok")
   }
 
+  @Test func theLastNoticeComesBeforeTheEnd() {
+    let pool = Script { $0.maxConnections = 1 }
+    pool.watch([.utilizationHigh, .utilizationNormal])
+    #expect(pool.handle(.warm(OriginID(slot: 0), connections: 1)) == ["dial c0", "high 1/1, 0 waiting, 0 ms"])
+    #expect(pool.close(within: .seconds(1)) == ["close c0 poolClosed", "normal 0/1", "stopped"])
+    #expect(pool.submit() == ["complete r0 closed unseen"])
+  }
+
   @Test func noneWithoutALimitOrALevel() {
     for change: (inout PoolOptions) -> Void in [{ $0.maxConnections = .max }, { $0.utilizationWarning = 0 }] {
       let pool = Script(change)
