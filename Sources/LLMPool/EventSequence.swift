@@ -25,14 +25,14 @@ public struct EventSequence: AsyncSequence, Sendable {
 
     /// The next event as soon as it is here; nil at the end of the answer.
     ///
-    /// - Throws: `PoolError` when the answer ends early; named "E_CANCELLED" where the task was cancelled.
+    /// - Throws: `PoolError` when the answer ends early; `CancellationError` where the task was cancelled.
     public mutating func next() async throws -> Event? {
       if reader == nil {
         let inbox = EventInbox()
         do throws(Fault) {
           try pool.submit(request, flags: .sse, for: inbox)
         } catch {
-          throw PoolError(error)
+          throw PoolError.thrown(for: error)
         }
         reader = EventReader(inbox)
       }
@@ -110,7 +110,7 @@ private final class EventInbox: Receiver, @unchecked Sendable {
       let data = record.pointee.data
       result = .success(.data(Array(UnsafeRawBufferPointer(start: data.base, count: data.count))))
     case .done, .notice, .writable:
-      result = record.pointee.status == 0 ? .success(nil) : .failure(PoolError(record.pointee))
+      result = record.pointee.status == 0 ? .success(nil) : .failure(PoolError.thrown(for: record.pointee))
       lock.lock()
       end = result
       lock.unlock()

@@ -23,8 +23,8 @@ public final class Pool: Sendable {
 
   /// Sends a request and waits for the whole answer. Cancelling the task cancels the request.
   ///
-  /// - Throws: `PoolError`; an answer with a status of 4xx or 5xx is not an error. Its name is "E_CANCELLED" where the
-  ///   task was cancelled.
+  /// - Throws: `PoolError`; `CancellationError` where the task was cancelled. An answer with a status of 4xx or 5xx is
+  ///   not an error.
   public func send(_ request: Request) async throws -> Response {
     let call = Call()
     return try await withTaskCancellationHandler {
@@ -33,7 +33,7 @@ public final class Pool: Sendable {
         do throws(Fault) {
           try submit(request, flags: [], for: call)
         } catch {
-          continuation.resume(throwing: PoolError(error))
+          continuation.resume(throwing: PoolError.thrown(for: error))
         }
       }
     } onCancel: {
@@ -95,7 +95,7 @@ private final class Call: Receiver, @unchecked Sendable {
     if record.pointee.status == 0 {
       continuation?.resume(returning: Response(record.pointee))
     } else {
-      continuation?.resume(throwing: PoolError(record.pointee))
+      continuation?.resume(throwing: PoolError.thrown(for: record.pointee))
     }
     EventRecord.release(record)
   }
@@ -129,13 +129,20 @@ extension EventBytes {
 }
 
 extension PoolError {
-  init(_ error: Fault) {
-    self.init(error.failure, error.message, isUnseen: true)
+  /// Nothing but the end of its task cancels a request: that has Swift's own error.
+  static func thrown(for fault: Fault) -> any Error {
+    fault.failure == .cancelled ? CancellationError() : PoolError(fault)
   }
 
-  init(_ record: EventRecord) {
+  static func thrown(for record: EventRecord) -> any Error {
     let failure = Failure(rawValue: record.status) ?? .internalError
-    self.init(failure, String(cString: record.message.base), isUnseen: record.flags.contains(.unseen))
+    guard failure != .cancelled else { return CancellationError() }
+    let isUnseen = record.flags.contains(.unseen)
+    return PoolError(failure, String(cString: record.message.base), isUnseen: isUnseen)
+  }
+
+  init(_ error: Fault) {
+    self.init(error.failure, error.message, isUnseen: true)
   }
 
   private init(_ failure: Failure, _ message: String, isUnseen: Bool) {
