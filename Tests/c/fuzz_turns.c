@@ -84,8 +84,9 @@ static uint64_t draw(worker_t *worker, uint64_t limit) { /* SplitMix64 */
 
 /* ---- how late the machine itself is ---- */
 
-/* Every millisecond a thread of its own notes how late it woke, and for how long each thread that takes turns has
- * waited for a processor so far (the second field of schedstat). The pool's comes first, then the workers'. */
+/* Every millisecond a thread of its own notes how late that is, whatever held it up, and for how long each thread that
+ * takes turns has waited for a processor so far (the second field of schedstat). The pool's comes first, then the
+ * workers'. */
 typedef struct {
   int64_t at_us, late_us, forking_us, waited_us[THREADS + 1];
 } tick_t;
@@ -121,12 +122,13 @@ static int tid_of_the_pool(void) {
 
 static void *keep_time(void *unused) {
   int of_the_pool = schedstat_of(tid_of_the_pool());
+  int64_t now = now_us();
   (void)unused;
   while (!is_untimed) {
-    int64_t due = now_us() + 1000;
+    int64_t due = now + 1000;
     struct timespec until = {due / 1000000, due % 1000000 * 1000};
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-    int64_t now = now_us();
+    now = now_us();
     tick_t tick = {.at_us = now, .late_us = now - due, .forking_us = forking_us};
     int64_t began = fork_began;
     if (began > 0 && began < now) tick.forking_us += now - began;
@@ -141,10 +143,11 @@ static void *keep_time(void *unused) {
 }
 
 /* How late whoever was due at that time may have been, in microseconds, for no fault of the library: a timer's
- * lateness, the wait for a processor of the pool's thread and of a thread that held the turn, and forks, which nothing
- * survives that moves. */
+ * lateness, forks, which nothing survives that moves, and the waits for a processor of the pool's thread and of those
+ * that held the turn, or a lock that its holder wanted: one after the other on a busy machine, on an idle one next to
+ * nothing. */
 static int64_t lateness_of_the_machine(int64_t due_us, int64_t done_us) {
-  int64_t timer = 0, forking = 0, waited[THREADS + 1] = {0}, worker = 0;
+  int64_t timer = 0, forking = 0, waited = 0;
   const tick_t *last = NULL;
   uint64_t count = tick_count;
   for (uint64_t i = count > TICKS ? count - TICKS + 1 : 0; i < count; i++) {
@@ -154,13 +157,11 @@ static int64_t lateness_of_the_machine(int64_t due_us, int64_t done_us) {
     if (last != NULL) forking += tick->forking_us - last->forking_us;
     for (int thread = 0; last != NULL && thread <= THREADS; thread++)
       if (tick->waited_us[thread] > last->waited_us[thread])
-        waited[thread] += tick->waited_us[thread] - last->waited_us[thread];
+        waited += tick->waited_us[thread] - last->waited_us[thread];
     if (tick->at_us > done_us + 3000) break;
     last = tick;
   }
-  for (int thread = 1; thread <= THREADS; thread++)
-    if (waited[thread] > worker) worker = waited[thread];
-  return timer + forking + waited[0] + worker;
+  return timer + forking + waited;
 }
 
 static void check_lateness(const request_t *request, const llmpool_event_t *event) {

@@ -72,7 +72,7 @@ def running(command, port, directory, **options):
             **options,
         )  # fmt: skip
     try:
-        started = wait_until(lambda: listening(port) or process.poll() is not None)
+        started = wait_until(lambda: listening(port) or process.poll() is not None, 60)
         if not started or process.poll() is not None:
             raise RuntimeError(f"{command[0]}: {log.read_text(errors='replace')}")
         yield process

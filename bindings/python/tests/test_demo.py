@@ -59,6 +59,6 @@ def test_stops_what_it_started(number):
     port = int(url.split(":")[2].split("/")[0])
     assert servers.listening(port)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode in (130, 143)
-    assert servers.wait_until(lambda: not servers.listening(port), 5)
+    assert servers.wait_until(lambda: not servers.listening(port), 30)

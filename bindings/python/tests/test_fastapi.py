@@ -61,7 +61,7 @@ def test_upstream_is_cancelled_when_the_browser_leaves(application, tokens):
         assert b"200 OK" in browser.recv(65536)
         browser.recv(65536)
     begin = time.monotonic()
-    assert servers.wait_until(lambda: tokens.stats()["left"] == left + 1, 2)
+    assert servers.wait_until(lambda: tokens.stats()["left"] == left + 1)
     assert time.monotonic() - begin < 5
 
 
