@@ -10,6 +10,7 @@
  */
 #include "harness.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -108,16 +109,19 @@ static int schedstat_of(int tid) {
 }
 
 static int tid_of_the_pool(void) {
-  for (int tid = getpid(); tid < getpid() + 200; tid++) {
-    char path[100], name[32] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/comm", tid);
+  int found = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  for (struct dirent *task; tasks != NULL && found == 0 && (task = readdir(tasks)) != NULL;) {
+    char path[300], name[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
     FILE *file = fopen(path, "r");
     if (file == NULL) continue;
-    int is_it = fscanf(file, "%31s", name) == 1 && strcmp(name, "llmpool") == 0;
+    if (fscanf(file, "%31s", name) == 1 && strcmp(name, "llmpool") == 0) found = atoi(task->d_name);
     fclose(file);
-    if (is_it) return tid;
   }
-  return 0;
+  if (tasks != NULL) closedir(tasks);
+  CHECK(found != 0);
+  return found;
 }
 
 static void *keep_time(void *unused) {
