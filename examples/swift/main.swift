@@ -52,8 +52,8 @@ func cancelAfterFirstTokens(_ chat: Chat) async -> String {
   task.cancel()
   switch await task.result {
   case .success: return "not cancelled: it had ended"
-  case .failure(let error as PoolError): return "\(error.name) after \(count) tokens"
-  case .failure(let error): return "\(error)"
+  case .failure(is CancellationError): return "cancelled after \(count) tokens"
+  case .failure(let error): return "not cancelled: \(error)"
   }
 }
 
@@ -69,7 +69,7 @@ func run(_ chat: Chat) async throws {
     fflush(nil)  // each token when it comes, also into a pipe
   }
   print("first token after \(first ?? .zero), the end after \(begun.duration(to: clock.now))")
-  print("cancelled: \(await cancelAfterFirstTokens(chat))")
+  print(await cancelAfterFirstTokens(chat))
 }
 
 func fail(_ text: String, status: Int32) -> Never {
