@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -85,14 +86,20 @@ static uint64_t draw(worker_t *worker, uint64_t limit) { /* SplitMix64 */
 
 /* ---- how late the machine itself is ---- */
 
-/* Every millisecond a thread of its own notes how late that is, whatever held it up, and for how long each thread that
- * takes turns has waited for a processor so far (the second field of schedstat). The pool's comes first, then the
- * workers'. */
+/* Every millisecond a thread on each processor notes how late that is, whatever held it up: a virtual one that its host
+ * lets wait has its timers late, those of threads that sleep, too. The first thread also notes for how long each thread
+ * that takes turns has waited for a processor so far (the second field of schedstat): the pool's, then the workers'. */
 typedef struct {
   int64_t at_us, late_us, forking_us, waited_us[THREADS + 1];
 } tick_t;
-static tick_t ticks[TICKS];
-static _Atomic uint64_t tick_count;
+typedef struct {
+  pthread_t thread;
+  int processor;
+  tick_t ticks[TICKS];
+  _Atomic uint64_t count;
+} timekeeper_t;
+static timekeeper_t *timekeepers;
+static int timekeeper_count;
 
 static int64_t waited_us(int descriptor) {
   char text[100] = "";
@@ -124,10 +131,15 @@ static int tid_of_the_pool(void) {
   return found;
 }
 
-static void *keep_time(void *unused) {
-  int of_the_pool = schedstat_of(tid_of_the_pool());
+static void *keep_time(void *argument) {
+  timekeeper_t *keeper = argument;
+  int is_first = keeper == timekeepers;
+  int of_the_pool = is_first ? schedstat_of(tid_of_the_pool()) : -1;
+  cpu_set_t processors;
+  CPU_ZERO(&processors);
+  CPU_SET(keeper->processor, &processors);
+  CHECK(pthread_setaffinity_np(pthread_self(), sizeof processors, &processors) == 0);
   int64_t now = now_us();
-  (void)unused;
   while (!is_untimed) {
     int64_t due = now + 1000;
     struct timespec until = {due / 1000000, due % 1000000 * 1000};
@@ -137,35 +149,68 @@ static void *keep_time(void *unused) {
     int64_t began = fork_began;
     if (began > 0 && began < now) tick.forking_us += now - began;
     tick.waited_us[0] = waited_us(of_the_pool);
-    for (int i = 0; i < THREADS; i++)
+    for (int i = 0; is_first && i < THREADS; i++)
       tick.waited_us[i + 1] = waited_us(workers[i].schedstat - 1);
-    ticks[tick_count % TICKS] = tick;
-    tick_count++;
+    keeper->ticks[keeper->count % TICKS] = tick;
+    keeper->count++;
   }
-  close(of_the_pool);
+  if (is_first) close(of_the_pool);
   return NULL;
+}
+
+static void begin_to_keep_time(void) {
+  cpu_set_t processors;
+  CHECK(sched_getaffinity(0, sizeof processors, &processors) == 0);
+  timekeepers = calloc((size_t)CPU_COUNT(&processors), sizeof *timekeepers);
+  for (int processor = 0; processor < CPU_SETSIZE; processor++)
+    if (CPU_ISSET(processor, &processors)) timekeepers[timekeeper_count++].processor = processor;
+  for (int i = 0; i < timekeeper_count; i++)
+    CHECK(pthread_create(&timekeepers[i].thread, NULL, keep_time, &timekeepers[i]) == 0);
+}
+
+static void end_to_keep_time(void) {
+  is_untimed = 1;
+  for (int i = 0; i < timekeeper_count; i++)
+    pthread_join(timekeepers[i].thread, NULL);
+  free(timekeepers);
+}
+
+/* All have noted what came until then. */
+static void await_ticks(int64_t until_us) {
+  for (int i = 0; i < timekeeper_count; i++)
+    while (timekeepers[i].count == 0 || timekeepers[i].ticks[(timekeepers[i].count - 1) % TICKS].at_us < until_us)
+      check_sleep_ms(1);
 }
 
 /* How late whoever was due at that time may have been, in microseconds, for no fault of the library: a timer's
  * lateness, forks, which nothing survives that moves, and the waits for a processor of the pool's thread and of those
  * that held the turn, or a lock that its holder wanted: one after the other on a busy machine, on an idle one next to
  * nothing. */
-static int64_t lateness_of_the_machine(int64_t due_us, int64_t done_us) {
-  int64_t timer = 0, forking = 0, waited = 0;
+static int64_t lateness_noted_by(const timekeeper_t *keeper, int64_t due_us, int64_t done_us, int64_t *timer_us) {
+  int64_t held_up = 0;
   const tick_t *last = NULL;
-  uint64_t count = tick_count;
+  uint64_t count = keeper->count;
   for (uint64_t i = count > TICKS ? count - TICKS + 1 : 0; i < count; i++) {
-    const tick_t *tick = &ticks[i % TICKS];
+    const tick_t *tick = &keeper->ticks[i % TICKS];
     if (tick->at_us < due_us - 5000) continue;
-    if (tick->late_us > timer) timer = tick->late_us;
-    if (last != NULL) forking += tick->forking_us - last->forking_us;
+    if (tick->late_us > *timer_us) *timer_us = tick->late_us;
+    if (last != NULL) held_up += tick->forking_us - last->forking_us;
     for (int thread = 0; last != NULL && thread <= THREADS; thread++)
       if (tick->waited_us[thread] > last->waited_us[thread])
-        waited += tick->waited_us[thread] - last->waited_us[thread];
+        held_up += tick->waited_us[thread] - last->waited_us[thread];
     if (tick->at_us > done_us + 3000) break;
     last = tick;
   }
-  return timer + forking + waited;
+  return held_up;
+}
+
+static int64_t lateness_of_the_machine(int64_t due_us, int64_t done_us) {
+  int64_t timer = 0, held_up = 0;
+  for (int i = 0; i < timekeeper_count; i++) {
+    int64_t noted = lateness_noted_by(&timekeepers[i], due_us, done_us, &timer);
+    if (i == 0) held_up = noted;
+  }
+  return timer + held_up;
 }
 
 static void check_lateness(const request_t *request, const llmpool_event_t *event) {
@@ -174,8 +219,7 @@ static void check_lateness(const request_t *request, const llmpool_event_t *even
   timeouts_seen++;
   if (!with_lateness || late <= late_ms * 1000) return;
   int64_t end = request->submitted_us + due + late;
-  while (tick_count == 0 || ticks[(tick_count - 1) % TICKS].at_us < end + 3000) /* the ticks of that time */
-    check_sleep_ms(1);
+  await_ticks(end + 3000);
   int64_t beyond = late - lateness_of_the_machine(request->submitted_us + due, end);
   if (beyond > worst_late_us) worst_late_us = beyond;
   if (beyond > late_ms * 1000)
@@ -509,16 +553,14 @@ int main(int argc, char **argv) {
   printf("fuzz_turns: %d s, seed %llu\n", seconds, (unsigned long long)seed);
   fflush(stdout);
   worker_t boss = {.random = seed};
-  pthread_t timekeeper;
   set_up(seed);
-  CHECK(pthread_create(&timekeeper, NULL, keep_time, NULL) == 0);
+  begin_to_keep_time();
   for (int64_t end = check_now_ms() + seconds * 1000; check_now_ms() < end;)
     round_of(&boss, ROUND_MS);
   is_over = 1;
   for (int i = 0; i < THREADS; i++)
     pthread_join(workers[i].thread, NULL);
-  is_untimed = 1;
-  pthread_join(timekeeper, NULL);
+  end_to_keep_time();
   for (int i = 0; i < QUEUES; i++)
     CHECK_OK(llmpool_queue_close(places[i].queue));
   CHECK_OK(llmpool_close(pool, 0));
