@@ -37,7 +37,8 @@ set(sanitize_c -fsanitize=${LLMPOOL_SANITIZE} -fno-omit-frame-pointer -g)
 set(sanitize_link -fsanitize=${LLMPOOL_SANITIZE} -fuse-ld=lld)
 if(LLMPOOL_SANITIZE STREQUAL "undefined") # not for Swift on Linux, which traps on overflow by itself: the C parts
   list(APPEND sanitize_c -fno-sanitize-recover=undefined)
-  list(APPEND swift_flags -Xcc -fsanitize=undefined -Xcc -fno-sanitize-recover=undefined)
+  list(APPEND swift_flags -Xcc -fsanitize=undefined -Xcc -fno-sanitize-recover=undefined
+       -Xswiftc -Xclang-linker -Xswiftc -fsanitize=undefined) # its runtime, for the programs of the package
 elseif(LLMPOOL_SANITIZE)
   list(APPEND swift_flags --sanitize=${LLMPOOL_SANITIZE})
 endif()
