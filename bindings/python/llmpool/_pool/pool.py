@@ -94,6 +94,8 @@ def _insecure(name: str, value: Any) -> int:
 # Each option that is one field of llmpool_options_t: that field, and what makes its value.
 _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "ca_file": ("ca_file", _file),
+    "ca_path": ("ca_path", _file),
+    "ca_pem": ("ca_pem", _text),
     "verify": ("tls_insecure", _insecure),
     "proxy": ("proxy", _text),
     "no_proxy": ("no_proxy", _text),
@@ -162,6 +164,8 @@ class Pool:
         limits: what it may use; what it does not say is the library's default.
         timeout: for requests that have no timeout of their own.
         ca_file: PEM file of the certificate authorities to trust, instead of the system's.
+        ca_path: a directory of them, as "openssl rehash" makes it; with ca_file both are trusted.
+        ca_pem: PEM text of them itself; with the other two all are trusted.
         client_cert: PEM file with certificate and key, or a pair of files.
         verify: False accepts any certificate.
         proxy: http://, socks5:// or socks5h:// URL; "": none; None: as the environment says.
@@ -189,6 +193,8 @@ class Pool:
         limits: Optional[Limits] = None,
         timeout: TimeoutTypes = UNSET,
         ca_file: Union[Path, None, Unset] = UNSET,
+        ca_path: Union[Path, None, Unset] = UNSET,
+        ca_pem: Union[str, None, Unset] = UNSET,
         client_cert: Union[Path, Tuple[Path, Path], None, Unset] = UNSET,
         verify: Union[bool, Unset] = UNSET,
         proxy: Union[str, None, Unset] = UNSET,
