@@ -34,6 +34,7 @@ from ._version import __version__
 if TYPE_CHECKING:
     from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
+    from ._http.options import options
     from ._http.timings import Timings
     from ._native.stats import Stats
 
@@ -60,6 +61,7 @@ __all__ = [
     "debug",
     "get",
     "metrics",
+    "options",
     "post",
     "request",
     "shared",
@@ -82,6 +84,7 @@ _LATER = {
     "AsyncStreamResponse": "_client.async_stream",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
+    "options": "_http.options",
 }
 
 if not TYPE_CHECKING:  # a checker would believe that every name is there
