@@ -32,6 +32,7 @@ from ._pool.pool import Pool, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._adapters.install import install, installed, uninstall
     from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
     from ._http.options import options
@@ -60,6 +61,8 @@ __all__ = [
     "configure",
     "debug",
     "get",
+    "install",
+    "installed",
     "metrics",
     "options",
     "post",
@@ -67,6 +70,7 @@ __all__ = [
     "shared",
     "stats",
     "stream",
+    "uninstall",
     "use_json",
     "warm",
 ]
@@ -84,7 +88,10 @@ _LATER = {
     "AsyncStreamResponse": "_client.async_stream",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
+    "install": "_adapters.install",
+    "installed": "_adapters.install",
     "options": "_http.options",
+    "uninstall": "_adapters.install",
 }
 
 if not TYPE_CHECKING:  # a checker would believe that every name is there

@@ -32,7 +32,7 @@ from ._client.raw import (
     send,
 )
 from ._http.options import NONE_GIVEN, RequestOptions, current_options
-from ._pool.trust import Cert, Verify, note
+from ._pool.trust import Cert, Verify, is_default, note
 from ._pool.ways import Lease, Way, lease, way
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ __all__ = [
     "Way",
     "asend",
     "current_options",
+    "is_default",
     "lease",
     "note",
     "send",

@@ -15,7 +15,7 @@ from llmpool import transport
 from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
-_SCHEMES = (b"http", b"https")
+SCHEMES = (b"http", b"https")
 # Which of httpx's exceptions each of ours is there; of what is not named the next base counts.
 _ERRORS: Dict[Type[BaseException], str] = {
     llmpool.TransportError: "TransportError",
@@ -74,7 +74,7 @@ class Kit:
         options = transport.current_options(extensions.get("llmpool"))
         url = request.url
         scheme = url.raw_scheme
-        if scheme not in _SCHEMES:
+        if scheme not in SCHEMES:
             raise self._unsupported(request, scheme)
         target = extensions.get("target")
         if target is None:
@@ -143,10 +143,14 @@ class Kit:
     # ---- the way out
 
     def answer(self, raw: transport.BaseRawResponse, stream: Any) -> Any:
+        extensions = self.extensions(raw)
+        return self.response(raw.status, headers=raw.headers, stream=stream, extensions=extensions)
+
+    def extensions(self, raw: transport.BaseRawResponse) -> Dict[str, Any]:
         extensions: Dict[str, Any] = {"http_version": raw.http_version, "llmpool": raw}
         if raw.http_version != b"HTTP/2":  # which has no reason phrases
             extensions["reason_phrase"] = raw.reason
-        return self.response(raw.status, headers=raw.headers, stream=stream, extensions=extensions)
+        return extensions
 
     def translate(self, error: BaseException) -> BaseException:
         """The exception of this generation for one of the package; another is the same."""

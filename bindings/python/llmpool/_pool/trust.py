@@ -76,6 +76,24 @@ def trust(verify: Verify = True, trust_env: bool = True) -> Trust:
     return _of_context(verify)
 
 
+def is_default(context: "ssl.SSLContext") -> bool:
+    """Whether a context trusts what a client trusts that says nothing: the system's store, or
+    certifi's. False where it cannot be told, or has a client certificate."""
+    try:
+        trusted = _of_context(context)
+        if client_certificate(context, None) is not None:
+            return False
+        return trusted == SYSTEM or trusted.key == _of_file(_certifi()).key
+    except (ImportError, OSError, ValueError):
+        return False
+
+
+def _certifi() -> str:
+    import certifi
+
+    return certifi.where()
+
+
 def _default(trust_env: bool) -> Trust:
     if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
         if trust_env:
@@ -90,10 +108,9 @@ def _default(trust_env: bool) -> Trust:
         if os.path.isfile(file) or _has_certificates(directory):
             return SYSTEM
     try:
-        import certifi
+        return _of_file(_certifi())
     except ImportError:
         return SYSTEM  # whose error says that there is none
-    return _of_file(certifi.where())
 
 
 def _system_places() -> Tuple[str, str]:
@@ -230,7 +247,8 @@ def _refuse_stricter(context: "ssl.SSLContext", ssl: Any) -> None:
         raise ValueError("verify: revocation lists of a context are not supported")
     if context.minimum_version > ssl.TLSVersion.TLSv1_2:
         raise ValueError("verify: a context's minimum_version above TLS 1.2 is not supported")
-    if ssl.TLSVersion.MINIMUM_SUPPORTED < context.maximum_version < ssl.TLSVersion.TLSv1_3:
+    # MAXIMUM_SUPPORTED is a negative number.
+    if 0 < context.maximum_version < ssl.TLSVersion.TLSv1_3:
         raise ValueError("verify: a context's maximum_version below TLS 1.3 is not supported")
 
 
