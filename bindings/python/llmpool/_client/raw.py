@@ -171,7 +171,7 @@ class BaseRawResponse:
         self.http_version: bytes = _VERSIONS.get(head.http_version, b"HTTP/1.1")
         self.reason: bytes = head.reason
         self.headers: List[Tuple[bytes, bytes]] = header_pairs(head.headers)
-        self._call = call
+        self._call: Call = call
         self._sink = sink
         self._group = group
         # An iterator, which is where it stopped when it is asked again.
@@ -228,11 +228,10 @@ class BaseRawResponse:
         return f"<{type(self).__name__} {self.status}>"
 
 
-def raise_translated(request: RawRequest, error: Exception) -> NoReturn:
+def raise_translated(request: Call, error: Exception) -> NoReturn:
     """Raises what the adapter makes of it."""
-    translate = request.translate
-    if translate is not None:
-        other = translate(error)
+    if isinstance(request, RawRequest) and request.translate is not None:
+        other = request.translate(error)
         if other is not error:
             raise other from error
     raise error
