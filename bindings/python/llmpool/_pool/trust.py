@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Verify = Union[bool, str, "os.PathLike[str]", "ssl.SSLContext"]
 Cert = Union[str, Tuple[str, ...], None]
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+# Not compiled here, which would take as long as the rest of the import.
+_PEM = rb"(?s)-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----"
+_HASHED = r"[0-9a-f]{8}\.[0-9]+"
 
 
 class Trust(NamedTuple):
@@ -106,7 +107,7 @@ def _system_places() -> Tuple[str, str]:
 
 def _has_certificates(directory: str) -> bool:
     try:
-        return any(_HASHED.fullmatch(name) for name in os.listdir(directory))
+        return any(re.fullmatch(_HASHED, name) for name in os.listdir(directory))
     except OSError:
         return False
 
@@ -151,7 +152,7 @@ def _file_digest(path: str) -> str:
     with open(path, "rb") as file:
         text = file.read()
     try:
-        certificates = [b64decode(body) for body in _PEM.findall(text)]
+        certificates = [b64decode(body) for body in re.findall(_PEM, text)]
     except ValueError:
         certificates = []
     if not certificates:
