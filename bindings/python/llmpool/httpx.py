@@ -12,9 +12,7 @@ that connect in the same way have one pool; close() ends the requests of that cl
 try:
     import httpx
 except ImportError as error:
-    raise ImportError(
-        "llmpool.httpx needs httpx: pip install 'libllmpool[httpx]'"
-    ) from error
+    raise ImportError("llmpool.httpx needs httpx: pip install 'libllmpool[httpx]'") from error
 
 from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
 
@@ -33,8 +31,8 @@ _KIT = Kit(httpx, _Stream, _AsyncStream)
 
 
 class Transport(TransportMixin, httpx.BaseTransport):
-    """A transport for httpx.Client(transport=...): for where Client cannot be used, which also minds
-    the proxies of the environment."""
+    """For httpx.Client(transport=...), where Client cannot be used: that one minds the proxies of
+    the environment, too."""
 
     _kit = _KIT
 
@@ -48,7 +46,7 @@ class Transport(TransportMixin, httpx.BaseTransport):
 
 
 class AsyncTransport(TransportMixin, httpx.AsyncBaseTransport):
-    """A transport for httpx.AsyncClient(transport=...), in any loop of asyncio or uvloop."""
+    """For httpx.AsyncClient(transport=...), in any loop of asyncio or uvloop: see Transport."""
 
     _kit = _KIT
 

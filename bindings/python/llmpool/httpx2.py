@@ -12,9 +12,7 @@ that connect in the same way have one pool; close() ends the requests of that cl
 try:
     import httpx2
 except ImportError as error:
-    raise ImportError(
-        "llmpool.httpx2 needs httpx2: pip install 'libllmpool[httpx2]'"
-    ) from error
+    raise ImportError("llmpool.httpx2 needs httpx2: pip install 'libllmpool[httpx2]'") from error
 
 from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
 
@@ -33,8 +31,8 @@ _KIT = Kit(httpx2, _Stream, _AsyncStream)
 
 
 class Transport(TransportMixin, httpx2.BaseTransport):
-    """A transport for httpx2.Client(transport=...): for where Client cannot be used, which also minds
-    the proxies of the environment."""
+    """For httpx2.Client(transport=...), where Client cannot be used: that one minds the proxies of
+    the environment, too."""
 
     _kit = _KIT
 
@@ -48,7 +46,7 @@ class Transport(TransportMixin, httpx2.BaseTransport):
 
 
 class AsyncTransport(TransportMixin, httpx2.AsyncBaseTransport):
-    """A transport for httpx2.AsyncClient(transport=...), in any loop of asyncio or uvloop."""
+    """For httpx2.AsyncClient(transport=...), in any loop of asyncio or uvloop: see Transport."""
 
     _kit = _KIT
 

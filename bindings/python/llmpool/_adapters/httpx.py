@@ -28,6 +28,7 @@ _ERRORS: Dict[Type[BaseException], str] = {
     llmpool.ConnectError: "ConnectError",
     llmpool.ReadError: "ReadError",
     llmpool.WriteError: "WriteError",
+    llmpool.CloseError: "CloseError",
     llmpool.ProtocolError: "ProtocolError",
     llmpool.LocalProtocolError: "LocalProtocolError",
     llmpool.RemoteProtocolError: "RemoteProtocolError",
@@ -68,8 +69,8 @@ class Kit:
 
     # ---- the way in
 
-    def request(self, request: Any) -> transport.RawRequest:
-        """One of httpx as the seam has it."""
+    def request(self, request: Any, pieces: Callable[[Any], Any]) -> transport.RawRequest:
+        """One of httpx as the seam has it; pieces makes an iterator of a stream."""
         extensions = request.extensions
         options = transport.current_options(extensions.get("llmpool"))
         url = request.url
@@ -94,7 +95,7 @@ class Kit:
                 method,
                 b"%s://%s%s" % (scheme, url.netloc, target),
                 request.headers.raw,
-                self._body(request),
+                self._body(request, pieces),
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
                 server_name=extensions.get("sni_hostname"),
                 translate=self.translate,
@@ -111,7 +112,7 @@ class Kit:
         error: Exception = self.module.UnsupportedProtocol(text, request=request)
         return error
 
-    def _body(self, request: Any) -> transport.RawBody:
+    def _body(self, request: Any, pieces: Callable[[Any], Any]) -> transport.RawBody:
         stream = request.stream
         if isinstance(stream, self.plain):
             try:
@@ -119,7 +120,8 @@ class Kit:
             except self.module.RequestNotRead:
                 return b"".join(stream)
             return content
-        body: transport.RawBody = stream
+        # The iterator and not the stream, so that a generator is closed where it is left.
+        body: transport.RawBody = pieces(stream)
         return body
 
     def _timeout(
@@ -169,7 +171,7 @@ class Kit:
     def send(self, carrier: "Carrier", request: Any) -> Any:
         """handle_request() of a transport."""
         trace = Trace.of(request)
-        raw_request = self.request(request)
+        raw_request = self.request(request, iter)
         try:
             raw = transport.send(carrier.pool, raw_request, carrier.group)
         except BaseException as error:
@@ -183,7 +185,7 @@ class Kit:
     async def asend(self, carrier: "Carrier", request: Any) -> Any:
         """handle_async_request() of a transport."""
         trace = Trace.of(request)
-        raw_request = self.request(request)
+        raw_request = self.request(request, _aiter)
         try:
             raw = await transport.asend(carrier.pool, raw_request, carrier.group)
         except BaseException as error:
@@ -265,6 +267,10 @@ class AsyncStreamMixin:
         await self._raw.aclose()
         if self._trace is not None:
             await self._trace.aclosed()
+
+
+def _aiter(stream: Any) -> Any:
+    return stream.__aiter__()  # the function came with Python 3.10
 
 
 def _limits(limits: Any) -> Optional[llmpool.Limits]:
@@ -390,7 +396,12 @@ class ClientMixin:
         self._hooked = True
         if transport is not None:
             return transport
-        return self._transport_class(**{**arguments, **self._llmpool_options})
+        return self._own_transport(arguments)
 
     def _init_proxy_transport(self, proxy: Any, *_: Any, **arguments: Any) -> Any:
-        return self._transport_class(proxy=proxy, **{**arguments, **self._llmpool_options})
+        return self._own_transport({**arguments, "proxy": proxy})
+
+    def _own_transport(self, arguments: Dict[str, Any]) -> Any:
+        # Some versions of httpx hand over arguments that they have no more, all None.
+        given = {name: value for name, value in arguments.items() if value is not None}
+        return self._transport_class(**{**given, **self._llmpool_options})

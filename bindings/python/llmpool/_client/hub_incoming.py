@@ -28,7 +28,7 @@ class HubIncoming(Incoming):
 
     def _leave(self) -> None:
         """The request is cancelled if it is not over; whoever reads is woken."""
-        hub, self._hub = self._hub, None
+        hub, self._hub = self._hub, None  # type: ignore[misc]
         sink = self._sink
         if hub is None:
             return
@@ -41,13 +41,13 @@ class HubIncoming(Incoming):
             hub.abandon(sink)
 
     def _ended(self) -> None:
-        self._hub = None
+        self._hub = None  # type: ignore[misc]
         if self._sink.uploader is not None:  # nobody wants the rest of the body
             self._sink.uploader.cancel()
 
     def _drop(self) -> None:
         """Of one that nobody has any more: on any thread, at any moment."""
-        hub, self._hub = self._hub, None
+        hub, self._hub = self._hub, None  # type: ignore[misc]
         if hub is None:
             return
         hub.abandon(self._sink)

@@ -43,14 +43,14 @@ class Incoming:
         if owed >= CREDIT and done is None:
             lib.credit(sink.pool, sink.cell.value, owed)
             owed = 0
-        self._owed = owed
+        self._owed = owed  # type: ignore[misc]
         items = sink.items
         if items:
             sink.items = []
-            self._lent = sink.credit
+            self._lent = sink.credit  # type: ignore[misc]
             sink.credit = 0
             return items
-        self._lent = 0
+        self._lent = 0  # type: ignore[misc]
         if done is None:
             return items
         self._conclude(done)

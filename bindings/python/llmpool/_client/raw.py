@@ -2,6 +2,7 @@
 
 import sys
 from typing import (
+    TYPE_CHECKING,
     Any,
     AsyncIterable,
     Callable,
@@ -18,9 +19,9 @@ from typing import (
 from .._http.config import AS_POOL, RetryTypes, Timeout, as_retry
 from .._http.constants import EVENT_REUSED, HTTP_1_0, HTTP_1_1, HTTP_2
 from .._http.exceptions import LocalProtocolError
+from .._http.later import later
 from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
-from .._http.timings import Timings, timings_of
 from .._native import lane
 from .._native.abi import REQUEST_UPLOAD
 from .._native.call import NO_OPTIONS, Call, Options, check_range
@@ -30,6 +31,11 @@ from .._native.record import Answer, Sink
 from .._native.text import server_name as checked_name
 from .._pool.pool import Pool
 from .incoming import LaneIncoming
+
+if TYPE_CHECKING:
+    from .._http.timings import Timings
+else:
+    Timings = later("llmpool._http.timings", "Timings")
 
 # From an exception of the package to what is raised instead, or the same.
 Translate = Callable[[Exception], BaseException]
@@ -171,7 +177,7 @@ class BaseRawResponse:
         self.http_version: bytes = _VERSIONS.get(head.http_version, b"HTTP/1.1")
         self.reason: bytes = head.reason
         self.headers: List[Tuple[bytes, bytes]] = header_pairs(head.headers)
-        self._call = call
+        self._call: Call = call
         self._sink = sink
         self._group = group
         # An iterator, which is where it stopped when it is asked again.
@@ -188,8 +194,10 @@ class BaseRawResponse:
         return answer
 
     @property
-    def timings(self) -> Timings:
+    def timings(self) -> "Timings":
         """When each step was done; all None before the end has come."""
+        from .._http.timings import timings_of
+
         return timings_of(self._sink.done.timings if self._sink.done is not None else b"")
 
     @property
@@ -228,11 +236,10 @@ class BaseRawResponse:
         return f"<{type(self).__name__} {self.status}>"
 
 
-def raise_translated(request: RawRequest, error: Exception) -> NoReturn:
+def raise_translated(request: Call, error: Exception) -> NoReturn:
     """Raises what the adapter makes of it."""
-    translate = request.translate
-    if translate is not None:
-        other = translate(error)
+    if isinstance(request, RawRequest) and request.translate is not None:
+        other = request.translate(error)
         if other is not error:
             raise other from error
     raise error

@@ -44,7 +44,8 @@ def _text(name: str, value: Optional[str]) -> Optional[bytes]:
     return None if value is None else c_string(name, value)
 
 
-def _key_pair(value: Any) -> Tuple[Any, Any]:
+def key_pair(value: Any) -> Tuple[Any, Any]:
+    """Certificate and key of what client_cert takes."""
     if not isinstance(value, (tuple, list)):
         return value, value
     if len(value) == 3:
@@ -140,7 +141,7 @@ def _fill(
         http2 = given.get("http2", now != abi.HTTP_1_1)
         values["http_versions"] = _versions(http1, http2)
     if "client_cert" in given:
-        certificate, key = _key_pair(given["client_cert"])
+        certificate, key = key_pair(given["client_cert"])
         values["client_cert_file"] = _file("client_cert", certificate)
         values["client_key_file"] = _file("client_cert", key)
     for name, (field, convert) in _OPTIONS.items():

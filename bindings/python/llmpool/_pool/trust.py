@@ -7,15 +7,17 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
+from .pool import key_pair
+
 if TYPE_CHECKING:
     import ssl
 
-Path = Union[str, "os.PathLike[str]"]
 Verify = Union[bool, str, "os.PathLike[str]", "ssl.SSLContext"]
 Cert = Union[str, Tuple[str, ...], None]
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+# Not compiled here, which would take as long as the rest of the import.
+_PEM = rb"(?s)-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----"
+_HASHED = r"[0-9a-f]{8}\.[0-9]+"
 
 
 class Trust(NamedTuple):
@@ -122,7 +124,7 @@ def _system_places() -> Tuple[str, str]:
 
 def _has_certificates(directory: str) -> bool:
     try:
-        return any(_HASHED.fullmatch(name) for name in os.listdir(directory))
+        return any(re.fullmatch(_HASHED, name) for name in os.listdir(directory))
     except OSError:
         return False
 
@@ -167,7 +169,7 @@ def _file_digest(path: str) -> str:
     with open(path, "rb") as file:
         text = file.read()
     try:
-        certificates = [b64decode(body) for body in _PEM.findall(text)]
+        certificates = [b64decode(body) for body in re.findall(_PEM, text)]
     except ValueError:
         certificates = []
     if not certificates:
@@ -180,8 +182,12 @@ def _file_digest(path: str) -> str:
 
 
 def _system_digest() -> str:
-    """Of the store that OpenSSL finds by itself; "" where it is no file."""
-    file = os.environ.get("SSL_CERT_FILE") or _system_places()[0]
+    """Of the store that OpenSSL finds by itself; "" where it is no file, or not a file alone."""
+    file, directory = _system_places()
+    other = os.environ.get("SSL_CERT_DIR")
+    if other and os.path.realpath(other) != os.path.realpath(directory):
+        return ""
+    file = os.environ.get("SSL_CERT_FILE") or file
     try:
         return _file_digest(file)
     except (OSError, ValueError):
@@ -226,7 +232,7 @@ def _of_certificates(certificates: List[bytes], ca_path: Optional[str]) -> Trust
     if certificates and digest == _system_digest():
         return SYSTEM
     options: Dict[str, Any] = {}
-    key = ("certificates", digest) if certificates else ()
+    key: Tuple[str, ...] = ("certificates", digest) if certificates else ()
     if certificates:
         options["ca_pem"] = "".join(map(DER_cert_to_PEM_cert, certificates))
     if ca_path is not None:
@@ -247,8 +253,7 @@ def _refuse_stricter(context: "ssl.SSLContext", ssl: Any) -> None:
         raise ValueError("verify: revocation lists of a context are not supported")
     if context.minimum_version > ssl.TLSVersion.TLSv1_2:
         raise ValueError("verify: a context's minimum_version above TLS 1.2 is not supported")
-    # MAXIMUM_SUPPORTED is a negative number.
-    if 0 < context.maximum_version < ssl.TLSVersion.TLSv1_3:
+    if 0 < context.maximum_version < ssl.TLSVersion.TLSv1_3:  # negative: whatever there is
         raise ValueError("verify: a context's maximum_version below TLS 1.3 is not supported")
 
 
@@ -259,7 +264,7 @@ def client_certificate(verify: Verify, cert: Cert) -> Any:
         ValueError: the context has one that was not seen being loaded; a key with a passphrase.
     """
     if cert is not None:
-        return cert
+        return key_pair(cert if isinstance(cert, (str, os.PathLike)) else _given(cert))
     if isinstance(verify, (bool, str, os.PathLike)):
         return None
     seen = _seen.get(verify, Seen())
@@ -269,6 +274,14 @@ def client_certificate(verify: Verify, cert: Cert) -> Any:
             "its files, cert=('/path/cert.pem', '/path/key.pem')"
         )
     return seen.client_cert
+
+
+def _given(cert: Tuple[Optional[str], ...]) -> Tuple[Optional[str], ...]:
+    """Without a passphrase that is None, and a key that is in the certificate's file."""
+    parts = list(cert)
+    while parts and parts[-1] is None:
+        parts.pop()
+    return tuple(parts * 2 if len(parts) == 1 else parts)
 
 
 def _has_certificate(context: Any) -> bool:
@@ -297,9 +310,8 @@ def certificate_key(client_cert: Any) -> Optional[str]:
         return None
     from hashlib import sha256
 
-    files = (client_cert,) if isinstance(client_cert, (str, os.PathLike)) else tuple(client_cert)
     whole = sha256()
-    for name in files:
+    for name in dict.fromkeys(key_pair(client_cert)):
         with open(name, "rb") as file:
             whole.update(file.read())
     return whole.hexdigest()

@@ -98,8 +98,8 @@ def _way_of(options: abi.Options) -> Tuple[Hashable, ...]:
         no_proxy = b""
     certificate = None
     if options.client_cert_file:
-        files = dict.fromkeys((options.client_cert_file, options.client_key_file))
-        certificate = certificate_key([os.fsdecode(file) for file in files if file])
+        files = (options.client_cert_file, options.client_key_file or options.client_cert_file)
+        certificate = certificate_key(tuple(map(os.fsdecode, files)))
     return (trusted, certificate, _text(proxy), _text(no_proxy), options.http_versions)
 
 
