@@ -1,6 +1,6 @@
 """Requests of httpcore on llmpool: those that httpx's own transports make, for install()."""
 
-from typing import Any
+from typing import Any, Callable
 
 import llmpool
 from llmpool import transport
@@ -27,7 +27,7 @@ class CoreKit(Kit):
                 return "Upgrade, which takes the connection out of a pool"
         return ""
 
-    def request(self, request: Any) -> transport.RawRequest:
+    def request(self, request: Any, pieces: Callable[[Any], Any]) -> transport.RawRequest:
         extensions = request.extensions
         options = transport.current_options(extensions.get("llmpool"))
         url = request.url
@@ -40,7 +40,7 @@ class CoreKit(Kit):
                 request.method,
                 b"%s://%s%s" % (url.scheme, host, url.target),
                 request.headers,
-                b"".join(stream) if isinstance(stream, self.plain) else stream,
+                b"".join(stream) if isinstance(stream, self.plain) else pieces(stream),
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
                 server_name=extensions.get("sni_hostname"),
                 translate=self.translate,
