@@ -22,6 +22,11 @@ def shared_again():
     llmpool.configure(ca_file=None, verify=True, proxy=None, no_proxy=None, http1=True, http2=True)
 
 
+@pytest.fixture(autouse=True)
+def prompt_sweeper(monkeypatch):
+    monkeypatch.setattr(ways, "_STEP", 0.02)
+
+
 def pool_of(client):
     return client._transport.pool
 
