@@ -16,6 +16,7 @@ from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
 SCHEMES = (b"http", b"https")
+_TARGET = bytes(set(range(0x21, 0x7F)) - {ord("#")})
 # Which of httpx's exceptions each of ours is there; of what is not named the next base counts.
 _ERRORS: Dict[Type[BaseException], str] = {
     llmpool.TransportError: "TransportError",
@@ -37,7 +38,8 @@ _ERRORS: Dict[Type[BaseException], str] = {
     # By its transport, which was closed: of a task that is cancelled nobody asks.
     llmpool.Cancelled: "ReadError",
     llmpool.PoolClosed: "ReadError",
-    llmpool.InvalidURL: "InvalidURL",
+    # Of a URL that httpx takes: a host or port that nothing can be connected to.
+    llmpool.InvalidURL: "ConnectError",
     llmpool.StreamClosed: "StreamClosed",
 }
 # What the kernel says of a connection that broke. One that the server ended in good order is a
@@ -80,7 +82,7 @@ class Kit:
         target = extensions.get("target")
         if target is None:
             target = url.raw_path
-        elif not target.startswith(b"/") or b"#" in target:
+        elif not target.startswith(b"/") or target.translate(None, _TARGET):
             raise self.module.LocalProtocolError(
                 "the extension target: only the origin form is sent, a path and perhaps a query",
                 request=request,

@@ -514,8 +514,8 @@ class LiteLLM(Switch):
         if given is not None and given.strip().lower() != "true":
             self.reason = f"the environment has {self._NAME}={given}: its async calls use aiohttp"
             return
-        if given is None and "litellm" not in sys.modules:
-            # It makes clients while it is imported.
+        if given is None and not imports.is_there("litellm"):
+            # It makes clients while it is imported, but imports httpx first.
             os.environ[self._NAME] = "True"
             self._is_set = True
         imports.after("litellm", self._imported)

@@ -116,3 +116,6 @@ class options:
         token, self._token = self._token, None
         if token is not None:
             _current.reset(token)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a block of options cannot be pickled: it is of the task that enters it")

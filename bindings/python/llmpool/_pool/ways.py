@@ -6,6 +6,7 @@ HTTP. Who asks for the way of the shared pool has the shared pool.
 
 import _thread
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -174,13 +175,14 @@ class Lease:
 
     def release(self) -> None:
         """Twice does nothing."""
-        self.__del__()
-
-    def __del__(self, settle: Any = None) -> None:
         entry, self._entry = self._entry, None
         if entry is not None:
             _dropped.append(entry)
             _settle()
+
+    def __del__(self, is_exiting: Any = sys.is_finalizing) -> None:
+        if not is_exiting():
+            self.release()
 
 
 def lease(way: Way, limits: Optional[Limits] = None, isolated: bool = False) -> Lease:

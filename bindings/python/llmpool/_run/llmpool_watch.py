@@ -19,13 +19,17 @@ class Imports:
         # Whose code has run, though the import system has not noted it yet.
         self._ended: set[str] = set()
 
+    def is_there(self, name: str) -> bool:
+        """Whether the module was imported to its end."""
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        return name in sys.modules and (
+            name in self._ended or not getattr(spec, "_initializing", False)
+        )
+
     def after(self, name: str, function: "Callable[[Any], None]") -> None:
-        module = sys.modules.get(name)
-        if module is not None:
-            spec = getattr(module, "__spec__", None)
-            if name in self._ended or not getattr(spec, "_initializing", False):
-                function(module)
-                return
+        if self.is_there(name):
+            function(sys.modules[name])
+            return
         self._waiting.setdefault(name, []).append(function)
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)

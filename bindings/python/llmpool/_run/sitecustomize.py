@@ -26,7 +26,8 @@ def _begin() -> None:
                 warn(text, RuntimeWarning, stacklevel=1)
 
         llmpool_watch.imports.after("ssl", llmpool_watch.contexts.watch)
-        for name in ("httpx", "httpx2"):
+        # The last two import httpx in their midst, and are to be told of aiohttp at their end.
+        for name in ("httpx", "httpx2", "litellm", "google.genai._api_client"):
             llmpool_watch.imports.after(name, install)
     sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != here]
     _next()

@@ -209,3 +209,24 @@ def test_a_pool_that_cannot_be_loaded_is_told_of(run, program, server):
         assert status != 0 and "/nonexistent" in error
     else:
         assert output == "False\n" and "RuntimeWarning" in error
+
+
+def test_a_library_that_would_use_aiohttp(run, tmp_path):
+    """It imports httpx in its midst: the switch is to be set when it is at its end."""
+    (tmp_path / "litellm.py").write_text(
+        "import os, httpx2\n"
+        "made_meanwhile = os.environ['DISABLE_AIOHTTP_TRANSPORT']\n"
+        "disable_aiohttp_transport = False\n"
+    )
+    (tmp_path / "google" / "genai").mkdir(parents=True)
+    (tmp_path / "google" / "genai" / "_api_client.py").write_text(
+        "import httpx2\nhas_aiohttp = 1\n"
+    )
+    script = """
+import litellm, llmpool
+from google.genai import _api_client
+print(litellm.made_meanwhile, litellm.disable_aiohttp_transport, _api_client.has_aiohttp)
+print([(each.what, each.served) for each in llmpool.installed()])
+"""
+    served = "[('litellm, async', True), ('google-genai, async', True)]"
+    assert run("-c", script, path=str(tmp_path)) == (0, f"True True False\n{served}\n", "")

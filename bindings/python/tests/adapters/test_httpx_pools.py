@@ -5,6 +5,7 @@ import importlib
 import os
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ def shared_again():
     """The shared pool as it was, after a test that configures it."""
     yield
     llmpool.configure(ca_file=None, verify=True, proxy=None, no_proxy=None, http1=True, http2=True)
+
+
+@pytest.fixture(autouse=True)
+def prompt_sweeper(monkeypatch):
+    monkeypatch.setattr(ways, "_STEP", 0.02)
 
 
 def pool_of(client):
@@ -108,7 +114,7 @@ def _is_closed(pool):
 @pytest.mark.parametrize("end", ["closed", "collected"])
 def test_pool_is_kept_after_its_last_client(caller, end):
     # Other tests' pools have other limits.
-    limits = caller.httpx.Limits(max_connections=5 + len(caller.name), keepalive_expiry=0.3)
+    limits = caller.httpx.Limits(max_connections=5 + len(caller.name), keepalive_expiry=600)
     client = caller.client_class(limits=limits)
     pool = pool_of(client)
     if end == "closed":
@@ -118,8 +124,12 @@ def test_pool_is_kept_after_its_last_client(caller, end):
         gc.collect()
     again = caller.client_class(limits=limits)
     assert pool_of(again) is pool
+    (entry,) = [entry for entry in ways._entries.values() if entry.pool is pool]
+    assert (entry.users, entry.due) == (1, None)
     del again
     gc.collect()
+    assert entry.due > time.monotonic() + 500
+    entry.due = 0.0  # as if it were then
     servers.wait_until(lambda: _is_closed(pool))
     other = caller.client_class(limits=limits)
     assert pool_of(other) is not pool
@@ -265,11 +275,25 @@ def test_import_of_llmpool_imports_no_adapter(run_python):
 
 def test_making_a_client_is_cheap(name):
     """httpx2.Client() takes 0.2 s and more, for a context that ours does not need."""
-    import time
-
     ours = importlib.import_module(f"llmpool.{name}")
     ours.Client()
     begin = time.perf_counter()
     for _ in range(20):
         ours.Client()
     assert (time.perf_counter() - begin) / 20 < 0.01
+
+
+def test_httpx_may_be_httpx2_under_its_name(run_python):
+    httpx2 = pytest.importorskip("httpx2")
+    if not hasattr(httpx2, "alias_httpx"):
+        pytest.skip("this httpx2 has no alias_httpx()")
+    done = run_python(
+        """
+import httpx2
+httpx2.alias_httpx()
+import httpx, llmpool.httpx, llmpool.httpx2
+for module in (llmpool.httpx, llmpool.httpx2):
+    assert isinstance(module.Client(), httpx.Client) and isinstance(module.Client(), httpx2.Client)
+"""
+    )
+    assert done.returncode == 0, done.stderr
