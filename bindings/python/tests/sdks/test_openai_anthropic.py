@@ -144,9 +144,7 @@ def test_many_streams_and_threads_share_connections(tokens):
 
         async def main():
             async def read():
-                stream = await client.chat.completions.create(
-                    model="any", messages=HI, stream=True
-                )
+                stream = await client.chat.completions.create(model="any", messages=HI, stream=True)
                 counts.append([chunk async for chunk in stream])
 
             async with kit.async_openai() as client:
