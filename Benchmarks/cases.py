@@ -94,6 +94,27 @@ def leaving(count, *rest):
     }
 
 
+def sdk():
+    """httpx2 over its own transport and over others, work after work."""
+    clients = {}
+    for work, below, url, count, in_flight in (
+        ("client", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
+        ("lines", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
+        ("transport", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
+        ("transport-get", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
+        ("thread", ("own", "llmpool"), "{url}", 1200, 1),
+        ("make", ("own", "llmpool"), "{url}", 20, 1),
+    ):
+        for name in below:
+            command = [sys.executable, str(HERE / "python" / "sdk.py"), name, work, url, str(count), str(in_flight)]
+            clients[f"{work}: {name}"] = command
+    return clients
+
+
+def sdk_limit(work, at_most, what, peer="own", figure="cpu_us"):
+    return Limit(f"{work}: llmpool", f"{work}: {peer}", at_most, what, figure)
+
+
 CASES = {
     "h2": Case(
         "POST over HTTP/2 and TLS from C, 64 at a time on one connection (nghttpd)",
@@ -324,6 +345,21 @@ CASES = {
         rounds=3,
         figure="once_ms",
         unit="ms for the first 20 calls, made at once",
+    ),
+    "sdk": Case(
+        "httpx2 over its own transport, llmpool's and aiohttp's (nginx, HTTP/1.1)",
+        servers.nginx,
+        sdk(),
+        [
+            sdk_limit("client", 0.25, "httpx2.AsyncClient, POST + json, h1, 64 at a time"),
+            sdk_limit("lines", 0.4, "httpx2.AsyncClient streamed, aiter_lines, per line"),
+            sdk_limit("make", 0.05, "making a client, wall-clock", figure="wall_us"),
+            sdk_limit("transport", 0.25, "the transport alone, async POST"),
+            sdk_limit("transport", 0.6, "the same", "aiohttp"),
+            sdk_limit("transport-get", 0.25, "the transport alone, async stream of 100 events"),
+            sdk_limit("transport-get", 0.5, "the same", "aiohttp"),
+        ],
+        rounds=3,
     ),
     "import": Case(
         "Import and first client, cold",

@@ -79,6 +79,7 @@ def write_files():
     }  # fmt: skip
     event = f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n"
     (root / "events.sse").write_text(event * EVENTS_PER_FILE + "data: [DONE]\n\n")
+    (root / "events100.sse").write_text(event * 100 + "data: [DONE]\n\n")
     (root / "post.lua").write_text(
         'wrk.method = "POST"\nwrk.body = string.rep("x", 2048)\n'
         'wrk.headers["content-type"] = "application/json"\nwrk.headers["authorization"] = "Bearer 0123456789abcdef"\n'
@@ -100,6 +101,7 @@ def nginx(origins=0):
             yield {
                 "url": f"http://127.0.0.1:{port}/post", "tls_url": f"https://127.0.0.1:{tls_port}/post",
                 "events": f"http://127.0.0.1:{port}/events.sse",
+                "events100": f"http://127.0.0.1:{port}/events100.sse",
                 "ca": str(root / "ca.pem"), "root": str(root), "tls_port": tls_port,
             }  # fmt: skip
     finally:

@@ -156,6 +156,10 @@ typedef struct llmpool_options {
   uint32_t max_event_bytes; /* [16777216] of the lines of one server-sent event; 1024 to 1073741824. A larger one ends
                                the request with E_TOO_LARGE */
   uint32_t reserved;        /* [0] */
+
+  /* NULL: none. Each adds to ca_file; where any of the three is given the system's store is not used. */
+  const char *ca_path; /* a directory as "openssl rehash" makes it, read as certificates are verified */
+  const char *ca_pem;  /* certificates themselves, as a PEM file has them */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */

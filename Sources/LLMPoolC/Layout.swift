@@ -46,6 +46,8 @@ enum Layout {
     "filled": MemoryLayout<llmpool_options_t>.offset(of: \.filled)!,
     "max_event_bytes": MemoryLayout<llmpool_options_t>.offset(of: \.max_event_bytes)!,
     "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
+    "ca_path": MemoryLayout<llmpool_options_t>.offset(of: \.ca_path)!,
+    "ca_pem": MemoryLayout<llmpool_options_t>.offset(of: \.ca_pem)!,
   ]
 
   static let request: [String: Int] = [

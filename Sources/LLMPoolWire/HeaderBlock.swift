@@ -86,7 +86,12 @@ public enum HeaderBlock {
       }
       summary.contentLength = length
       summary.isVerbatim = false
-    case .transferEncoding, .upgrade, .expect:
+    case .expect:
+      // Sent, and the body without waiting for the 100 (RFC 9110 section 10.1.1 leaves that to the client).
+      guard matches(value, count: count, "100-continue") else {
+        throw WireError(.headers, "only \"100-continue\" is supported", line: line, name: name)
+      }
+    case .transferEncoding, .upgrade:
       throw WireError(.headers, "set by the library where it is needed; leave it out", line: line, name: name)
     case .te:
       guard matches(value, count: count, "trailers") else {

@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 160);
+  SIZE(llmpool_options_t, 176);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -44,6 +44,8 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, no_proxy, 136);
   OFFSET(llmpool_options_t, filled, 144);
   OFFSET(llmpool_options_t, max_event_bytes, 152);
+  OFFSET(llmpool_options_t, ca_path, 160);
+  OFFSET(llmpool_options_t, ca_pem, 168);
 }
 
 static void test_request_layout(void) {

@@ -54,7 +54,8 @@ static void test_options_init(void) {
   CHECK_EQ(options.retry_after_max_ms, 60000);
   CHECK_EQ(options.utilization_warning_percent, 80);
   CHECK_EQ(options.tls_insecure, 0);
-  CHECK(!options.ca_file && !options.client_cert_file && !options.client_key_file);
+  CHECK(!options.ca_file && !options.ca_path && !options.ca_pem);
+  CHECK(!options.client_cert_file && !options.client_key_file);
   CHECK(!options.proxy && !options.no_proxy);
 }
 
@@ -99,6 +100,12 @@ static void test_option_values(void) {
   options = harness_options();
   options.ca_file = "/nonexistent/ca.pem";
   CHECK_REFUSED(open_and_close(&options), INVALID, "ca_file");
+  options = harness_options();
+  options.ca_path = "/nonexistent";
+  CHECK_REFUSED(open_and_close(&options), INVALID, "ca_path");
+  options = harness_options();
+  options.ca_pem = "no certificate";
+  CHECK_REFUSED(open_and_close(&options), INVALID, "ca_pem");
   options = harness_options();
   options.client_cert_file = "/nonexistent/cert.pem";
   options.client_key_file = "/nonexistent/key.pem";

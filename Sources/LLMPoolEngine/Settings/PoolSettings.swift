@@ -13,6 +13,8 @@ package struct PoolSettings: Equatable, Sendable {
   package static let maxEventBytesRange: ClosedRange<UInt32> = 1_024...1 << 30
 
   package var caFile: String?
+  package var caPath: String?
+  package var caPEM: String?
   package var clientCertFile: String?
   package var clientKeyFile: String?
   package var proxy: String?
@@ -32,14 +34,14 @@ package struct PoolSettings: Equatable, Sendable {
   /// Each that is a text.
   package static let texts: [(name: String, path: WritableKeyPath<PoolSettings, String?> & Sendable)] = [
     ("ca_file", \.caFile), ("client_cert_file", \.clientCertFile), ("client_key_file", \.clientKeyFile),
-    ("proxy", \.proxy), ("no_proxy", \.noProxy),
+    ("proxy", \.proxy), ("no_proxy", \.noProxy), ("ca_path", \.caPath), ("ca_pem", \.caPEM),
   ]
 
   /// What TLS is made of.
   var tlsOptions: TLSOptions {
     TLSOptions(
-      caFile: caFile, clientCertFile: clientCertFile, clientKeyFile: clientKeyFile, insecure: insecureTLS,
-      versions: core.httpVersions)
+      caFile: caFile, caPath: caPath, caPEM: caPEM, clientCertFile: clientCertFile, clientKeyFile: clientKeyFile,
+      insecure: insecureTLS, versions: core.httpVersions)
   }
 
   /// Three probes in the time of one, and no longer for bytes that nobody acknowledges: a peer that is gone is

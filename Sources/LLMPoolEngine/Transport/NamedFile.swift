@@ -25,6 +25,16 @@ enum NamedFile {
     return bytes
   }
 
+  /// One that is looked into later.
+  static func checkDirectory(_ path: String, field: String) throws(Fault) {
+    let error = Gate.outside { () -> Int32 in
+      guard let directory = opendir(path) else { return errno }
+      closedir(directory)
+      return 0
+    }
+    guard error == 0 else { throw failure(field, "cannot read \(path): \(errnoText(error))") }
+  }
+
   private static func failure(_ field: String, _ reason: String) -> Fault {
     Fault(.invalidArgument, "\(field): \(reason)")
   }

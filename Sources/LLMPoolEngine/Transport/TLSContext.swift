@@ -24,7 +24,7 @@ package final class TLSContext: @unchecked Sendable {
     }
     self.options = options
     self.pointer = pointer
-    hasAuthorities = options.insecure || options.caFile != nil
+    hasAuthorities = options.insecure || options.namesAuthorities
     // Every property is set, so the deinitialiser frees the context if this throws.
     digests = try Self.configure(pointer, options)
   }
@@ -56,10 +56,10 @@ package final class TLSContext: @unchecked Sendable {
       SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nil)
     } else {
       SSL_CTX_set_verify(context, SSL_VERIFY_PEER, noteVerifyFailure)
-      // An intermediate in ca_file may be the anchor, as with curl.
+      // An intermediate among them may be the anchor, as with curl.
       X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), UInt(X509_V_FLAG_PARTIAL_CHAIN))
-      if let file = options.caFile {
-        digests.append(try loadAuthorities(context, file))
+      if options.namesAuthorities {
+        digests = try loadAuthorities(context, options)
       } else {
         // Where the store is a directory, or what a provider has, OpenSSL looks when it verifies.
         SSL_CTX_set_default_verify_dir(context)
@@ -94,16 +94,32 @@ package final class TLSContext: @unchecked Sendable {
 
   /// Where no certificate can be verified because the system has no store at all: where one was looked for.
   var missingAuthorities: String? {
-    guard options.caFile == nil, lp_store_count(SSL_CTX_get_cert_store(pointer)) == 0 else { return nil }
+    guard !options.namesAuthorities, lp_store_count(SSL_CTX_get_cert_store(pointer)) == 0 else { return nil }
     return SystemAuthorities.absence(file: systemFile)
   }
 
-  private static func loadAuthorities(_ context: OpaquePointer, _ file: String) throws(Fault) -> [UInt8] {
-    let bytes = try NamedFile.read(file, field: "ca_file")
-    guard lp_ctx_load_authorities(context, bytes, Int32(bytes.count)) > 0 else {
-      throw fileFailure("ca_file", file, otherwise: "no certificate in it")
+  private static func loadAuthorities(_ context: OpaquePointer, _ options: TLSOptions) throws(Fault) -> [[UInt8]] {
+    var digests: [[UInt8]] = []
+    if let file = options.caFile {
+      let bytes = try NamedFile.read(file, field: "ca_file")
+      guard lp_ctx_load_authorities(context, bytes, Int32(bytes.count)) > 0 else {
+        throw fileFailure("ca_file", file, otherwise: "no certificate in it")
+      }
+      digests.append(digest(bytes))
     }
-    return digest(bytes)
+    if let text = options.caPEM {
+      let bytes = Array(text.utf8)
+      guard lp_ctx_load_authorities(context, bytes, Int32(clamping: bytes.count)) > 0 else {
+        ERR_clear_error()
+        throw Fault(.invalidArgument, "ca_pem: no certificate in it")
+      }
+    }
+    if let directory = options.caPath {
+      try NamedFile.checkDirectory(directory, field: "ca_path")
+      SSL_CTX_load_verify_dir(context, directory)
+      ERR_clear_error()
+    }
+    return digests
   }
 
   private static func loadClientCertificate(

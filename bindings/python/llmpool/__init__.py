@@ -32,8 +32,10 @@ from ._pool.pool import Pool, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._adapters.install import install, installed, uninstall
     from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
+    from ._http.options import options
     from ._http.timings import Timings
     from ._native.stats import Stats
 
@@ -59,12 +61,16 @@ __all__ = [
     "configure",
     "debug",
     "get",
+    "install",
+    "installed",
     "metrics",
+    "options",
     "post",
     "request",
     "shared",
     "stats",
     "stream",
+    "uninstall",
     "use_json",
     "warm",
 ]
@@ -82,6 +88,10 @@ _LATER = {
     "AsyncStreamResponse": "_client.async_stream",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
+    "install": "_adapters.install",
+    "installed": "_adapters.install",
+    "options": "_http.options",
+    "uninstall": "_adapters.install",
 }
 
 if not TYPE_CHECKING:  # a checker would believe that every name is there

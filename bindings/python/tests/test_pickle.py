@@ -199,6 +199,7 @@ def test_what_is_begun_refuses(server):
     for value in (
         llmpool.Client().stream("GET", server.url),
         llmpool.AsyncClient().stream("GET", server.url),
+        llmpool.options(priority=1),
     ):
         for way in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError, match="cannot be pickled"):
@@ -225,7 +226,7 @@ def test_this_file_knows_every_public_class():
     seen = {
         "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Client", "Event", "Headers", "Limits",
         "Pool", "Request", "Response", "Retry", "Stats", "Stream", "StreamResponse", "Timeout",
-        "Timings", "URL",
+        "Timings", "URL", "options",
     }  # fmt: skip
     classes = {name for name in llmpool.__all__ if inspect.isclass(getattr(llmpool, name))}
     errors = {name for name in classes if issubclass(getattr(llmpool, name), Exception)}

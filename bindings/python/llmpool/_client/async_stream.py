@@ -13,10 +13,11 @@ from .._native.hub import Hub, end_upload, wait_error
 from .._native.record import Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
+from .hub_incoming import HubIncoming
 from .stream import LINGER, BaseStream
 
 
-class AsyncStreamResponse(BaseStream):
+class AsyncStreamResponse(HubIncoming, BaseStream):
     """An answer whose body is read as it comes: see AsyncClient.stream().
 
     Status and headers are there at once; attempts, timings and the like are complete after the
@@ -93,38 +94,23 @@ class AsyncStreamResponse(BaseStream):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        hub, self._hub = self._hub, None
         sink = self._sink
-        if hub is not None:
-            if not hub.loop.is_closed():  # another task reads: it gets StreamClosed
-                if hub.is_here():
-                    sink.wake()
-                else:
-                    hub.loop.call_soon_threadsafe(sink.wake)
-            if sink.done is None:
-                hub.abandon(sink)
-            elif not sink.done.status:
-                self._conclude(sink.done)
+        if self._hub is not None and sink.done is not None and not sink.done.status:
+            self._conclude(sink.done)
+        self._leave()
         if sink.uploader is not None:
             await end_upload(sink)
 
     async def _iterate(self, converter: Converter[Item]) -> AsyncGenerator[Item, None]:
-        hub, sink = self._hub, self._sink
-        if hub is not None and sink.done is None and not hub.is_here():
-            raise RuntimeError(
-                "the response is read in another event loop than the one that made its request: "
-                "what comes would wake nobody"
-            )
+        self._check_loop()
         self._begin()
-        create = asyncio.get_running_loop().create_future
         try:
             while True:
                 batch = self._take()
                 if batch is None:
                     break
                 if not batch:
-                    sink.waiter = waiter = create()
-                    await waiter
+                    await self._arrival()
                     continue
                 for item in converter.batch(batch):
                     yield item
@@ -155,11 +141,6 @@ class AsyncStreamResponse(BaseStream):
             self._conclude(sink.done)
             self._ended()
 
-    def _ended(self) -> None:
-        self._hub = None
-        if self._sink.uploader is not None:  # nobody wants the rest of the body
-            self._sink.uploader.cancel()
-
     async def __aenter__(self) -> "AsyncStreamResponse":
         return self
 
@@ -172,15 +153,9 @@ class AsyncStreamResponse(BaseStream):
         await self.aclose()
 
     def __del__(self, leaked: Any = leaks.leaked, is_exiting: Any = sys.is_finalizing) -> None:
-        hub = getattr(self, "_hub", None)
-        if hub is None or self._sink.done is not None or is_exiting():
+        if getattr(self, "_hub", None) is None or self._sink.done is not None or is_exiting():
             return
-        self._hub = None
-        hub.abandon(self._sink)
-        uploader = self._sink.uploader
-        if uploader is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                hub.loop.call_soon_threadsafe(uploader.cancel)
+        self._drop()
         leaked(repr(self), self._place)
 
 

@@ -32,6 +32,7 @@ from .._native.call import NO_OPTIONS, Call, Options, failure
 from .._native.failures import bad_redirect
 from .._native.record import Answer
 from .._native.text import c_string
+from .._native.text import server_name as checked_name
 from .._pool import monitor
 from .._pool.pool import Pool, shared
 from .._version import __version__
@@ -90,7 +91,7 @@ class BaseClient:
         self._params = params_list(params)
         self._timeout = as_timeout(timeout)
         self._retry = as_retry(retry)
-        self._server_name = _server_name(server_name)
+        self._server_name = checked_name(server_name)
         self._closed = False
         self._urls: Dict[str, Tuple[URL, bytes]] = {}
         self.headers = merge(_default_headers(), Headers(headers))
@@ -228,7 +229,7 @@ class BaseClient:
         if not isinstance(method, str):
             raise TypeError(f"method is a str, not {type(method).__name__}")
         again = self._retry if retry is None else as_retry(retry)
-        name = self._server_name if server_name is None else _server_name(server_name)
+        name = self._server_name if server_name is None else checked_name(server_name)
         options = NO_OPTIONS
         if priority or priority.__class__ is not int or name is not None or again is not AS_POOL:
             options = (priority, *again._fields, name)
@@ -335,16 +336,6 @@ def make_response(call: Call, answer: Answer) -> Response:
         call.limit,
     )
     return response
-
-
-def _server_name(name: Optional[str]) -> Optional[bytes]:
-    if not name:
-        return None
-    if not isinstance(name, str):
-        raise TypeError(f"server_name is a str or None, not {type(name).__name__}")
-    if not name.isascii():
-        raise ValueError("server_name is a host name in ASCII letters")
-    return c_string("server_name", name)
 
 
 def _not_for(url: URL, before: URL, headers: Headers) -> Iterable[str]:

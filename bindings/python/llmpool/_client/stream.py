@@ -18,26 +18,24 @@ from .._http.exceptions import (
 from .._http.models import Response
 from .._http.sse import Event
 from .._native import abi
-from .._native.call import Call, failure
+from .._native.call import Call
 from .._native.lane import Lane
-from .._native.library import lib
 from .._native.record import Answer, Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
+from .incoming import CREDIT, Incoming, LaneIncoming
 
-# Window is given back when so many bytes were consumed. Half of the smallest window that a pool
-# can have, so that the server is never left with a few bytes to send.
-_CREDIT = 32 << 10
 # After the event that iter_sse() stops at, the end of the answer is awaited so long (seconds):
 # usually it follows at once, and a connection that was read to its end can be used again.
 LINGER = 0.1
 
 
-class BaseStream(Response):
+class BaseStream(Incoming, Response):
     """What both kinds of streamed responses share: everything but waiting."""
 
     __slots__ = (
-        "_sink", "_owed", "_lent", "_consumed", "_closed", "_place", "_error", "__weakref__",
+        "_call", "_sink", "_owed", "_lent", "_consumed", "_closed", "_place", "_error",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(self, call: Call, sink: Sink, place: str) -> None:
@@ -55,9 +53,9 @@ class BaseStream(Response):
             connection_id=head.connection_id,
             limit=call.limit,
         )
+        self._call = call
         self._sink = sink
-        self._owed = 0  # bytes consumed and not credited yet
-        self._lent = 0  # what the batch that the application has stands for
+        self._owed = self._lent = 0
         self._consumed = False
         self._closed = False
         self._place = place
@@ -96,7 +94,7 @@ class BaseStream(Response):
         parts = [item.data.encode() if type(item) is Event else item for item in items]
         decoded: List[bytes] = []
         with suppress(RequestError):
-            for part in StreamDecoder(self._coding(), _CREDIT).feed(b"".join(parts)):
+            for part in StreamDecoder(self._coding(), CREDIT).feed(b"".join(parts)):
                 decoded.append(part)
         return b"".join(decoded)
 
@@ -122,42 +120,10 @@ class BaseStream(Response):
         if self._consumed:
             raise StreamConsumed("the body of a streamed response can be read once")
 
-    def _take(self) -> Optional[List[Any]]:
-        """What arrived since; an empty list: wait; None: the answer is complete.
-
-        Raises what the request ended with, after everything that came before its end was taken.
-        """
-        if self._closed:
-            raise StreamClosed("the response was closed while it was read")
-        sink = self._sink
-        owed = self._owed + self._lent  # the batch before was consumed by now
-        done = sink.done
-        if owed >= _CREDIT and done is None:
-            lib.credit(sink.pool, sink.cell.value, owed)
-            owed = 0
-        self._owed = owed
-        items = sink.items
-        if items:
-            sink.items = []
-            self._lent = sink.credit
-            sink.credit = 0
-            return items
-        self._lent = 0
-        if done is None:
-            return items
-        self._conclude(done)
-        self._ended()
-        if done.status:
-            raise failure(done, self.request)
-        return None
-
     def _conclude(self, done: Answer) -> None:
         """What is known at the end only."""
         self._times = done.timings
         self.attempts = done.attempts or self.attempts
-
-    def _ended(self) -> None:
-        """The answer was read to its end."""
 
     def _collect(self, parts: List[bytes], size: int) -> None:
         if size > self._limit:
@@ -186,7 +152,7 @@ class BaseStream(Response):
         return self.__reduce__()  # type: ignore[no-any-return]
 
 
-class StreamResponse(BaseStream):
+class StreamResponse(LaneIncoming, BaseStream):
     """An answer whose body is read as it comes: see Client.stream().
 
     Status and headers are there at once; attempts, timings and the like are complete after the
@@ -198,7 +164,6 @@ class StreamResponse(BaseStream):
 
     def __init__(self, call: Call, lane: Lane, sink: Sink, *, place: str = "") -> None:
         super().__init__(call, sink, place)
-        # It lies here while nobody uses it: a thread that takes it out has it for itself.
         self._lane: List[Lane] = [lane]
 
     def iter_raw(self) -> Iterator[bytes]:
@@ -291,42 +256,6 @@ class StreamResponse(BaseStream):
         finally:
             if self._closed:  # by another thread, while this one had the lane
                 self._leave()
-
-    def _wait(self, linger: Optional[float] = None) -> None:
-        """Until something arrives, or as long for the end, of which what comes is dropped."""
-        try:
-            lane = self._lane.pop()
-        except IndexError:
-            if linger is None:
-                raise StreamClosed("the response was closed while it was read") from None
-            return
-        try:
-            if linger is None:
-                lane.wait()
-                return
-            ended = lane.wait_done(self._sink, linger)
-        finally:
-            self._lane.append(lane)
-        if ended and self._sink.done is not None:
-            self._sink.items = []
-            self._conclude(self._sink.done)
-            self._ended()
-
-    def _leave(self, is_exiting: Any = sys.is_finalizing) -> None:
-        """Gives the lane back, the request being cancelled if it is not over."""
-        if is_exiting():  # a generator in the middle of a stream: the library sees to it
-            return
-        sink = self._sink
-        try:
-            lane = self._lane.pop()
-        except IndexError:
-            if sink.done is None:  # another thread waits in it, which this wakes: it leaves then
-                lib.cancel(sink.pool, sink.cell.value)
-            return
-        lane.end(sink)
-
-    def _ended(self) -> None:
-        self._leave()
 
     def __enter__(self) -> "StreamResponse":
         return self

@@ -3,11 +3,10 @@
 import codecs
 import re
 from functools import lru_cache
-from struct import unpack
 from typing import TYPE_CHECKING, AbstractSet, Any, Dict, List, Optional, Union
 
 from . import portable, secrets
-from .constants import HTTP_1_0, HTTP_1_1, HTTP_2, TIMINGS_FORMAT
+from .constants import HTTP_1_0, HTTP_1_1, HTTP_2
 from .decode import decode_body
 from .exceptions import HTTPStatusError, RequestError
 from .headers import Headers, HeaderTypes
@@ -261,12 +260,9 @@ class Response:
 
     @property
     def timings(self) -> "Timings":
-        from .timings import Timings
+        from .timings import timings_of
 
-        if not self._times:
-            return Timings()
-        times = unpack(TIMINGS_FORMAT, self._times)
-        return Timings(*(time / 1e6 if time else None for time in times))
+        return timings_of(self._times)
 
     @property
     def elapsed(self) -> "timedelta":

@@ -3,7 +3,10 @@ time a process starts.
 """
 
 from dataclasses import dataclass
+from struct import unpack
 from typing import Optional
+
+from .constants import TIMINGS_FORMAT
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,10 @@ class Timings:
     def time_to_first_token(self) -> Optional[float]:
         """first_data: for a streamed answer the time to its first event."""
         return self.first_data
+
+
+def timings_of(record: bytes) -> Timings:
+    """From the times of a DONE record; all None before it has come."""
+    if not record:
+        return Timings()
+    return Timings(*(time / 1e6 if time else None for time in unpack(TIMINGS_FORMAT, record)))

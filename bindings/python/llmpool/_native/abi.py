@@ -53,6 +53,8 @@ class Options(ctypes.Structure):
         ("filled", c_uint64),
         ("max_event_bytes", c_uint32),
         ("reserved", c_uint32),
+        ("ca_path", c_char_p),
+        ("ca_pem", c_char_p),
     ]
 
 

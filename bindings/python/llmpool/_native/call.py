@@ -68,7 +68,7 @@ class Call:
         self.timeout = timeout
         self.flags = flags if upload is None else flags | abi.REQUEST_UPLOAD
         if options[0] != 0 or options[0].__class__ is not int:
-            _check("priority", options[0])
+            check_range("priority", options[0])
         self.options = options
         self.limit = limit
         self.request = request
@@ -78,7 +78,8 @@ class Call:
         raise TypeError("a request that is to be sent from this process cannot be pickled")
 
 
-def _check(name: str, value: int) -> None:
+def check_range(name: str, value: int) -> None:
+    """Refuses what an option of a request cannot be."""
     least, most = _RANGES[name]
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is a whole number, not {type(value).__name__}")
@@ -149,7 +150,7 @@ class RequestStruct:
         return status
 
 
-def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, request: Request) -> int:
+def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, call: Call) -> int:
     """Hands a piece of an upload over: 1 taken, 0 not now, -1 nobody wants it any more."""
     status = lib.write(sink.pool, sink.cell.value, bytes(piece), len(piece), last)
     if status == abi.OK:
@@ -158,4 +159,4 @@ def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, request: Requ
         return 0
     if status in (abi.E_NOT_FOUND, abi.E_CLOSED):
         return -1  # its DONE says why
-    raise submit_refused(status, request)
+    raise submit_refused(status, call.request)

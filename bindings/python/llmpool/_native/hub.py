@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 import weakref
-from typing import Any, AsyncGenerator, Dict, Generator, Optional, Tuple
+from typing import Any, AsyncGenerator, Dict, Generator, Optional, Set, Tuple
 
 from .._http.content import async_pieces
 from . import abi
@@ -199,7 +199,7 @@ def current() -> Hub:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError(
-            "no running event loop: AsyncClient works in asyncio's and uvloop's, not in trio's"
+            "no running event loop: llmpool works in asyncio's and uvloop's, not in trio's"
         ) from None
     last = getattr(_local, "hub", None)
     if last is not None:
@@ -235,19 +235,30 @@ async def run(call: Call) -> Answer:
             await end_upload(sink)
 
 
-async def start(call: Call, sse: bool) -> Tuple[Hub, Sink]:
-    """Submits a streamed request and waits for its head; its body may be on its way still."""
+async def start(
+    call: Call, sse: bool, explain: bool = True, group: Optional[Set[Sink]] = None
+) -> Tuple[Hub, Sink]:
+    """Submits a streamed request and waits for its head; its body may be on its way still.
+
+    Args:
+        explain: of an error's body the beginning is awaited, too.
+        group: has the sink from here on.
+    """
     hub = current()
     sink = hub.submit(call, SSE_FLAGS if sse else STREAM_FLAGS)
     try:
+        if group is not None:
+            group.add(sink)
         while sink.head is None:
             if sink.done is not None:
                 raise failure(sink.done, call.request)
             await hub.arrival(sink)
-        if sink.head.http_status >= 400:
+        if explain and sink.head.http_status >= 400:
             await wait_error(hub, sink)
         return hub, sink
     except BaseException:
+        if group is not None:
+            group.discard(sink)
         hub.abandon(sink)
         if sink.uploader is not None:
             await end_upload(sink)
@@ -295,7 +306,7 @@ async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
 
 async def _write(hub: Hub, call: Call, sink: Sink, piece: Any, last: bool) -> bool:
     while sink.done is None:
-        taken = write(sink, piece, last, call.request)
+        taken = write(sink, piece, last, call)
         if taken:
             return taken > 0
         sink.room = room = hub.loop.create_future()

@@ -12,7 +12,7 @@ import os
 import time
 import weakref
 from collections import deque
-from typing import Any, Deque, Dict, Generator, Iterator, NoReturn, Optional, Tuple
+from typing import Any, Deque, Dict, Generator, Iterator, NoReturn, Optional, Set, Tuple
 
 from .._http.content import pieces
 from .._http.models import Request
@@ -77,7 +77,7 @@ class Upload:
         if piece is None:
             piece = next(self._pieces, _END)
         last = piece is _END
-        taken = write(self._sink, b"" if last else piece, last, self._call.request)
+        taken = write(self._sink, b"" if last else piece, last, self._call)
         if taken < 0:
             return False
         self._piece = None if taken else piece
@@ -192,10 +192,10 @@ class Lane:
             self._poll()
         self.read()
 
-    def wait_head(self, sink: Sink, request: Request) -> None:
+    def wait_head(self, sink: Sink, call: Call) -> None:
         while sink.head is None:
             if sink.done is not None:
-                _end(sink.done, request)
+                _end(sink.done, call.request)
             self.wait()
 
     def wait_done(self, sink: Sink, seconds: float) -> bool:
@@ -307,16 +307,28 @@ def _send(lane: Lane, call: Call) -> Answer:
     return sink.done
 
 
-def start(call: Call, sse: bool) -> Tuple[Lane, Sink]:
-    """Submits a streamed request and waits for its head; the lane is lent until its end."""
+def start(
+    call: Call, sse: bool, explain: bool = True, group: Optional[Set[Sink]] = None
+) -> Tuple[Lane, Sink]:
+    """Submits a streamed request and waits for its head; the lane is lent until its end.
+
+    Args:
+        explain: of an error's body the beginning is awaited, too.
+        group: has the sink from here on.
+    """
     lane = _borrow()
+    sink: Optional[Sink] = None
     try:
         sink = lane.start(call, SSE_FLAGS if sse else STREAM_FLAGS)
-        lane.wait_head(sink, call.request)
-        if sink.head is not None and sink.head.http_status >= 400:
+        if group is not None:
+            group.add(sink)
+        lane.wait_head(sink, call)
+        if explain and sink.head is not None and sink.head.http_status >= 400:
             lane.wait_error(sink)
         return lane, sink
     except BaseException as error:
+        if group is not None and sink is not None:
+            group.discard(sink)
         try:
             lane.end_upload()
         finally:

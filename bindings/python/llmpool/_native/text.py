@@ -1,7 +1,7 @@
 """Text on its way to the library: the one place where a str becomes a C string."""
 
 import os
-from typing import Union
+from typing import Optional, Union
 
 
 def c_string(name: str, value: Union[str, bytes]) -> bytes:
@@ -21,3 +21,14 @@ def c_string(name: str, value: Union[str, bytes]) -> bytes:
     if b"\0" in value:
         raise ValueError(f"{name} has a NUL in it")
     return value
+
+
+def server_name(name: Optional[str]) -> Optional[bytes]:
+    """A name for TLS as the library takes it; None for none."""
+    if not name:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"server_name is a str or None, not {type(name).__name__}")
+    if not name.isascii():
+        raise ValueError("server_name is a host name in ASCII letters")
+    return c_string("server_name", name)

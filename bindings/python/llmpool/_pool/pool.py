@@ -44,7 +44,8 @@ def _text(name: str, value: Optional[str]) -> Optional[bytes]:
     return None if value is None else c_string(name, value)
 
 
-def _key_pair(value: Any) -> Tuple[Any, Any]:
+def key_pair(value: Any) -> Tuple[Any, Any]:
+    """Certificate and key of what client_cert takes."""
     if not isinstance(value, (tuple, list)):
         return value, value
     if len(value) == 3:
@@ -94,6 +95,8 @@ def _insecure(name: str, value: Any) -> int:
 # Each option that is one field of llmpool_options_t: that field, and what makes its value.
 _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "ca_file": ("ca_file", _file),
+    "ca_path": ("ca_path", _file),
+    "ca_pem": ("ca_pem", _text),
     "verify": ("tls_insecure", _insecure),
     "proxy": ("proxy", _text),
     "no_proxy": ("no_proxy", _text),
@@ -138,7 +141,7 @@ def _fill(
         http2 = given.get("http2", now != abi.HTTP_1_1)
         values["http_versions"] = _versions(http1, http2)
     if "client_cert" in given:
-        certificate, key = _key_pair(given["client_cert"])
+        certificate, key = key_pair(given["client_cert"])
         values["client_cert_file"] = _file("client_cert", certificate)
         values["client_key_file"] = _file("client_cert", key)
     for name, (field, convert) in _OPTIONS.items():
@@ -162,6 +165,8 @@ class Pool:
         limits: what it may use; what it does not say is the library's default.
         timeout: for requests that have no timeout of their own.
         ca_file: PEM file of the certificate authorities to trust, instead of the system's.
+        ca_path: a directory of them, as "openssl rehash" makes it; with ca_file both are trusted.
+        ca_pem: PEM text of them itself; with the other two all are trusted.
         client_cert: PEM file with certificate and key, or a pair of files.
         verify: False accepts any certificate.
         proxy: http://, socks5:// or socks5h:// URL; "": none; None: as the environment says.
@@ -189,6 +194,8 @@ class Pool:
         limits: Optional[Limits] = None,
         timeout: TimeoutTypes = UNSET,
         ca_file: Union[Path, None, Unset] = UNSET,
+        ca_path: Union[Path, None, Unset] = UNSET,
+        ca_pem: Union[str, None, Unset] = UNSET,
         client_cert: Union[Path, Tuple[Path, Path], None, Unset] = UNSET,
         verify: Union[bool, Unset] = UNSET,
         proxy: Union[str, None, Unset] = UNSET,

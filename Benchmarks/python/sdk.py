@@ -1,0 +1,158 @@
+"""sdk.py CLIENT WORK URL COUNT IN_FLIGHT - httpx2 over one transport at one work; prints a line of JSON.
+
+CLIENT is what lies below httpx2: own, llmpool, aiohttp.
+
+Works:  client         asyncio, IN_FLIGHT tasks, each a POST of an AsyncClient after another, answers decoded
+        lines          the same, each a GET whose lines are iterated; figures are per line
+        transport      the transport alone: requests made before, answers read to their end; post or get
+        transport-get
+        make           a client is made and closed, COUNT times
+        thread         one thread, one POST of a Client after another
+
+CPU is that of the whole process, all threads, while it works; a tenth of the work goes before the measurement.
+"""
+
+import asyncio
+import json
+import sys
+
+import httpx2
+import client
+from client import BODY, KEY
+
+LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
+HEADERS = {"authorization": f"Bearer {KEY}"}
+TIMEOUT = {"connect": 60, "read": 60, "write": 60, "pool": 60}
+
+
+class Measure(client.Measure):
+    """Without latencies, which no work here takes."""
+
+    def stop(self, count):
+        result = super().stop(count)
+        return {name: figure for name, figure in result.items() if not name.startswith("p")} | {
+            "per_second": result["per_second"]
+        }
+
+
+def transport(name):
+    if name == "llmpool":
+        import llmpool.httpx2
+
+        return llmpool.httpx2.AsyncTransport(limits=LIMITS)
+    if name == "aiohttp":
+        from httpx_aiohttp.httpx2 import AiohttpTransport
+
+        return AiohttpTransport(limits=LIMITS)
+    return httpx2.AsyncHTTPTransport(limits=LIMITS)
+
+
+def classes(name):
+    """What makes a client; whoever has no class of its own is put into httpx2's."""
+    if name == "llmpool":
+        import llmpool.httpx2 as module
+    else:
+        module = httpx2
+    return module.Client, module.AsyncClient
+
+
+async def repeat(function, count, in_flight):
+    """function() so many times, in_flight at a time, behind a tenth of it; the figures for each."""
+    each = count // in_flight
+
+    async def some(calls):
+        for _ in range(calls):
+            await function()
+
+    measure = Measure()
+    await asyncio.gather(*(some(each // 10 + 1) for _ in range(in_flight)))
+    measure.start()
+    await asyncio.gather(*(some(each) for _ in range(in_flight)))
+    return measure, each * in_flight
+
+
+async def work_client(name, url, count, in_flight):
+    options = {"transport": transport(name)} if name == "aiohttp" else {"limits": LIMITS}
+    async with classes(name)[1](headers=HEADERS, timeout=60, **options) as used:
+
+        async def post():
+            assert (await used.post(url, json=BODY)).json()["object"]
+
+        measure, done = await repeat(post, count, in_flight)
+        return measure.stop(done)
+
+
+async def work_lines(name, url, count, in_flight):
+    options = {"transport": transport(name)} if name == "aiohttp" else {"limits": LIMITS}
+    lines = 0
+    async with classes(name)[1](headers=HEADERS, timeout=60, **options) as used:
+
+        async def read():
+            nonlocal lines
+            async with used.stream("GET", url) as response:
+                async for _ in response.aiter_lines():
+                    lines += 1
+
+        measure, done = await repeat(read, count, in_flight)
+        return measure.stop(lines * done // (done + in_flight * (done // in_flight // 10 + 1)))
+
+
+async def work_transport(name, url, count, in_flight, method="POST"):
+    async with transport(name) as below:
+        content = json.dumps(BODY).encode() if method == "POST" else None
+        request = httpx2.Request(
+            method, url, headers=HEADERS, content=content, extensions={"timeout": TIMEOUT}
+        )
+
+        async def send():
+            response = await below.handle_async_request(request)
+            assert response.status_code == 200
+            async for _ in response.stream:
+                pass
+            await response.stream.aclose()
+
+        measure, done = await repeat(send, count, in_flight)
+        return measure.stop(done)
+
+
+async def work_transport_get(name, url, count, in_flight):
+    return await work_transport(name, url, count, in_flight, "GET")
+
+
+def work_make(name, url, count, in_flight):
+    made = classes(name)[0]
+    made().close()  # with what is imported then
+    measure = Measure()
+    measure.start()
+    for _ in range(count):
+        made().close()
+    result = measure.stop(count)
+    return {**result, "wall_us": 1e6 / result["per_second"]}
+
+
+def work_thread(name, url, count, in_flight):
+    with classes(name)[0](headers=HEADERS, timeout=60) as used:
+        for _ in range(count // 10):
+            assert used.post(url, json=BODY).json()["object"]
+        measure = Measure()
+        measure.start()
+        for _ in range(count):
+            used.post(url, json=BODY).json()
+        return measure.stop(count)
+
+
+def main():
+    name, work, url, count, in_flight = sys.argv[1:]
+    function = globals()[f"work_{work.replace('-', '_')}"]
+    arguments = (name, url, int(count), int(in_flight))
+    if asyncio.iscoroutinefunction(function):
+        import uvloop
+
+        result = uvloop.run(function(*arguments))
+    else:
+        result = function(*arguments)
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

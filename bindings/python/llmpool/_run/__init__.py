@@ -1,0 +1,1 @@
+"""What "python -m llmpool run" puts into PYTHONPATH."""

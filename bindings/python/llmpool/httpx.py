@@ -1,0 +1,73 @@
+"""httpx on llmpool: its clients and transports with the pool of the process below them.
+
+    from llmpool.httpx import AsyncClient, Client
+
+    client = OpenAI(http_client=Client())
+
+Client and AsyncClient are httpx's own, with all that they do: redirects, cookies, auth, decoding,
+event hooks. What they were given for their transport means the same here, and HTTP/2 is on. Clients
+that connect in the same way have one pool; close() ends the requests of that client alone.
+"""
+
+try:
+    import httpx
+except ImportError as error:
+    raise ImportError("llmpool.httpx needs httpx: pip install 'libllmpool[httpx]'") from error
+
+from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
+
+__all__ = ["AsyncClient", "AsyncTransport", "Client", "Transport"]
+
+
+class _Stream(StreamMixin, httpx.SyncByteStream):
+    pass
+
+
+class _AsyncStream(AsyncStreamMixin, httpx.AsyncByteStream):
+    pass
+
+
+_KIT = Kit(httpx, _Stream, _AsyncStream)
+
+
+class Transport(TransportMixin, httpx.BaseTransport):
+    """For httpx.Client(transport=...), where Client cannot be used: that one minds the proxies of
+    the environment, too."""
+
+    _kit = _KIT
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = _KIT.send(self._carrier, request)
+        return response
+
+    def close(self) -> None:
+        """Ends the requests of this transport that are in flight."""
+        self._carrier.close()
+
+
+class AsyncTransport(TransportMixin, httpx.AsyncBaseTransport):
+    """For httpx.AsyncClient(transport=...), in any loop of asyncio or uvloop: see Transport."""
+
+    _kit = _KIT
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = await _KIT.asend(self._carrier, request)
+        return response
+
+    async def aclose(self) -> None:
+        """Ends the requests of this transport that are in flight."""
+        self._carrier.close()
+
+
+class Client(ClientMixin, httpx.Client):
+    """httpx.Client on llmpool; http2 is on."""
+
+    _kit = _KIT
+    _transport_class = Transport
+
+
+class AsyncClient(ClientMixin, httpx.AsyncClient):
+    """httpx.AsyncClient on llmpool, in any loop of asyncio or uvloop; http2 is on."""
+
+    _kit = _KIT
+    _transport_class = AsyncTransport

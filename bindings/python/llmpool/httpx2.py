@@ -1,0 +1,73 @@
+"""httpx2 on llmpool: its clients and transports with the pool of the process below them.
+
+    from llmpool.httpx2 import AsyncClient, Client
+
+    client = OpenAI(http_client=Client())
+
+Client and AsyncClient are httpx2's own, with all that they do: redirects, cookies, auth, decoding,
+event hooks. What they were given for their transport means the same here, and HTTP/2 is on. Clients
+that connect in the same way have one pool; close() ends the requests of that client alone.
+"""
+
+try:
+    import httpx2
+except ImportError as error:
+    raise ImportError("llmpool.httpx2 needs httpx2: pip install 'libllmpool[httpx2]'") from error
+
+from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
+
+__all__ = ["AsyncClient", "AsyncTransport", "Client", "Transport"]
+
+
+class _Stream(StreamMixin, httpx2.SyncByteStream):
+    pass
+
+
+class _AsyncStream(AsyncStreamMixin, httpx2.AsyncByteStream):
+    pass
+
+
+_KIT = Kit(httpx2, _Stream, _AsyncStream)
+
+
+class Transport(TransportMixin, httpx2.BaseTransport):
+    """For httpx2.Client(transport=...), where Client cannot be used: that one minds the proxies of
+    the environment, too."""
+
+    _kit = _KIT
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response: httpx2.Response = _KIT.send(self._carrier, request)
+        return response
+
+    def close(self) -> None:
+        """Ends the requests of this transport that are in flight."""
+        self._carrier.close()
+
+
+class AsyncTransport(TransportMixin, httpx2.AsyncBaseTransport):
+    """For httpx2.AsyncClient(transport=...), in any loop of asyncio or uvloop: see Transport."""
+
+    _kit = _KIT
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response: httpx2.Response = await _KIT.asend(self._carrier, request)
+        return response
+
+    async def aclose(self) -> None:
+        """Ends the requests of this transport that are in flight."""
+        self._carrier.close()
+
+
+class Client(ClientMixin, httpx2.Client):
+    """httpx2.Client on llmpool; http2 is on."""
+
+    _kit = _KIT
+    _transport_class = Transport
+
+
+class AsyncClient(ClientMixin, httpx2.AsyncClient):
+    """httpx2.AsyncClient on llmpool, in any loop of asyncio or uvloop; http2 is on."""
+
+    _kit = _KIT
+    _transport_class = AsyncTransport
