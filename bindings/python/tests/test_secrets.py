@@ -57,6 +57,7 @@ def answer(status=404, body=ECHO, **headers):
 # A maker for each public class; what its str() is for is not hidden there: str(url) is sent.
 EVENT = llmpool.Event(data="x")
 MADE = {
+    "options": None,  # numbers
     "URL": lambda: repr(llmpool.URL(f"https://{USER}:{PASSWORD}@h/p?key={QUERY}#token={QUERY}")),
     "Headers": lambda: llmpool.Headers(HEADERS),
     "Request": request,

@@ -55,8 +55,8 @@ def test_what_has_no_counterpart(caller):
 NO_PROXY = [
     "", "*", "localhost", "127.0.0.1", "127.0.0.0/8", "example.test", ".example.test",
     "*.example.test", "example.test,other.test", "http://example.test", "https://example.test",
-    "example.test:8080", "[::1]", "::1", "EXAMPLE.test", " example.test , b.test", "all://example.test",
-    "com", "ample.test",
+    "example.test:8080", "[::1]", "::1", "EXAMPLE.test", " example.test , b.test",
+    "all://example.test", "com", "ample.test",
 ]  # fmt: skip
 URLS = [
     "http://localhost/", "http://127.0.0.1/", "http://127.0.0.2/", "http://example.test/",
