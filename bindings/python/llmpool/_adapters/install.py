@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 from urllib.parse import quote
 
 import llmpool
@@ -48,12 +48,12 @@ class Installed(NamedTuple):
 class Unpatched:
     """Whether a function of httpcore is its own: a mock's is to be called, and nothing sent."""
 
-    __slots__ = ("_owner", "_name", "_home", "_seen", "_is_own")
+    __slots__ = ("_owner", "_name", "_files", "_seen", "_is_own")
 
-    def __init__(self, owner: Any, name: str, home: str) -> None:
+    def __init__(self, owner: Any, name: str, files: Set[str]) -> None:
         self._owner = owner
         self._name = name
-        self._home = home
+        self._files = files  # of httpcore's code, as it was compiled
         self._seen: Any = None
         self._is_own = False
 
@@ -61,7 +61,7 @@ class Unpatched:
         function = getattr(self._owner, self._name)
         if function is not self._seen:
             code = getattr(function, "__code__", None)
-            self._is_own = code is not None and code.co_filename.startswith(self._home)
+            self._is_own = code is not None and code.co_filename in self._files
             self._seen = function
         return self._is_own
 
@@ -76,7 +76,7 @@ class Generation:
         self.module = module
         self.core = import_module(_CORES[self.name])
         self.installation = installation
-        home = os.path.dirname(self.core.__file__ or "") + os.sep
+        files = {kind.__init__.__code__.co_filename for kind in self._kinds("", "Async")}
         self.kit = CoreKit(
             module,
             self.core,
@@ -84,7 +84,7 @@ class Generation:
             type("AsyncStream", (AsyncStreamMixin, module.AsyncByteStream), {}),
         )
         self._unpatched = {
-            (kind, name): Unpatched(kind, name, home)
+            (kind, name): Unpatched(kind, name, files)
             for kind, name in (
                 *((kind, "handle_request") for kind in self._kinds("")),
                 *((kind, "handle_async_request") for kind in self._kinds("Async")),
@@ -96,9 +96,9 @@ class Generation:
         # Of what there was until now: how many, by name and reason.
         self.counts: Counter[Tuple[str, str]] = Counter()
 
-    def _kinds(self, prefix: str) -> List[Any]:
+    def _kinds(self, *prefixes: str) -> List[Any]:
         names = ("ConnectionPool", "HTTPProxy", "SOCKSProxy", "HTTPConnection")
-        return [getattr(self.core, prefix + name) for name in names]
+        return [getattr(self.core, prefix + name) for prefix in prefixes for name in names]
 
     def put_in(self) -> None:
         for kind, is_async in (
