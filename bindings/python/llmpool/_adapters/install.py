@@ -633,3 +633,7 @@ def installed() -> List[Installed]:
             if switch.is_served or switch.what.partition(",")[0] in sys.modules:
                 found.append(Installed(switch.what, switch.is_served, switch.reason, 1))
         return found
+
+
+for _function in (install, uninstall, installed):  # as __init__.py has it for what it imports
+    _function.__module__ = "llmpool"
