@@ -31,10 +31,11 @@ class Trace:
         self._http = "http2" if raw.http_version == b"HTTP/2" else "http11"
         events: Events = []
         if not raw.reused:
-            url = self._request.url
-            events += _both("connection.connect_tcp", {"host": url.host, "port": url.port})
-            if url.scheme == "https":
-                events += _both("connection.start_tls", {"server_hostname": url.host})
+            url = self._request.url  # httpcore's has bytes
+            host = url.host.decode("ascii") if isinstance(url.host, bytes) else url.host
+            events += _both("connection.connect_tcp", {"host": host, "port": url.port})
+            if url.scheme in ("https", b"https"):
+                events += _both("connection.start_tls", {"server_hostname": host})
         request = {"request": self._request}
         events += _both(f"{self._http}.send_request_headers", request)
         events += _both(f"{self._http}.send_request_body", request)

@@ -167,6 +167,37 @@ def test_a_thousand_clients_leave_nothing(module, install, server):
     assert server.connections <= 3
 
 
+def test_the_extensions_of_a_request_count(module, install, mock):
+    install()
+    context = ssl.create_default_context(cafile=mock.ca_file)
+    told = []
+    with module.Client(verify=context, headers=mock.headers) as client:
+        url = mock.url.replace("127.0.0.1", "localhost") + "/v1/models"
+        client.get(url, extensions={"trace": lambda name, info: told.append((name, info))})
+        names = [name for name, _ in told]
+        assert "http2.receive_response_headers.complete" in names
+        hosts = [info["host"] for name, info in told if name == "connection.connect_tcp.started"]
+        assert set(hosts) <= {"localhost"} and ("connection.start_tls.complete" in names) == bool(
+            hosts
+        )
+        with pytest.raises(module.ConnectError, match=r"other\.test"):
+            client.get(mock.url, extensions={"sni_hostname": "other.test"})
+        answer = client.get(mock.url + "/none", extensions={"target": b"/v1/models"})
+        assert answer.status_code == 200
+
+    def silent(connection, _):
+        servers.read_request(connection)
+        connection.recv(1)
+
+    with (
+        servers.RawServer(silent) as raw,
+        module.Client(timeout=20) as client,
+        llmpool.options(total=0.05),
+        pytest.raises(module.TimeoutException),
+    ):
+        client.get(raw.url)
+
+
 # ---- limits
 
 
