@@ -109,7 +109,7 @@ def test_a_line_in_small_pieces_takes_its_size():
     try:
         for _ in range(200_000):
             parser.feed(bytes(bytearray(b"xy")))
-        assert tracemalloc.get_traced_memory()[0] < 5_000_000  # in pieces it would be 9,000,000
+        assert tracemalloc.get_traced_memory()[0] < 7_000_000  # in pieces: 9,000,000 and more
     finally:
         tracemalloc.stop()
 
