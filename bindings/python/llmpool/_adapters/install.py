@@ -220,7 +220,6 @@ class Road:
         self._is_async = is_async
         self.what = f"{type(transport).__module__.partition('.')[0]}.{type(transport).__name__}"
         self._carrier: Optional[Carrier] = None
-        self._opening = threading.Lock()
         name = "handle_async_request" if is_async else "handle_request"
         self._handle = name
         self._close = "aclose" if is_async else "close"
@@ -253,7 +252,7 @@ class Road:
         return not reason
 
     def _open(self) -> str:
-        with self._opening:
+        with _lock:
             pool = self._pool()
             if self._carrier is None and pool is not None:
                 try:
@@ -563,6 +562,16 @@ class GoogleGenAI(Switch):
 
 
 _lock = threading.RLock()
+
+
+def _forget_lock() -> None:
+    # In a forked child whoever had it is not there.
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
+
 _installation: Optional[Installation] = None
 _told: Dict[Tuple[str, str], bool] = {}
 

@@ -34,6 +34,15 @@ Path = Union[str, "os.PathLike[str]"]
 _configuring = threading.Lock()
 
 
+def _forget_lock() -> None:
+    # In a forked child whoever had it is not there.
+    global _configuring
+    _configuring = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_lock)
+
+
 def _file(name: str, value: Optional[Path]) -> Optional[bytes]:
     return None if value is None else c_string(name, os.fsencode(value))
 
@@ -380,6 +389,12 @@ def shared() -> Pool:
         pool._is_watched = False
         _shared_pool = pool  # two threads at once get two objects with one handle: no harm
     return _shared_pool
+
+
+def with_options_of_shared(read: Callable[[abi.Options], Any]) -> Any:
+    """What the function makes of the shared pool's options; they are lent to it."""
+    with _configuring:
+        return read(shared()._options())
 
 
 def configure(

@@ -14,7 +14,7 @@ from typing import Any, Deque, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
 from .._http.config import Limits
 from .._native import abi
-from .pool import Pool, _configuring, _versions, shared
+from .pool import Pool, _versions, shared, with_options_of_shared
 from .trust import (
     ANYBODY,
     SYSTEM,
@@ -109,12 +109,10 @@ def _text(value: Optional[bytes]) -> Optional[str]:
 
 
 def _is_shared(key: Tuple[Hashable, ...]) -> bool:
-    with _configuring:
-        options = shared()._options()
-        try:
-            return _way_of(options) == key
-        except (OSError, ValueError):  # a file that was there when the pool was configured
-            return False
+    try:
+        return bool(with_options_of_shared(lambda options: _way_of(options) == key))
+    except (OSError, ValueError):  # a file that was there when the pool was configured
+        return False
 
 
 class _Entry:

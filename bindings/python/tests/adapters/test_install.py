@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -196,6 +197,37 @@ def test_the_extensions_of_a_request_count(module, install, mock):
         pytest.raises(module.TimeoutException),
     ):
         client.get(raw.url)
+
+
+def test_children_of_a_process_whose_threads_begin_clients(module, install, server):
+    """A child inherits no lock that another thread had."""
+    install()
+    # Python's ssl may hang in a child while other threads make contexts.
+    context = ssl.create_default_context()
+    is_over = False
+
+    def transport():
+        return module.HTTPTransport(verify=context)
+
+    def begin():
+        while not is_over:
+            module.Client(transport=transport()).get(server.url)
+
+    threads = [threading.Thread(target=begin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                served = is_served(module.Client(transport=transport()).get(server.url))
+                os._exit(0 if served else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        is_over = True
+        for thread in threads:
+            thread.join()
 
 
 # ---- limits
