@@ -53,6 +53,7 @@ from requests.exceptions import (
 )
 from requests.utils import prepend_scheme_if_needed, select_proxy
 from urllib3 import exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import SKIP_HEADER, Retry, Timeout
 from urllib3.util.request import set_file_position
 
@@ -71,6 +72,8 @@ _NOT_CALLED = (
     "build_connection_pool_key_attributes", "cert_verify", "get_connection",
     "get_connection_with_tls_context", "proxy_headers", "request_url",
 )  # fmt: skip
+# HTTPAdapter's own; None as long as it was only seen replaced.
+_send: Any = HTTPAdapter.send if HTTPAdapter.send.__module__ == "requests.adapters" else None
 _KEPT = 256  # timeouts, URLs
 _WAYS = 64  # of one adapter
 _PIECE = 64 << 10  # that a file is read in
@@ -98,7 +101,8 @@ class Adapter(HTTPAdapter):
 
     It is an HTTPAdapter, of which a subclass may override send(), build_response(), add_headers()
     and, for an ssl_context, init_poolmanager(). The urllib3 pools of that one are there, and carry
-    nothing.
+    nothing, unless something was put in the place of HTTPAdapter.send() or of urllib3's
+    connections, as responses and VCR do in tests: then these do all the work.
 
     Args:
         pool_connections: has no meaning here, nor has pool_maxsize, unless pool_block is true.
@@ -208,6 +212,8 @@ class Adapter(HTTPAdapter):
             ValueError: timeout cannot be meant.
             OSError: a file cannot be read.
         """
+        if _is_mocked():
+            return super().send(request, stream, timeout, verify, cert, proxies)  # type: ignore[arg-type]
         try:
             call = _Call(self, request, timeout, verify, cert, proxies)
             self.add_headers(
@@ -261,6 +267,21 @@ class Adapter(HTTPAdapter):
             return transport.lease(way, limits, options["isolated"])
         except ValueError as error:
             raise SSLError(error, request=request) from error
+
+
+def _is_mocked() -> bool:
+    """Whether somebody has put something in the place of what HTTPAdapter is or uses, as responses
+    and VCR do: then it does the work, and a mocked test never reaches the network."""
+    global _send
+    now = HTTPAdapter.send
+    if now is not _send:
+        if _send is not None or now.__module__ != "requests.adapters":
+            return True
+        _send = now
+    return (
+        urllib3.HTTPConnectionPool.ConnectionCls is not HTTPConnection
+        or urllib3.HTTPSConnectionPool.ConnectionCls is not HTTPSConnection
+    )
 
 
 def _proxy_url(proxy: str) -> str:

@@ -559,6 +559,17 @@ def test_raw_is_a_file(session, bodies):
         assert server.connections == 1
 
 
+def test_ways_of_reading_can_be_mixed(ours, bodies):
+    """urllib3's own loses its place among chunks."""
+    for server in bodies:
+        with ours.get(server.url, stream=True) as response:
+            pieces = response.raw.stream(333)
+            begun = next(pieces) + response.raw.read1(50) + response.raw.read(100)
+            assert begun + b"".join(pieces) == BODY
+            assert response.raw.tell() == len(BODY)
+        assert server.connections == 1
+
+
 def test_raw_as_text(session):
     payload = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\none\ntwo\nend\n"
     with answering(payload) as server, session.get(server.url, stream=True) as response:
@@ -1271,6 +1282,62 @@ def test_ways_do_not_grow_without_end(ours, proxied):
     assert len(ours.get_adapter("http://")._leases) <= 64
     assert transport.way(proxy=proxied.url).key != transport.way().key
 
+
+# ---- mocks
+
+
+def test_responses(echoing):
+    responses = pytest.importorskip("responses")
+    session = mounted(Adapter())
+    with responses.RequestsMock() as mock:
+        mock.get(echoing.url + "/x", body=b"mocked")
+        assert session.get(echoing.url + "/x").content == b"mocked"
+        with pytest.raises(requests.ConnectionError):
+            session.get(echoing.url + "/y")
+        mock.add_passthru(echoing.url + "/z")
+        assert session.get(echoing.url + "/z").content.startswith(b"GET /z ")
+    response = session.get(echoing.url + "/x")
+    assert response.content.startswith(b"GET /x ") and hasattr(response.raw, "llmpool")
+
+
+def test_requests_mock(ours, echoing):
+    requests_mock = pytest.importorskip("requests_mock")
+    with requests_mock.Mocker(session=ours) as mock:
+        mock.get(echoing.url, text="mocked")
+        assert ours.get(echoing.url).text == "mocked"
+    assert ours.get(echoing.url).text != "mocked"
+
+
+def test_vcr(ours, tmp_path):
+    vcr = pytest.importorskip("vcr")
+    with counting([200]) as server:
+        for _ in range(2):
+            with vcr.use_cassette(str(tmp_path / "tape.yaml")):
+                assert ours.get(server.url).content == b"ok"
+        assert len(server.bodies) == 1
+        assert hasattr(ours.get(server.url).raw, "llmpool")
+
+
+MOCKED_IMPORT = """
+import requests, responses, sys
+with responses.RequestsMock() as mock:
+    import llmpool.requests
+    session = requests.Session()
+    session.mount("http://", llmpool.requests.Adapter())
+    mock.get(sys.argv[1], body=b"mocked")
+    assert session.get(sys.argv[1]).content == b"mocked"
+response = session.get(sys.argv[1])
+assert response.content.startswith(b"GET / ") and response.raw.llmpool
+"""
+
+
+def test_import_within_a_mock(run_python, echoing):
+    pytest.importorskip("responses")
+    done = run_python(MOCKED_IMPORT, echoing.url)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- processes
 
 FORK = """
 import os, sys, requests
