@@ -95,7 +95,7 @@ def leaving(count, *rest):
 
 
 def sdk():
-    """httpx2 over its own transport and over others, work after work."""
+    """httpx2 and requests over their own transports and over others, work after work."""
     clients = {}
     for work, below, url, count, in_flight in (
         ("client", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
@@ -103,6 +103,7 @@ def sdk():
         ("transport", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
         ("transport-get", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
         ("thread", ("own", "llmpool"), "{url}", 1200, 1),
+        ("requests", ("own", "llmpool"), "{url}", 1200, 1),
         ("make", ("own", "llmpool"), "{url}", 20, 1),
     ):
         for name in below:
@@ -347,7 +348,7 @@ CASES = {
         unit="ms for the first 20 calls, made at once",
     ),
     "sdk": Case(
-        "httpx2 over its own transport, llmpool's and aiohttp's (nginx, HTTP/1.1)",
+        "httpx2 and requests over their own transports, llmpool's and aiohttp's (nginx, HTTP/1.1)",
         servers.nginx,
         sdk(),
         [
@@ -358,6 +359,7 @@ CASES = {
             sdk_limit("transport", 0.6, "the same", "aiohttp"),
             sdk_limit("transport-get", 0.25, "the transport alone, async stream of 100 events"),
             sdk_limit("transport-get", 0.5, "the same", "aiohttp"),
+            sdk_limit("requests", 0.5, "requests, one thread, POST + json"),
         ],
         rounds=3,
     ),

@@ -1,6 +1,6 @@
-"""sdk.py CLIENT WORK URL COUNT IN_FLIGHT - httpx2 over one transport at one work; prints a line of JSON.
+"""sdk.py CLIENT WORK URL COUNT IN_FLIGHT - httpx2 or requests over one transport at one work; prints JSON.
 
-CLIENT is what lies below httpx2: own, llmpool, aiohttp.
+CLIENT is what lies below it: own, llmpool, aiohttp.
 
 Works:  client         asyncio, IN_FLIGHT tasks, each a POST of an AsyncClient after another, answers decoded
         lines          the same, each a GET whose lines are iterated; figures are per line
@@ -8,6 +8,7 @@ Works:  client         asyncio, IN_FLIGHT tasks, each a POST of an AsyncClient a
         transport-get
         make           a client is made and closed, COUNT times
         thread         one thread, one POST of a Client after another
+        requests       the same with a Session of requests
 
 CPU is that of the whole process, all threads, while it works; a tenth of the work goes before the measurement.
 """
@@ -138,6 +139,24 @@ def work_thread(name, url, count, in_flight):
         measure.start()
         for _ in range(count):
             used.post(url, json=BODY).json()
+        return measure.stop(count)
+
+
+def work_requests(name, url, count, in_flight):
+    import requests
+
+    with requests.Session() as used:
+        used.headers.update(HEADERS)
+        if name == "llmpool":
+            import llmpool.requests
+
+            used.mount("http://", llmpool.requests.Adapter())
+        for _ in range(count // 10):
+            assert used.post(url, json=BODY, timeout=60).json()["object"]
+        measure = Measure()
+        measure.start()
+        for _ in range(count):
+            used.post(url, json=BODY, timeout=60).json()
         return measure.stop(count)
 
 
