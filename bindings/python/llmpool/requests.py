@@ -34,9 +34,10 @@ try:
     import requests
     import urllib3
     from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
+    from urllib3 import HTTPHeaderDict as _  # noqa: F401  which urllib3 1 has not
 except ImportError as error:
     raise ImportError(
-        "llmpool.requests needs requests: pip install 'libllmpool[requests]'"
+        "llmpool.requests needs requests and urllib3 2.2: pip install 'libllmpool[requests]'"
     ) from error
 
 from requests.exceptions import (
@@ -213,7 +214,11 @@ class Adapter(HTTPAdapter):
             OSError: a file cannot be read.
         """
         if _is_mocked():
-            return super().send(request, stream, timeout, verify, cert, proxies)  # type: ignore[arg-type]
+            theirs: Any = super()
+            mocked: requests.Response = theirs.send(
+                request, stream=stream, timeout=timeout, verify=verify, cert=cert, proxies=proxies
+            )
+            return mocked
         try:
             call = _Call(self, request, timeout, verify, cert, proxies)
             self.add_headers(

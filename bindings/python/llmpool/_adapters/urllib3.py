@@ -1,6 +1,7 @@
 """Answers and errors of llmpool as urllib3 has them, for libraries that are made on urllib3."""
 
 import errno
+import io
 import os
 import socket
 import ssl
@@ -119,6 +120,9 @@ class Body:
         else:
             self.left = True
         self._raw.close()
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("the connection is the pool's")
 
     def isclosed(self) -> bool:
         """Whether it was closed, or read to its end."""
