@@ -196,9 +196,12 @@ enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
   LLMPOOL_REQUEST_NO_RETRY = 1 << 4,     /* not even where the server provably saw nothing */
   LLMPOOL_REQUEST_UPLOAD = 1 << 5,       /* the body follows in pieces, by llmpool_write() */
   LLMPOOL_REQUEST_MANUAL_CREDIT = 1 << 6, /* only llmpool_credit() opens the window, release does not */
-  LLMPOOL_REQUEST_SSE_JOIN = 1 << 7       /* with SSE, where many tokens come at once: events of type "message" without
+  LLMPOOL_REQUEST_SSE_JOIN = 1 << 7,      /* with SSE, where many tokens come at once: events of type "message" without
                                              id and retry of their own that arrive together are one: data has theirs,
                                              separated by CR, which is in none; sse_count says how many */
+  LLMPOOL_REQUEST_NO_REDIAL = 1 << 8      /* a connection that cannot be made ends it with E_CONNECT at once, without
+                                             the retries that max_retries allows, and without waiting for the pause of
+                                             up to 1 s that follows a dial which failed */
 };
 
 #define LLMPOOL_NO_TIMEOUT UINT32_MAX /* in a request: none, whatever the pool has */

@@ -7,6 +7,8 @@ public struct Retry: Sendable, Equatable {
   public var onStatus: Bool
   /// Even where the server may have begun to act on it: only for what may happen twice.
   public var afterSent: Bool
+  /// Where no connection could be made, after a pause; false: it fails at once.
+  public var onConnect: Bool
   /// How often, for whatever reason, at least 1; nil: as the pool has it.
   public var maxRetries: UInt32?
   /// A longer Retry-After ends the request with the answer in hand; nil: as the pool has it.
@@ -14,10 +16,12 @@ public struct Retry: Sendable, Equatable {
   private(set) var isNever = false
 
   public init(
-    onStatus: Bool = false, afterSent: Bool = false, maxRetries: UInt32? = nil, retryAfterMax: Duration? = nil
+    onStatus: Bool = false, afterSent: Bool = false, onConnect: Bool = true, maxRetries: UInt32? = nil,
+    retryAfterMax: Duration? = nil
   ) {
     self.onStatus = onStatus
     self.afterSent = afterSent
+    self.onConnect = onConnect
     self.maxRetries = maxRetries
     self.retryAfterMax = retryAfterMax
   }
@@ -35,6 +39,7 @@ public struct Retry: Sendable, Equatable {
     guard maxRetries != 0 else { throw Fault(.invalidArgument, "maxRetries: it is at least 1; Retry.never is 0") }
     if onStatus { input.flags.insert(.retryStatus) }
     if afterSent { input.flags.insert(.retrySent) }
+    if !onConnect { input.flags.insert(.noRedial) }
     if isNever { input.flags.insert(.noRetry) }
     input.options.maxRetries = maxRetries ?? 0
     if let retryAfterMax { input.options.retryAfterMax = .milliseconds(max(1, Request.milliseconds(retryAfterMax))) }

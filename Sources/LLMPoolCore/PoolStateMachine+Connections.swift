@@ -100,18 +100,27 @@ extension PoolStateMachine {
     settle(origin)
   }
 
-  /// The oldest waiter that no other dial serves fails with this one; where the origin is down, everybody does whom
-  /// none serves, whether he counted on a dial or waited for a place.
+  /// The oldest waiter that no other dial serves fails with this one, and so do those behind it that want no other;
+  /// where the origin is down, everybody does whom none serves, whether he counted on a dial or waited for a place.
   private mutating func tellWaiters(_ origin: Int32, _ failure: Failure) {
     let capacity = dialCapacity(origin)
     let isDown = isDown(origin)
-    repeat {
-      guard origins[Int(origin)].covered.count > capacity, let first = origins[Int(origin)].covered.first else { break }
+    var isFirst = true
+    while origins[Int(origin)].covered.count > capacity, let first = origins[Int(origin)].covered.first {
+      guard isFirst || isDown || wantsNoRedial(Int(first.slot)) else { break }
+      isFirst = false
       attemptFailed(Int(first.slot), failure, unseen: true)
-    } while isDown
+    }
     while isDown, !isMutant(.outageUntold), let first = origins[Int(origin)].uncovered.first {
       attemptFailed(Int(first.slot), failure, unseen: true)
     }
+  }
+
+  func wantsNoRedial(_ slot: Int) -> Bool { requests[slot].options.flags.contains(.noRedial) }
+
+  /// May a connection be dialled for this waiter now? Who wants to hear of a failure at once waits out no pause.
+  func mayDial(_ origin: Int32, for slot: Int) -> Bool {
+    origins[Int(origin)].redialAt <= now || (wantsNoRedial(slot) && origins[Int(origin)].dialFailure != nil)
   }
 
   /// So many dials failed one after the other, and nothing is open that a waiter could get.

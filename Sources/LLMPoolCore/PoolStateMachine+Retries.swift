@@ -97,6 +97,7 @@ extension PoolStateMachine {
   }
 
   private mutating func mayRetry(_ slot: Int, _ failure: Failure, unseen: Bool) -> Bool {
+    if failure == .connect, wantsNoRedial(slot), !isMutant(.redialUnasked) { return false }
     let limit = maxRetries(slot) + (isMutant(.retryTooMany) ? 1 : 0)
     guard isReplayable(slot), requests[slot].retries < limit else { return false }
     switch failure {

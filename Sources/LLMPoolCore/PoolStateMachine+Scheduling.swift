@@ -75,7 +75,7 @@ extension PoolStateMachine {
     coverWaiters(origin)
     while let next = origins[Int(origin)].uncovered.first {
       guard !hasNoAddress(origin) else { return failWaiters(origin, .resolve) }
-      guard origins[Int(origin)].redialAt <= now else { return waitToRedial(origin) }
+      guard mayDial(origin, for: Int(next.slot)) else { return waitToRedial(origin) }
       guard mayHoldMore(origin) else { return unblock(origin) }
       guard makePlace() else { return block(origin) }
       let ownTimeout = requests[Int(next.slot)].options.timeouts.connect
@@ -156,7 +156,7 @@ extension PoolStateMachine {
     coverWaiters(origin)
     guard let next = origins[Int(origin)].uncovered.first else { return }
     guard !hasNoAddress(origin) else { return failWaiters(origin, .resolve) }
-    guard origins[Int(origin)].redialAt <= now else { return waitToRedial(origin) }
+    guard mayDial(origin, for: Int(next.slot)) else { return waitToRedial(origin) }
     guard mayHoldMore(origin) else { return }
     guard makePlace() else { return block(origin) }
     startDial(origin, timeout: max(options.timeouts.connect, requests[Int(next.slot)].options.timeouts.connect))

@@ -8,6 +8,8 @@ public struct RequestOptions: Sendable, Equatable {
     public static let retryStatus = Flags(rawValue: 1 << 1)
     public static let retrySent = Flags(rawValue: 1 << 2)
     public static let noRetry = Flags(rawValue: 1 << 3)
+    /// A dial that fails ends it, and it does not wait for the pause after one that has failed.
+    public static let noRedial = Flags(rawValue: 1 << 4)
   }
 
   /// A time that follows the pool's option.

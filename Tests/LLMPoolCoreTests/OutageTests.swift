@@ -46,6 +46,37 @@ import Testing
     #expect(pool.counters.failed == 20)
   }
 
+  /// Three that count on one dial, and a fourth that comes within the pause.
+  @Test func whoWantsNoOtherDialIsToldAtOnce() {
+    let pool = Script(tls: true) { $0.retryBackoff = .seconds(1) }
+    for _ in 0..<3 { pool.submit(flags: .noRedial) }
+    #expect(
+      pool.dialFailed("c0") == [
+        "complete r0 connect unseen", "complete r1 connect unseen", "complete r2 connect unseen",
+      ])
+    #expect(pool.submit(flags: .noRedial) == ["dial c1"])
+    #expect(pool.dialFailed("c1") == ["complete r3 connect unseen"])
+    #expect(pool.counters.retries == 0)
+  }
+
+  /// Those with patience wait for the same dial, and for their own.
+  @Test func whoWantsOneWaitsBesideThem() {
+    let pool = Script { $0.retryBackoff = .seconds(1) }
+    pool.submit()
+    #expect(pool.dialFailed("c0") == [])
+    #expect(pool.counters.backingOff == 1)
+    #expect(pool.submit(flags: .noRedial) == ["dial c1"])
+    #expect(pool.dialed("c1") == ["send r1 on c1"])
+  }
+
+  /// That is not what a flag about dials is for.
+  @Test func whatADyingConnectionHasNotSentGoesOut() {
+    let pool = Script(tls: true)
+    pool.open(0, .http2)
+    pool.submit(flags: .noRedial)
+    #expect(pool.fail("r1", .read, unseen: true) == ["send r1 on c0 reused"])
+  }
+
   /// What is open may become free: the origin is not down, it takes no more.
   @Test func notWhileAConnectionIsOpen() {
     let pool = Script { $0.maxConnectionsPerOrigin = 2 }

@@ -387,7 +387,7 @@ package final class Model {
     case .close(let id, let reason): close(id, reason)
     case .complete(let id, let completion): complete(id, completion, core)
     case .forget(let origin): forget(origin)
-    case .notice(.retry(let id, _, _, _, let delay)): retried(id, delay)
+    case .notice(.retry(let id, _, let failure, _, let delay)): retried(id, failure, delay)
     case .notice: break
     case .stopped:
       if closeDeadline == nil { fail("stopped without a close") }
@@ -533,8 +533,9 @@ package final class Model {
     requests[id]!.isDropping = true
   }
 
-  private func retried(_ id: RequestID, _ delay: Nanoseconds) {
+  private func retried(_ id: RequestID, _ failure: Failure?, _ delay: Nanoseconds) {
     guard let request = requests[id] else { return fail("a retry of a request that is over") }
+    if failure == .connect, request.options.flags.contains(.noRedial) { fail("another dial for who wants none") }
     if isResend(request) {
       if now + delay >= resendsUntil(request) { fail("sent again long after it was refused first") }
       if request.refusals > 2, delay < .milliseconds(10) { fail("refusal \(request.refusals), and no pause") }

@@ -473,7 +473,7 @@ package final class Simulation {
     let id = RequestID(serial: serial, slot: requestSlot)
     var request = RequestOptions(submittedAt: Instant(nanoseconds: now.nanoseconds - Int64(below(1_000))))
     request.priority = [0, 0, 0, -3, 5].randomElement(using: &random)!
-    request.flags = RequestOptions.Flags(rawValue: UInt8(below(16)))
+    request.flags = RequestOptions.Flags(rawValue: UInt8(below(32)))
     if chance(100) { request.timeouts.total = delay(1...5_000) }
     if chance(100) { request.timeouts.pool = delay(1...5_000) }
     if chance(50) { request.timeouts.connect = delay(1...2_000) }

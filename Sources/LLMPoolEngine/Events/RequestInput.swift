@@ -12,7 +12,8 @@ package struct RequestFlags: OptionSet, Sendable {
   package static let upload = RequestFlags(rawValue: 1 << 5)
   package static let manualCredit = RequestFlags(rawValue: 1 << 6)
   package static let joinSSE = RequestFlags(rawValue: 1 << 7)
-  package static let known = RequestFlags(rawValue: (1 << 8) - 1)
+  package static let noRedial = RequestFlags(rawValue: 1 << 8)
+  package static let known = RequestFlags(rawValue: (1 << 9) - 1)
 }
 
 /// A request as the application describes it; the memory is the caller's and copied at once.

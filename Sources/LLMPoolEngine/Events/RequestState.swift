@@ -154,6 +154,7 @@ final class RequestState: @unchecked Sendable {
     if input.flags.contains(.retryStatus) { options.flags.insert(.retryStatus) }
     if input.flags.contains(.retrySent) { options.flags.insert(.retrySent) }
     if input.flags.contains(.noRetry) { options.flags.insert(.noRetry) }
+    if input.flags.contains(.noRedial) { options.flags.insert(.noRedial) }
     return options
   }
 

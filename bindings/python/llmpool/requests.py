@@ -75,6 +75,8 @@ _NOT_CALLED = (
 )  # fmt: skip
 # HTTPAdapter's own; None as long as it was only seen replaced.
 _send: Any = HTTPAdapter.send if HTTPAdapter.send.__module__ == "requests.adapters" else None
+# How often to connect max_retries says.
+_NO_REDIAL = llmpool.Retry(connect=False)
 _KEPT = 256  # timeouts, URLs
 _WAYS = 64  # of one adapter
 _PIECE = 64 << 10  # that a file is read in
@@ -505,7 +507,7 @@ class _Call:
             _headers(self.request.headers, body is not None),
             body,
             timeout=self.timeout,
-            **({} if options is transport.NONE_GIVEN else options.arguments()),
+            **options.arguments(_NO_REDIAL),
         )
         group = transport.Group()
         waiting = self.adapter._waiting

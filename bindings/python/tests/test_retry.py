@@ -146,8 +146,10 @@ def _get(**arguments):
 
 def test_retry_is_a_value():
     retry = llmpool.Retry(status=True, max_retries=3, retry_after_max=None)
-    assert repr(retry) == "Retry(status=True, sent=False, max_retries=3, retry_after_max=None)"
-    assert repr(llmpool.Retry(sent=True)) == "Retry(status=False, sent=True)"
+    assert repr(retry) == (
+        "Retry(status=True, sent=False, connect=True, max_retries=3, retry_after_max=None)"
+    )
+    assert repr(llmpool.Retry(sent=True)) == "Retry(status=False, sent=True, connect=True)"
     for same in (copy.copy(retry), copy.deepcopy(retry), pickle.loads(pickle.dumps(retry))):
         assert same == retry and same._fields == retry._fields
     assert retry != llmpool.Retry(status=True) and retry != "status"

@@ -27,7 +27,9 @@ class CoreKit(Kit):
                 return "Upgrade, which takes the connection out of a pool"
         return ""
 
-    def request(self, request: Any, pieces: Callable[[Any], Any]) -> transport.RawRequest:
+    def request(
+        self, request: Any, pieces: Callable[[Any], Any], retry: llmpool.Retry
+    ) -> transport.RawRequest:
         extensions = request.extensions
         options = transport.current_options(extensions.get("llmpool"))
         url = request.url
@@ -44,7 +46,7 @@ class CoreKit(Kit):
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
                 server_name=extensions.get("sni_hostname"),
                 translate=self.translate,
-                **({} if options is transport.NONE_GIVEN else options.arguments()),
+                **options.arguments(retry),
             )
         except (llmpool.HTTPError, llmpool.InvalidURL) as error:
             raise self.translate(error) from error

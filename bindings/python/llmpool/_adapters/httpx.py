@@ -56,6 +56,9 @@ _BROKEN = [
 ]  # fmt: skip
 
 
+_NO_REDIAL = llmpool.Retry(connect=False)
+
+
 class Kit:
     """What differs between the generations: their module, and our streams made of its classes."""
 
@@ -71,7 +74,9 @@ class Kit:
 
     # ---- the way in
 
-    def request(self, request: Any, pieces: Callable[[Any], Any]) -> transport.RawRequest:
+    def request(
+        self, request: Any, pieces: Callable[[Any], Any], retry: llmpool.Retry
+    ) -> transport.RawRequest:
         """One of httpx as the seam has it; pieces makes an iterator of a stream."""
         extensions = request.extensions
         options = transport.current_options(extensions.get("llmpool"))
@@ -101,7 +106,7 @@ class Kit:
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
                 server_name=extensions.get("sni_hostname"),
                 translate=self.translate,
-                **({} if options is transport.NONE_GIVEN else options.arguments()),
+                **options.arguments(retry),
             )
         except (llmpool.HTTPError, llmpool.InvalidURL) as error:
             raise self.translate(error) from error
@@ -173,7 +178,7 @@ class Kit:
     def send(self, carrier: "Carrier", request: Any) -> Any:
         """handle_request() of a transport."""
         trace = Trace.of(request)
-        raw_request = self.request(request, iter)
+        raw_request = self.request(request, iter, carrier.retry)
         try:
             raw = transport.send(carrier.pool, raw_request, carrier.group)
         except BaseException as error:
@@ -187,7 +192,7 @@ class Kit:
     async def asend(self, carrier: "Carrier", request: Any) -> Any:
         """handle_async_request() of a transport."""
         trace = Trace.of(request)
-        raw_request = self.request(request, _aiter)
+        raw_request = self.request(request, _aiter, carrier.retry)
         try:
             raw = await transport.asend(carrier.pool, raw_request, carrier.group)
         except BaseException as error:
@@ -202,11 +207,16 @@ class Kit:
 class Carrier:
     """What carries the requests of one transport: a pool, and the group that they are in."""
 
-    __slots__ = ("_find", "_lease", "_pool", "group")
+    __slots__ = ("_find", "_lease", "_pool", "group", "retry")
 
     def __init__(
-        self, find: Callable[[], transport.Lease], pool: Optional[llmpool.Pool] = None
+        self,
+        find: Callable[[], transport.Lease],
+        pool: Optional[llmpool.Pool] = None,
+        retries: int = 0,
     ) -> None:
+        # As httpx has it: what cannot be connected to fails at once, or after so many more dials.
+        self.retry = llmpool.Retry(max_retries=retries) if retries else _NO_REDIAL
         self._find = find
         self._pool = pool
         self._lease = None if pool is not None else find()
@@ -317,6 +327,7 @@ class TransportMixin:
         http2: bool = True,
         limits: Any = None,
         proxy: Any = None,
+        retries: int = 0,
         isolated: bool = False,
         pool: Optional[llmpool.Pool] = None,
     ) -> None:
@@ -334,6 +345,7 @@ class TransportMixin:
             limits: of a pool for all transports that connect in the same way with the same limits;
                 httpx's defaults count as not given.
             proxy: http://, socks5:// or socks5h:// URL, or a Proxy.
+            retries: how often to connect again, as httpx's transports have it.
             isolated: a pool that nobody else has; close() closes it.
             pool: a llmpool.Pool instead of all that.
 
@@ -350,7 +362,7 @@ class TransportMixin:
             trust_env=trust_env,
         )
         ours = _limits(limits)
-        self._carrier = Carrier(lambda: transport.lease(way, ours, isolated), pool)
+        self._carrier = Carrier(lambda: transport.lease(way, ours, isolated), pool, retries)
 
     @property
     def pool(self) -> llmpool.Pool:

@@ -412,7 +412,8 @@ def carrier_of(generation: Generation, pool: Any) -> Carrier:
         http2=getattr(pool, "_http2", False) or generation.installation.http2,
         trust_env=trust_env,
     )
-    carrier = Carrier(lambda: transport.lease(way))
+    retries = getattr(pool, "_retries", 0)
+    carrier = Carrier(lambda: transport.lease(way), retries=retries)
     generation.installation.make_room(
         carrier.pool,
         getattr(pool, "_max_connections", 0),

@@ -3,7 +3,13 @@
 import math
 from typing import Any, Dict, Literal, Optional, Tuple, Union
 
-from .constants import NO_TIMEOUT, REQUEST_NO_RETRY, REQUEST_RETRY_SENT, REQUEST_RETRY_STATUS
+from .constants import (
+    NO_TIMEOUT,
+    REQUEST_NO_REDIAL,
+    REQUEST_NO_RETRY,
+    REQUEST_RETRY_SENT,
+    REQUEST_RETRY_STATUS,
+)
 
 
 class Unset:
@@ -266,6 +272,9 @@ class Retry:
         status: also after 408, 409, 429 and 5xx, minding Retry-After (RFC 9110, 10.2.3).
         sent: even where the server may have begun to act on it: a connection that was lost, a
             timeout. Only for what may happen twice.
+        connect: also where no connection could be made, after a pause. False: that fails at once,
+            as in httpx and requests, and does not wait for the pause of up to a second that follows
+            a connection which could not be made.
         max_retries: how often, for whatever reason, from 1; not given: as the pool has it.
         retry_after_max: seconds; a longer Retry-After ends the request with the answer in hand.
             None: any; not given: as the pool has it.
@@ -275,7 +284,7 @@ class Retry:
         TypeError: not a number.
     """
 
-    NAMES = ("status", "sent", "max_retries", "retry_after_max")
+    NAMES = ("status", "sent", "connect", "max_retries", "retry_after_max")
     __slots__ = (*NAMES, "_flags", "_fields")
 
     def __init__(
@@ -283,14 +292,20 @@ class Retry:
         *,
         status: bool = False,
         sent: bool = False,
+        connect: bool = True,
         max_retries: Union[int, Unset] = UNSET,
         retry_after_max: MaybeSeconds = UNSET,
     ) -> None:
         self.status = status
         self.sent = sent
+        self.connect = connect
         self.max_retries = max_retries
         self.retry_after_max = retry_after_max
-        self._flags = (REQUEST_RETRY_STATUS if status else 0) | (REQUEST_RETRY_SENT if sent else 0)
+        self._flags = (
+            (REQUEST_RETRY_STATUS if status else 0)
+            | (REQUEST_RETRY_SENT if sent else 0)
+            | (0 if connect else REQUEST_NO_REDIAL)
+        )
         # In the order of Call's options.
         self._fields = (
             0 if isinstance(max_retries, Unset) else _retries(max_retries),

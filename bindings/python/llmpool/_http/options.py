@@ -37,10 +37,12 @@ class RequestOptions:
         self.total = total
         self.retry = retry
 
-    def arguments(self) -> Dict[str, Any]:
-        """priority and retry, as a RawRequest takes them, where they were given."""
-        given = {"priority": self.priority, "retry": self.retry}
-        return {name: value for name, value in given.items() if value is not UNSET}
+    def arguments(self, retry: RetryTypes) -> Dict[str, Any]:
+        """priority and retry, as a RawRequest takes them, retry where none was given."""
+        given: Dict[str, Any] = {"retry": retry if isinstance(self.retry, Unset) else self.retry}
+        if self.priority is not UNSET:
+            given["priority"] = self.priority
+        return given
 
     def over(self, below: "RequestOptions") -> "RequestOptions":
         """These, and of those below what these do not say."""

@@ -386,6 +386,29 @@ def test_connect_errors(caller, certificates):
         caller.request("GET", server.url, client=client)
 
 
+def fail_to_connect(caller, url, pool, retries):
+    """How many dials it took, by how many retries of the pool."""
+    before = pool.stats()
+    below = caller.transport_class(pool=pool, **retries)
+    with pytest.raises(caller.httpx.ConnectError):
+        caller.request("GET", url, client={"transport": below})
+    after = pool.stats()
+    assert after.opened - before.opened == after.connect_failures - before.connect_failures
+    return after.opened - before.opened, after.retries - before.retries
+
+
+def test_refused_connections(caller):
+    """They fail at once and each by a dial of its own: trying again is the SDK's."""
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    with llmpool.Pool(retry_backoff=60) as pool:
+        for _ in range(4):
+            assert fail_to_connect(caller, url, pool, {}) == (1, 0)
+    with llmpool.Pool(retry_backoff=0.001) as pool:
+        assert fail_to_connect(caller, url, pool, {"retries": 2}) == (3, 2)
+        with llmpool.options(retry=llmpool.Retry(max_retries=1)):
+            assert fail_to_connect(caller, url, pool, {}) == (2, 1)
+
+
 def test_proxy_errors(caller):
     def refuse(connection, number):
         servers.read_head(connection)

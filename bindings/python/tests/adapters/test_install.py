@@ -108,6 +108,17 @@ def test_http2_only_where_it_was_asked_for(module, install, mock):
         assert is_served(answer) and answer.http_version == "HTTP/1.1"
 
 
+def test_retries_are_those_of_the_transport(module, install):
+    install()
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    for retries in (0, 1):
+        before = llmpool.shared().stats().connect_failures
+        below = module.HTTPTransport(retries=retries)
+        with module.Client(transport=below) as client, pytest.raises(module.ConnectError):
+            client.get(url)
+        assert llmpool.shared().stats().connect_failures == before + 1 + retries
+
+
 def test_errors_are_httpx_s(module, install):
     install()
     port = servers.free_port()

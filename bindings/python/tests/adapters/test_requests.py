@@ -713,6 +713,16 @@ def test_refused_and_unresolved(session):
         assert f"Max retries exceeded with url: {target} (Caused by" in str(error)
 
 
+def test_how_often_to_connect_max_retries_says(echoing):
+    with llmpool.Pool(retry_backoff=60) as pool:
+        for retries in (0, 0, 2):
+            session = mounted(Adapter(pool=pool, max_retries=retries))
+            before = pool.stats().opened
+            with pytest.raises(requests.ConnectionError):
+                session.get(refused())
+            assert (pool.stats().opened - before, pool.stats().retries) == (1 + retries, 0)
+
+
 def test_connect_timeout(session):
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
