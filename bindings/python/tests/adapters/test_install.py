@@ -174,7 +174,7 @@ def test_a_thousand_clients_leave_nothing(module, install, server):
         if index % 2:
             client.close()
         del client
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert len(os.listdir("/proc/self/fd")) <= files + 3
     assert server.connections <= 3
 
