@@ -29,6 +29,23 @@ import Testing
     _ = queue.close()
   }
 
+  /// With sixteen events at hand and more, of one wake.
+  @Test func whoHasMuchAtHandIsBusy() {
+    let queue = CompletionQueue(coalesceMicroseconds: 1_000)
+    let inbox = Inbox()
+    #expect(queue.attach(inbox) == false)
+    for now in Int64(1)...3 {
+      _ = queue.publish(records(20), now: now * 1_000_000_000, quietly: false, mayWait: false)
+      #expect(queue.attach(inbox) == false)
+      #expect(take(queue, 10) == 10)
+      #expect(take(queue, 100) == 10)
+      #expect(take(queue, 100) == 0)
+      #expect((0..<6).map { _ in queue.attach(inbox) } == [true, true, true, true, false, false])
+    }
+    _ = queue.close()
+    #expect(queue.attach(inbox) == nil)
+  }
+
   @Test func whatIsPutInQuietlyEndsAPutOff() {
     let queue = CompletionQueue(coalesceMicroseconds: 1_000, drives: true)
     let start: Int64 = 1_000_000_000

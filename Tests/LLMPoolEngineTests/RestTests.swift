@@ -112,6 +112,47 @@ import Testing
       } == .asleep(.thread, alarm: .max))
   }
 
+  @Test func busyApplicationsSendTogether() {
+    let nap = { (patience: Int64?) in self.decide { $0.patience = patience } }
+    #expect(nap(2 * millisecond) == .napping(alarm: 1_000 * millisecond + 200_000))
+    #expect(nap(80_000) == .napping(alarm: 1_000 * millisecond + 10_000))
+    #expect(nap(0) == .asleep(.thread, alarm: .max))
+    #expect(nap(nil) == .asleep(.thread, alarm: .max))
+    // A nap is shorter than what else is due, and looks at sockets sooner than a wake that is put off.
+    #expect(
+      decide {
+        $0.patience = 2 * millisecond
+        $0.putOff = 2 * millisecond
+        $0.due = 1_000 * millisecond + 5
+      } == .napping(alarm: 1_000 * millisecond + 5))
+  }
+
+  @Test func noNapWhereASocketIsWaitedFor() {
+    for change: (inout Situation) -> Void in [{ $0.isPressed = true }, { $0.isDialing = true }] {
+      let rest = decide {
+        $0.patience = 2 * millisecond
+        change(&$0)
+      }
+      #expect(rest == .asleep(.thread, alarm: .max))
+    }
+  }
+
+  private func submissions(_ rest: Rest, coalesce: UInt32, _ busy: [Bool]) -> ([Inbox.Taker], Int64?) {
+    let queue = CompletionQueue(coalesceMicroseconds: coalesce)
+    defer { _ = queue.close() }
+    var state = Inbox.State()
+    let takers = busy.map { state.noteSubmission(of: queue, isBusy: $0, rest) }
+    return (takers, state.patience)
+  }
+
+  @Test func onlyBusyApplicationsWaitForANap() {
+    #expect(submissions(.napping(alarm: 1), coalesce: 2_000, [true, true]) == ([.napper, .napper], 2_000_000))
+    #expect(submissions(.napping(alarm: 1), coalesce: 2_000, [true, false]) == ([.napper, .waked], 0))
+    #expect(submissions(.napping(alarm: 1), coalesce: 0, [true]) == ([.waked], 0))
+    #expect(submissions(.asleep(.thread, alarm: 1), coalesce: 2_000, [true]) == ([.waked], 2_000_000))
+    #expect(submissions(.asleep(.nobody, alarm: 1), coalesce: 2_000, []) == ([], nil))
+  }
+
   @Test func aStreakIsOfOneQueueAndOfLoneRequests() {
     var streak = streak(5)
     streak.note(ObjectIdentifier(other), isLone: true)

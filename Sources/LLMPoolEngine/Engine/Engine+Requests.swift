@@ -12,7 +12,10 @@ extension Engine {
     let port = port(of: request.queue)
     request.port = port
     port.live += 1
-    if port.live == 1 { livePorts += 1 }
+    if port.live == 1 {
+      livePorts += 1
+      if port.queue.coalesce == 0 { impatientPorts += 1 }
+    }
     request.creditThreshold = max(1, streamWindow / 4)
     request.origin = origin(of: request).id.slot
     tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
@@ -209,7 +212,9 @@ extension Engine {
     completed.append(id)
     guard let port = request.port else { return }
     port.live -= 1
-    if port.live == 0 { livePorts -= 1 }
+    guard port.live == 0 else { return }
+    livePorts -= 1
+    if port.queue.coalesce == 0 { impatientPorts -= 1 }
   }
 
   private func noteLatencies(_ request: RequestState) {

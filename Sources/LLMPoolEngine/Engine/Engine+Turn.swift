@@ -43,12 +43,17 @@ extension Engine: TurnHolder {
     situation.isDialing = core.counters.connecting > 0
     situation.isPressed = core.counters.pending > 0 || sending > 0
     situation.putOff = timeOfPutOffWakes
+    if impatientPorts == 0 { situation.patience = patience }
     let rest = inbox.rests { shared in
       situation.live = shared.liveCount
       situation.streak = shared.streak
       return resting.decide(situation)
     }
-    guard case .asleep(let ear, _) = rest, !give(ear) else { return rest }
+    switch rest {
+    case .awake: return rest
+    case .asleep(let ear, _): if give(ear) { return rest }
+    case .napping: if give(.nobody) { return rest }
+    }
     return inbox.rests { _ in .asleep(.thread, alarm: situation.due) }
   }
 
@@ -91,7 +96,7 @@ extension Engine: TurnHolder {
       // Rounded up, so that what is due is due when epoll returns.
       let left = max(0, alarm - monotonicNow() + 999_999) / 1_000_000
       return look(milliseconds: Int32(min(left, 60_000)))
-    case .asleep(_, let alarm):
+    case .asleep(_, let alarm), .napping(let alarm):
       _ = lp_wait_readable(inbox.wakeDescriptor, max(0, alarm - monotonicNow()))
       return nil
     }
@@ -251,7 +256,11 @@ extension Engine: TurnHolder {
 
   private func takeInbox() {
     // Two arrays by turns, as for actions.
-    inbox.withLock { swap(&messages, &$0.messages) }
+    inbox.withLock { shared in
+      swap(&messages, &shared.messages)
+      patience = shared.patience
+      shared.patience = nil
+    }
     guard !messages.isEmpty else { return }
     for message in messages { take(message) }
     runActions()

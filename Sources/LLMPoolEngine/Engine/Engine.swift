@@ -65,6 +65,10 @@ package final class Engine: @unchecked Sendable {
   var portsToWake: [QueuePort] = []
   /// Queues with requests in flight.
   var livePorts = 0
+  /// Those of them whose wakes are never put off.
+  var impatientPorts = 0
+  /// See `Inbox.State`; of the messages that were taken last.
+  var patience: Int64?
   /// Requests that were begun and not sent to their end.
   var sending = 0
   var watchers: [Watcher] = []
@@ -145,7 +149,7 @@ package final class Engine: @unchecked Sendable {
   ) throws(Fault) {
     let request = try RequestState(input, queue: queue, now: monotonicNow())
     request.inbox = inbox
-    guard queue.attach(inbox) else { throw Fault(.closed, "queue: it is closed") }
+    guard let isBusy = queue.attach(inbox) else { throw Fault(.closed, "queue: it is closed") }
     let serial = Engine.serials.add(1, ordering: .relaxed).newValue
     enum Step { case taken, lone, closed, full }
     let step: Step = inbox.withLock { shared in
@@ -161,9 +165,9 @@ package final class Engine: @unchecked Sendable {
       request.id = RequestID(serial: serial, slot: slot)
       shared.live[slot] = request
       identified(request.id.value)
-      let isLone = shared.noteSubmission(of: queue, inbox.rest)
-      inbox.deliver(.submit(request), quietly: isLone, &shared)
-      return isLone ? .lone : .taken
+      let taker = shared.noteSubmission(of: queue, isBusy: isBusy, inbox.rest)
+      inbox.deliver(.submit(request), quietly: taker != .waked, &shared)
+      return taker == .caller ? .lone : .taken
     }
     switch step {
     case .taken: return
@@ -212,7 +216,7 @@ package final class Engine: @unchecked Sendable {
   package func watch(_ queue: CompletionQueue, _ notices: UInt32, userData: UInt64) throws(Fault) {
     let mask = NoticeMask(rawValue: notices)
     guard mask.isSubset(of: .all) else { throw Fault(.unsupported, "notices: unknown bits in \(notices)") }
-    guard queue.attach(inbox) else { throw Fault(.closed, "queue: it is closed") }
+    guard queue.attach(inbox) != nil else { throw Fault(.closed, "queue: it is closed") }
     post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
   }
 

@@ -36,13 +36,28 @@ final class Inbox: @unchecked Sendable {
     var freeSlots: [Int32] = []
     var liveCount: Int { live.count - freeSlots.count }
     var streak = Streak()
+    /// Of the requests among the messages, the shortest time for which a queue puts off their answers, 0 where the
+    /// application may be waiting for them already. Nil: there are none.
+    var patience: Int64?
 
-    /// Counts a request that has its slot by now. True: its thread is to take the turn in which it is sent.
-    mutating func noteSubmission(of queue: CompletionQueue, _ rest: Rest) -> Bool {
-      let isLone = queue.drives && liveCount == 1
+    /// Counts a request that has its slot by now. `isBusy`: its application has much at hand, and waits for nothing.
+    mutating func noteSubmission(of queue: CompletionQueue, isBusy: Bool, _ rest: Rest) -> Taker {
+      let isLone = queue.drives && liveCount == 1 && !isBusy
       streak.note(queue.identity, isLone: isLone)
-      return isLone && rest.isHeard(by: queue.identity)
+      if isLone, rest.isHeard(by: queue.identity) { return .caller }
+      let putOff = isBusy ? queue.coalesce : 0
+      patience = min(patience ?? .max, putOff)
+      return putOff > 0 && rest.isNap ? .napper : .waked
     }
+  }
+  /// Who sends what is submitted.
+  enum Taker {
+    /// The thread that submits it.
+    case caller
+    /// The engine's, after its nap.
+    case napper
+    /// The engine's, which is waked for it.
+    case waked
   }
   private let state = Guarded(State())
   /// Changed by the engine's thread alone, with the turn and the lock: to be read with either.
@@ -66,11 +81,13 @@ final class Inbox: @unchecked Sendable {
   }
 
   private func wake(_ state: inout State) {
-    guard case .asleep = rest, !state.isCalled, generation == ProcessHooks.generation else { return }
+    guard rest != .awake, !state.isCalled, generation == ProcessHooks.generation else { return }
     state.isCalled = true
     lp_eventfd_signal(wakeDescriptor)
   }
   func wake() { withLock { wake(&$0) } }
+  /// The application has taken all that there was: it may be waiting next.
+  func endNap() { withLock { if rest.isNap { wake(&$0) } } }
 
   /// The engine's thread is about to rest: as `decide` says, unless a message has come.
   func rests(_ decide: (borrowing State) -> Rest) -> Rest {

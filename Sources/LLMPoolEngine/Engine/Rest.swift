@@ -5,17 +5,23 @@
 /// the sockets wake. The thread decides whose it is as it falls asleep, by `Resting.decide`, and nobody else ever
 /// changes it.
 ///
-/// | | awake | asleep, ear: thread | ear: a queue | ear: nobody |
-/// |---|---|---|---|---|
-/// | a lone request of the queue | - | wakes the thread | its caller takes the turn | wakes the thread |
-/// | any other message | - | wakes the thread | wakes the thread | wakes the thread |
-/// | a socket | the next look | wakes the thread | who waits for the queue takes the turn | waits for the alarm |
-/// | the alarm | - | wakes the thread | wakes the thread | wakes the thread |
+/// | | awake | asleep, ear: thread | ear: a queue | ear: nobody | a nap |
+/// |---|---|---|---|---|---|
+/// | a lone request of the queue | - | wakes | its caller takes the turn | wakes | wakes |
+/// | one of a busy application whose wakes are put off | - | wakes | wakes | wakes | waits for the alarm |
+/// | any other message | - | wakes | wakes | wakes | wakes |
+/// | a socket | the next look | wakes | who waits for the queue takes the turn | waits for the alarm | the same |
+/// | the alarm | - | wakes | wakes | wakes | wakes |
 enum Rest: Equatable {
   /// It looks at the messages before it sleeps: nobody need wake it.
   case awake
   /// Until a message, or the alarm, which is never later than what is due.
   case asleep(Ear, alarm: Int64)
+  /// For a moment after requests of applications that are busy with what they took: others follow, and to be waked for
+  /// each costs more than to send it.
+  case napping(alarm: Int64)
+
+  var isNap: Bool { if case .napping = self { true } else { false } }
 
   func isHeard(by queue: ObjectIdentifier) -> Bool {
     if case .asleep(.queue(queue), _) = self { return true }

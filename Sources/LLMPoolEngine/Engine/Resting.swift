@@ -13,6 +13,9 @@ struct Situation {
   var streak = Streak()
   /// For how long at the least the wake of every queue with requests is put off; nil: of one it is not.
   var putOff: Int64?
+  /// Requests have come from applications that are busy, for how long their answers may be put off; 0: of one that is
+  /// not. Nil: none have come, or somewhere a queue with requests never puts off a wake.
+  var patience: Int64?
 }
 
 /// Decides who has the ear. Remembers how long nothing has happened, and nothing else.
@@ -24,6 +27,10 @@ struct Resting {
   /// while a request waits for its answer and no other comes.
   static let shortestDoze: Int64 = 10_000_000
   static let longestDoze: Int64 = 40_000_000
+
+  /// Who has its answers told together within a time has its requests sent together within this part of it.
+  static let napPart: Int64 = 8
+  static let longestNap: Int64 = 200_000
 
   private var seenCount = 0
   private var doze = shortestDoze
@@ -38,6 +45,10 @@ struct Resting {
     {
       doze = hasNews ? Resting.shortestDoze : min(2 * doze, Resting.longestDoze)
       return .asleep(.queue(queue), alarm: min(situation.due, situation.now + doze))
+    }
+    if let patience = situation.patience, patience > 0, !situation.isPressed {
+      let nap = min(patience / Resting.napPart, Resting.longestNap)
+      return .napping(alarm: min(situation.due, situation.now + nap))
     }
     if let putOff = situation.putOff, putOff > 0, !situation.isPressed {
       return .asleep(.nobody, alarm: min(situation.due, situation.now + min(putOff, Resting.longestDoze)))

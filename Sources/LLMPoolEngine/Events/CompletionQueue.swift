@@ -44,6 +44,10 @@ package final class CompletionQueue: @unchecked Sendable {
     /// The hung epoll is not listened to: someone found the turn taken, and would only find it so again.
     var isMuted = false
     var isSignalled = false
+    /// Nothing was taken since the last wake.
+    var isCalled = false
+    /// What was taken since a wake, less what was submitted since: so many events the application has before it.
+    var atHand = 0
     var lastWake = Int64.min / 2
     /// There are events, and nobody is to be waked for them before.
     var putOffUntil: Int64?
@@ -51,6 +55,12 @@ package final class CompletionQueue: @unchecked Sendable {
     var inboxes: [Inbox] = []
     var notices = 0
     var count: Int { events.count - first }
+
+    mutating func took(_ number: Int) {
+      guard number > 0 else { return }
+      atHand = number + (isCalled ? 0 : atHand)
+      isCalled = false
+    }
   }
   let state = Guarded(State())
   /// As the state says; for whoever has not its lock.
@@ -85,16 +95,21 @@ package final class CompletionQueue: @unchecked Sendable {
 
   // MARK: The engine's side
 
-  /// The engine will put events in: closing the queue must cancel what it still runs for it. False when closed.
-  func attach(_ inbox: Inbox) -> Bool {
+  /// A request is being submitted, so the engine will put events in: closing the queue must cancel what it still runs
+  /// for it. Whether the application is busy with what it took; nil when closed.
+  func attach(_ inbox: Inbox) -> Bool? {
     state.withLock { state in
-      guard !state.isClosed else { return false }
-      if state.inboxes.first === inbox { return true }
-      state.inboxes.removeAll { $0 === inbox || $0.isOver }
-      state.inboxes.insert(inbox, at: 0)
-      return true
+      guard !state.isClosed else { return nil }
+      if state.inboxes.first !== inbox {
+        state.inboxes.removeAll { $0 === inbox || $0.isOver }
+        state.inboxes.insert(inbox, at: 0)
+      }
+      state.atHand -= 1
+      return state.atHand >= CompletionQueue.busyWith
     }
   }
+  /// With so many events at hand an application is at work for a while.
+  static let busyWith = 16
 
   /// Puts events in and wakes who waits. Returns when the wake is due if it was put off, nil if it was not. `quietly`:
   /// it is for a thread that takes them next. `mayWait`: others may come that the application can be waked for
@@ -163,6 +178,7 @@ package final class CompletionQueue: @unchecked Sendable {
   /// Makes the descriptor readable; returns how many sleepers to wake, nil for none.
   private func signal(_ state: inout State, _ now: Int64) -> Int32? {
     state.lastWake = now
+    state.isCalled = true
     makeReadable(&state)
     lp_atomic_increment(word)
     return state.waiters > 0 ? Int32.max : nil
@@ -264,7 +280,22 @@ package final class CompletionQueue: @unchecked Sendable {
 
   /// Takes up to `capacity` events in their order as long as `accept` takes them. Nil: the queue is closed.
   package func take(_ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool) -> Int? {
-    state.withLock { take(&$0, capacity, accept) }
+    take(capacity, accept) { _ in }
+  }
+
+  /// `whenEmpty` is called with the lock where it took nothing.
+  private func take(
+    _ capacity: Int, _ accept: (UnsafeMutablePointer<EventRecord>) -> Bool, whenEmpty: (inout State) -> Void
+  ) -> Int? {
+    var nappers: [Inbox] = []
+    let taken = state.withLock { state in
+      let taken = take(&state, capacity, accept)
+      if coalesce > 0, taken ?? 0 > 0, state.count == 0 { nappers = state.inboxes }
+      if taken == 0 { whenEmpty(&state) }
+      return taken
+    }
+    for inbox in nappers { inbox.endNap() }
+    return taken
   }
 
   private func take(
@@ -272,6 +303,7 @@ package final class CompletionQueue: @unchecked Sendable {
   ) -> Int? {
     guard !state.isClosed else { return nil }
     var taken = 0
+    defer { state.took(taken) }
     while taken < capacity, state.first < state.events.count {
       let isNotice = state.events[state.first].pointee.kind == .notice
       guard accept(state.events[state.first]) else { break }
@@ -299,11 +331,7 @@ package final class CompletionQueue: @unchecked Sendable {
   /// As `take`; where there is nothing, once more after the work that there is for a thread of the queue.
   package func takeOrHelp(_ capacity: Int, accept: (UnsafeMutablePointer<EventRecord>) -> Bool) -> Int? {
     var entered: Entered?
-    let taken = state.withLock { state in
-      let taken = take(&state, capacity, accept)
-      if taken == 0 { entered = enterTurn(&state) }
-      return taken
-    }
+    let taken = take(capacity, accept) { entered = enterTurn(&$0) }
     guard let entered else { return taken }
     entered.engine.takeTurn(for: self, takes: true, before: entered.alarm)
     return take(capacity, accept: accept)
