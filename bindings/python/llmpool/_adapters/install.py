@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 from urllib.parse import quote
 
 import llmpool
@@ -46,24 +46,41 @@ class Installed(NamedTuple):
 
 
 class Unpatched:
-    """Whether a function of httpcore is its own: a mock's is to be called, and nothing sent."""
+    """Whether functions are those of httpcore: a mock's are to be called, and nothing sent."""
 
-    __slots__ = ("_owner", "_name", "_files", "_seen", "_is_own")
+    __slots__ = ("_files", "_known")
 
-    def __init__(self, owner: Any, name: str, files: Set[str]) -> None:
-        self._owner = owner
-        self._name = name
+    def __init__(self, functions: Iterable[Tuple[Any, str]], files: Set[str]) -> None:
         self._files = files  # of httpcore's code, as it was compiled
-        self._seen: Any = None
-        self._is_own = False
+        self._known = {place: self._own(*place) for place in functions}
+
+    def _own(self, owner: Any, name: str) -> Any:
+        """The function, if it is httpcore's."""
+        function = getattr(owner, name)
+        code = getattr(function, "__code__", None)
+        return function if code is not None and code.co_filename in self._files else None
 
     def __bool__(self) -> bool:
-        function = getattr(self._owner, self._name)
-        if function is not self._seen:
-            code = getattr(function, "__code__", None)
-            self._is_own = code is not None and code.co_filename in self._files
-            self._seen = function
-        return self._is_own
+        for place, own in self._known.items():
+            if getattr(*place) is not own:
+                # Or somebody's whose mock has ended since.
+                own = self._known[place] = self._own(*place)
+                if own is None:
+                    return False
+        return True
+
+
+def _compiled_as(module: Any) -> str:
+    """The file that most functions of its classes name, one of which somebody may have replaced;
+    not its __file__, which another one may be where it was compiled elsewhere."""
+    files = Counter(
+        function.__code__.co_filename
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        for function in vars(kind).values()
+        if hasattr(function, "__code__") and function.__module__ == module.__name__
+    )
+    return files.most_common(1)[0][0] if files else ""
 
 
 class Generation:
@@ -76,29 +93,50 @@ class Generation:
         self.module = module
         self.core = import_module(_CORES[self.name])
         self.installation = installation
-        files = {kind.__init__.__code__.co_filename for kind in self._kinds("", "Async")}
         self.kit = CoreKit(
             module,
             self.core,
             type("Stream", (StreamMixin, module.SyncByteStream), {}),
             type("AsyncStream", (AsyncStreamMixin, module.AsyncByteStream), {}),
         )
-        self._unpatched = {
-            (kind, name): Unpatched(kind, name, files)
-            for kind, name in (
-                *((kind, "handle_request") for kind in self._kinds("")),
-                *((kind, "handle_async_request") for kind in self._kinds("Async")),
-            )
+        self._files = {
+            _compiled_as(module)
+            for name, module in list(sys.modules.items())
+            if name.partition(".")[0] == _CORES[self.name]
         }
+        # Of the pools, and of httpcore's way from them to the network.
+        self._unpatched: Dict[Any, Unpatched] = {}
+        self._beyond = {
+            is_async: Unpatched(self._functions(is_async), self._files)
+            for is_async in (False, True)
+        }
+        self.backends = {
+            type(kind()._network_backend)
+            for kind in (self.core.ConnectionPool, self.core.AsyncConnectionPool)
+        } | {self.core.SyncBackend, self.core.AnyIOBackend, self.core.TrioBackend}
         self._defaults: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
         self._attributes: List[Tuple[Any, PoolAttribute]] = []
         self.roads: weakref.WeakSet[Road] = weakref.WeakSet()
         # Of what there was until now: how many, by name and reason.
         self.counts: Counter[Tuple[str, str]] = Counter()
 
-    def _kinds(self, *prefixes: str) -> List[Any]:
-        names = ("ConnectionPool", "HTTPProxy", "SOCKSProxy", "HTTPConnection")
-        return [getattr(self.core, prefix + name) for prefix in prefixes for name in names]
+    def _functions(self, is_async: bool) -> List[Tuple[Any, str]]:
+        if is_async:
+            name, connections = "handle_async_request", self.core.AsyncConnectionInterface
+            backends = [type(self.core.AsyncConnectionPool()._network_backend)]
+            backends.append(self.core.AnyIOBackend)
+        else:
+            name, connections = "handle_request", self.core.ConnectionInterface
+            backends = [self.core.SyncBackend]
+        functions = [
+            (kind, name)
+            for kind in connections.__subclasses__()
+            if kind.__module__.partition(".")[0] == self.core.__name__
+        ]
+        # Without anyio there is a class in its place that has none.
+        return functions + [
+            (kind, "connect_tcp") for kind in backends if hasattr(kind, "connect_tcp")
+        ]
 
     def put_in(self) -> None:
         for kind, is_async in (
@@ -135,16 +173,14 @@ class Generation:
             road.leave()
 
     def unpatched(self, kind: Any, name: str) -> Unpatched:
-        """Of a subclass that somebody else wrote nothing is known, but it calls these."""
-        for base in kind.__mro__:
-            found = self._unpatched.get((base, name))
-            if found is not None:
-                return found
-        raise TypeError(f"{kind.__name__} is none of {self.core.__name__}'s pools")
+        """Of a class of pools: one that somebody else wrote may have a function of its own."""
+        known = self._unpatched.get(kind)
+        if known is None:
+            known = self._unpatched[kind] = Unpatched([(kind, name)], self._files)
+        return known
 
-    def connection_unpatched(self, is_async: bool) -> Unpatched:
-        name = "handle_async_request" if is_async else "handle_request"
-        return self._unpatched[(self._kinds("Async" if is_async else "")[-1], name)]
+    def beyond_unpatched(self, is_async: bool) -> Unpatched:
+        return self._beyond[is_async]
 
     def verify(self, context: Any) -> Tuple[Any, bool]:
         """verify= and trust_env= that say the same as a context of one of its transports.
@@ -221,26 +257,37 @@ class Road:
         self.what = f"{type(transport).__module__.partition('.')[0]}.{type(transport).__name__}"
         self._carrier: Optional[Carrier] = None
         name = "handle_async_request" if is_async else "handle_request"
-        self._handle = name
-        self._close = "aclose" if is_async else "close"
+        close = "aclose" if is_async else "close"
         self._unpatched = generation.unpatched(type(pool), name)
-        self._connection_unpatched = generation.connection_unpatched(is_async)
+        self._beyond_unpatched = generation.beyond_unpatched(is_async)
         # Of this pool as a whole; "" where there is none.
         self.reason = why_not(generation, pool)
-        self.is_left = False
+        if not (_is_free(pool, name) and _is_free(pool, close)):
+            self.reason = "a function of its own in the place of httpcore's"
+        self._backend = pool._network_backend  # which a test may replace
+        self._functions: Dict[str, Any] = {}
         pool.__dict__["_llmpool_road"] = self
         generation.counts[self.what, self.reason] += 1
         if self.reason:
             tell(self.what, self.reason)
         else:
             road = weakref.ref(self)
-            pool.__dict__[name] = (_handle_async if is_async else _handle)(road, self._pool)
-            pool.__dict__[self._close] = (_close_async if is_async else _close)(road, self._pool)
+            self._functions = {
+                name: (_handle_async if is_async else _handle)(road, self._pool),
+                close: (_close_async if is_async else _close)(road, self._pool),
+            }
+            pool.__dict__.update(self._functions)
         generation.roads.add(self)
 
     def takes(self, request: Any) -> bool:
         """Whether llmpool carries this request."""
-        if self.reason or not (self._unpatched and self._connection_unpatched):
+        pool = self._pool()
+        if (
+            self.reason
+            or pool is None
+            or pool._network_backend is not self._backend
+            or not (self._unpatched and self._beyond_unpatched)
+        ):
             return False
         reason = self._kit.why_not(request)
         if not reason and self._is_async and not _in_asyncio():
@@ -281,8 +328,16 @@ class Road:
         """The pool is as it was. What is in flight goes on."""
         pool = self._pool()
         if pool is not None:
-            for name in (self._handle, self._close, "_llmpool_road"):
-                pool.__dict__.pop(name, None)
+            for name, function in {**self._functions, "_llmpool_road": self}.items():
+                if pool.__dict__.get(name) is function:  # and nobody's patch
+                    del pool.__dict__[name]
+
+
+def _is_free(pool: Any, name: str) -> bool:
+    """Whether nobody has given a pool such a function. One of ours may have been put back by a
+    mock that began before an uninstall() and ended after it."""
+    function = pool.__dict__.get(name)
+    return function is None or getattr(function, "__module__", None) == __name__
 
 
 def _in_asyncio() -> bool:
@@ -347,8 +402,7 @@ def why_not(generation: Generation, pool: Any) -> str:
         return "a unix socket"
     if getattr(pool, "_local_address", None) is not None:
         return "a local address"
-    backend = getattr(pool, "_network_backend", None)
-    if backend is not None and not type(backend).__module__.startswith(generation.core.__name__):
+    if type(pool._network_backend) not in generation.backends:
         return "a network backend of its own"
     for option in getattr(pool, "_socket_options", None) or ():
         if not _is_honoured(option):

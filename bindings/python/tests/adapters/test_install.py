@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import threading
+from unittest.mock import patch
 
 import pytest
 import servers
@@ -422,11 +423,13 @@ def mocks_of(module):
     yield Patch(module.HTTPTransport, "handle_request", lambda self, request: module.Response(299))
     for kind in (core.ConnectionPool, core.HTTPConnection):
         yield Patch(kind, "handle_request", lambda self, request: core.Response(299))
+    answer = b"HTTP/1.1 299 Mocked\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    yield Patch(core.SyncBackend, "connect_tcp", lambda *_, **__: core.MockStream([answer]))
 
 
 @pytest.mark.parametrize("order", ["before", "inside", "after"])
 @pytest.mark.parametrize("end", ["first in, first out", "last in, first out"])
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", range(4))
 def test_a_mocked_call_never_reaches_the_network(module, install, server, order, end, which):
     client = module.Client()  # one that is there all the time
     mock = list(mocks_of(module))[which]
@@ -454,6 +457,63 @@ def test_a_mocked_call_never_reaches_the_network(module, install, server, order,
         assert client.get(server.url).status_code == 299
         mock.stop()
     assert not is_served(client.get(server.url)) and not is_served(module.get(server.url))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_pool_of_one_client_may_be_a_mock(module, install, server, when):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    answer = b"HTTP/1.1 299 Mocked\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    class Own(core.ConnectionPool):
+        def handle_request(self, request):
+            return core.Response(299)
+
+    def function(transport):
+        transport._pool.handle_request = lambda request: core.Response(299)
+
+    def backend(transport):
+        transport._pool._network_backend = core.MockBackend([answer])
+
+    def pool(transport):
+        transport._pool = core.ConnectionPool(network_backend=core.MockBackend([answer]))
+
+    def subclass(transport):
+        transport._pool = Own()
+
+    for mock in (function, backend, pool, subclass):
+        client = module.Client(trust_env=False)
+        if when == "after":
+            install()
+        mock(client._transport)
+        if when == "before":
+            install()
+        assert client.get(server.url).status_code == 299, mock.__name__
+        llmpool.uninstall()
+        if mock not in (backend, pool):  # whose answer is gone
+            assert client.get(server.url).status_code == 299, mock.__name__
+    assert server.connections == 0
+
+
+def test_functions_below_the_pool_may_be_patched(module, install, server):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    install()
+    kind = core.HTTP11Connection
+    with patch.object(kind, "handle_request", lambda self, request: core.Response(299)):
+        assert module.get(server.url).status_code == 299
+    assert is_served(module.get(server.url))
+
+
+def test_a_mock_that_outlives_an_installation_does_no_harm(module, install, server):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    client = module.Client(trust_env=False)
+    install()
+    pool = client._transport._pool
+    with patch.object(pool, "handle_request", lambda request: core.Response(299)):
+        llmpool.uninstall()
+        assert client.get(server.url).status_code == 299
+    assert not is_served(client.get(server.url))
+    install()
+    assert is_served(client.get(server.url))
 
 
 def test_nothing_is_left_behind(module, install):
