@@ -15,6 +15,7 @@ from llmpool import transport
 from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
+NO_LIMIT = 1 << 31  # connections, this or more
 SCHEMES = (b"http", b"https")
 _TARGET = bytes(set(range(0x21, 0x7F)) - {ord("#")})
 # Which of httpx's exceptions each of ours is there; of what is not named the next base counts.
@@ -33,6 +34,8 @@ _ERRORS: Dict[Type[BaseException], str] = {
     llmpool.ProtocolError: "ProtocolError",
     llmpool.LocalProtocolError: "LocalProtocolError",
     llmpool.RemoteProtocolError: "RemoteProtocolError",
+    # Of a head: how much of a body is too much nobody says here.
+    llmpool.ResponseTooLarge: "RemoteProtocolError",
     llmpool.ProxyError: "ProxyError",
     llmpool.UnsupportedProtocol: "UnsupportedProtocol",
     # By its transport, which was closed: of a task that is cancelled nobody asks.
@@ -82,11 +85,15 @@ class Kit:
         target = extensions.get("target")
         if target is None:
             target = url.raw_path
-        elif not target.startswith(b"/") or target.translate(None, _TARGET):
-            raise self.module.LocalProtocolError(
-                "the extension target: only the origin form is sent, a path and perhaps a query",
-                request=request,
-            )
+        else:
+            if isinstance(target, str):  # as httpcore takes it, too
+                target = target.encode("utf-8")
+            if not target.startswith(b"/") or target.translate(None, _TARGET):
+                raise self.module.LocalProtocolError(
+                    "the extension target: only the origin form is sent, a path and perhaps a "
+                    "query",
+                    request=request,
+                )
         method = self._methods.get(request.method)
         if method is None:
             method = request.method.encode("ascii")
@@ -99,7 +106,7 @@ class Kit:
                 request.headers.raw,
                 self._body(request, pieces),
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
-                server_name=extensions.get("sni_hostname"),
+                server_name=server_name(extensions),
                 translate=self.translate,
                 **({} if options is transport.NONE_GIVEN else options.arguments()),
             )
@@ -275,6 +282,12 @@ def _aiter(stream: Any) -> Any:
     return stream.__aiter__()  # the function came with Python 3.10
 
 
+def server_name(extensions: Mapping[str, Any]) -> Optional[str]:
+    """What the extension sni_hostname says; httpcore takes bytes, too."""
+    name = extensions.get("sni_hostname")
+    return name.decode("ascii") if isinstance(name, bytes) else name
+
+
 def _limits(limits: Any) -> Optional[llmpool.Limits]:
     """As ours; None where they are httpx's defaults."""
     if limits is None:
@@ -282,8 +295,12 @@ def _limits(limits: Any) -> Optional[llmpool.Limits]:
     given = (limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry)
     if given == _DEFAULT_LIMITS:
         return None
+    # sys.maxsize, as httpcore has it, is no limit.
+    connections, keepalive = (
+        None if number is not None and number >= NO_LIMIT else number for number in given[:2]
+    )
     return llmpool.Limits(
-        max_connections=given[0], max_keepalive_connections=given[1], keepalive_expiry=given[2]
+        max_connections=connections, max_keepalive_connections=keepalive, keepalive_expiry=given[2]
     )
 
 

@@ -20,13 +20,11 @@ import llmpool
 from llmpool import transport
 
 from .httpcore import CoreKit
-from .httpx import AsyncStreamMixin, Carrier, StreamMixin
+from .httpx import NO_LIMIT, AsyncStreamMixin, Carrier, StreamMixin
 
 logger = logging.getLogger("llmpool")
 
 _CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
-# Where httpcore keeps "no limit", this or more.
-_NO_LIMIT = 1 << 31
 
 
 class Installed(NamedTuple):
@@ -114,7 +112,10 @@ class Generation:
             type(kind()._network_backend)
             for kind in (self.core.ConnectionPool, self.core.AsyncConnectionPool)
         } | {self.core.SyncBackend, self.core.AnyIOBackend, self.core.TrioBackend}
-        self._defaults: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        # Of the default ones: trust_env, and what they were like.
+        self._defaults: weakref.WeakKeyDictionary[Any, Tuple[bool, Tuple[Any, ...]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._attributes: List[Tuple[Any, PoolAttribute]] = []
         self.roads: weakref.WeakSet[Road] = weakref.WeakSet()
         # Of what there was until now: how many, by name and reason.
@@ -156,7 +157,7 @@ class Generation:
         ) -> Any:
             context = create(verify=verify, cert=cert, trust_env=trust_env, **more)
             if verify is True and cert is None:
-                self._defaults[context] = trust_env
+                self._defaults[context] = trust_env, self._state(context)
             return context
 
         self._ours = create_ssl_context
@@ -182,6 +183,15 @@ class Generation:
     def beyond_unpatched(self, is_async: bool) -> Unpatched:
         return self._beyond[is_async]
 
+    def _state(self, context: Any) -> Tuple[Any, ...]:
+        """What can be seen of it, and changes when somebody changes it."""
+        inner = getattr(context, "_ctx", context)  # truststore's has another one in it
+        return (
+            inner.verify_mode, inner.check_hostname, inner.verify_flags, inner.minimum_version,
+            inner.maximum_version, inner.cert_store_stats()["x509"],
+            (self.installation.watch.contexts.given(context) or {}).copy(),
+        )  # fmt: skip
+
     def verify(self, context: Any) -> Tuple[Any, bool]:
         """verify= and trust_env= that say the same as a context of one of its transports.
 
@@ -190,8 +200,9 @@ class Generation:
         """
         if context is None:
             return True, True
-        if context in self._defaults:
-            return True, self._defaults[context]
+        trust_env, state = self._defaults.get(context, (True, None))
+        if state is not None and state == self._state(context):
+            return True, trust_env
         given = self.installation.watch.contexts.given(context)
         if given is None:
             if transport.is_default(context):
@@ -304,7 +315,7 @@ class Road:
             if self._carrier is None and pool is not None:
                 try:
                     self._carrier = carrier_of(self._generation, pool)
-                except (ValueError, OSError, TypeError) as error:
+                except Exception as error:  # whatever it is, the old road is there
                     counts = self._generation.counts
                     counts[self.what, ""] -= 1
                     self.reason = str(error)
@@ -456,7 +467,7 @@ def carrier_of(generation: Generation, pool: Any) -> Carrier:
     """What carries the requests of such a pool.
 
     Raises:
-        ValueError, OSError: what it was made with cannot be had here.
+        Exception: what it was made with cannot be had here.
     """
     verify, trust_env = generation.verify(getattr(pool, "_ssl_context", None))
     way = transport.way(
@@ -538,7 +549,7 @@ class Installation:
 
 
 def _larger(now: Any, asked: int) -> Optional[int]:
-    return None if now is None or asked >= _NO_LIMIT else max(now, asked)
+    return None if now is None or asked >= NO_LIMIT else max(now, asked)
 
 
 def _default_limits() -> Tuple[Any, Any]:

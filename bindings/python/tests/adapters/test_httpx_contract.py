@@ -160,7 +160,9 @@ def test_header_cannot_begin_another(caller, echoing, value):
 def test_target(caller, echoing):
     response = caller.request("GET", echoing.url, extensions={"target": b"/a/../b?^|"})
     assert lines(response)[0] == b"GET /a/../b?^| HTTP/1.1"
-    for wrong in (b"*", b"http://other.test/", b"/a#b", b"/a b", b"/\xff"):
+    response = caller.request("GET", echoing.url, extensions={"target": "/b"})
+    assert lines(response)[0] == b"GET /b HTTP/1.1"
+    for wrong in (b"*", "/\xff", b"http://other.test/", b"/a#b", b"/a b", b"/\xff"):
         with pytest.raises(caller.httpx.LocalProtocolError, match="target"):
             caller.request("GET", echoing.url, extensions={"target": wrong})
 
@@ -312,6 +314,11 @@ def silent(connection, number):
             pass
 
 
+def endless_head(connection, _):
+    servers.read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"x" * (100 << 10) + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("handle", "error"),
     [
@@ -319,6 +326,7 @@ def silent(connection, number):
         (reset_at_once, "ReadError"),
         (not_http, "RemoteProtocolError"),
         (silent, "ReadTimeout"),
+        (endless_head, "RemoteProtocolError"),
     ],
 )
 def test_errors_in_the_call(caller, handle, error):

@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import ssl
+import sys
 import threading
 import time
 from pathlib import Path
@@ -74,6 +75,8 @@ def test_limits_choose_a_pool_that_equal_ones_share(caller):
     assert pool_of(first).limits.max_connections == 3
     assert pool_of(first).limits.max_keepalive_connections == 0
     unlimited = pool_of(caller.client_class(limits=caller.httpx.Limits()))
+    many = caller.httpx.Limits(max_connections=sys.maxsize, max_keepalive_connections=sys.maxsize)
+    assert pool_of(caller.client_class(limits=many)).limits.max_connections is None
     assert unlimited.limits.max_connections is None
 
 

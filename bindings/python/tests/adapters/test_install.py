@@ -288,6 +288,15 @@ def test_what_is_not_served(module, install, server, caplog):
     assert len(told) == len(set(told)) == 4, told
 
 
+def test_a_proxy_that_the_pool_has_not(module, install, server):
+    install()
+    proxy = f"https://127.0.0.1:{servers.free_port()}"
+    with module.Client(proxy=proxy) as client, pytest.raises(module.ConnectError):
+        client.get(server.url)
+    (found,) = [each for each in of("HTTPTransport") if not each.served]
+    assert "https://" in found.reason
+
+
 def test_keepalive_options_are_honoured(module, install, server):
     install()
     options = [
@@ -362,6 +371,48 @@ def test_a_client_certificate_is_shown(module, install, certificates, tmp_path):
             answer = client.get(raw.url)
         assert not is_served(answer) and answer.text == "True"
         assert "passphrase" in of("HTTPTransport")[-1].reason
+
+
+def test_a_default_context_that_somebody_changed(module, install, mock):
+    install()
+    with module.Client(trust_env=False) as client:
+        context = client._transport._pool._ssl_context
+        context.load_verify_locations(mock.ca_file)
+        assert is_served(client.get(mock.url + "/v1/models", headers=mock.headers))
+    with module.Client(trust_env=False) as client:
+        context = client._transport._pool._ssl_context
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        assert is_served(client.get(mock.url + "/v1/models", headers=mock.headers))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_contexts_of_truststore(module, install, certificates, when):
+    truststore = pytest.importorskip("truststore")
+    demanding = certificates.context("good")
+    demanding.load_verify_locations(certificates.ca_file)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    before = dict(vars(ssl.SSLContext))
+
+    def handle(connection, _):
+        servers.read_request(connection)
+        servers.answer(connection)
+
+    if when == "after":
+        install()
+    truststore.inject_into_ssl()
+    try:
+        if when == "before":
+            install()
+        # By its name in ssl, and with what truststore would have of the system beside it.
+        context = ssl.create_default_context(cafile=certificates.ca_file)
+        assert type(context) is truststore.SSLContext
+        context.load_cert_chain(*certificates.pair("good"))
+        with servers.RawServer(handle, demanding) as raw, module.Client(verify=context) as client:
+            assert is_served(client.get(raw.url))
+    finally:
+        truststore.extract_from_ssl()
+    llmpool.uninstall()
+    assert dict(vars(ssl.SSLContext)) == before
 
 
 def test_the_watch_of_contexts_ends(install):
