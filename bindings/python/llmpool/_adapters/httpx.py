@@ -6,12 +6,14 @@ here and of its base classes.
 
 import errno
 import os
+import sys
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, Mapping, Optional, Type
 from urllib.parse import quote
 
 import llmpool
 from llmpool import transport
 
+from .patches import CORES, Unpatched, compiled_as, core_files, core_functions
 from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
@@ -71,6 +73,32 @@ class Kit:
         self._errors = {ours: getattr(module, name) for ours, name in _ERRORS.items()}
         self._timeouts: Dict[Any, llmpool.Timeout] = {}
         self._methods: Dict[str, bytes] = {}
+        self._own: Dict[bool, Unpatched] = {}
+        self._core: Dict[bool, Unpatched] = {}
+
+    def is_unpatched(self, is_async: bool) -> bool:
+        """Whether nobody mocks or instruments the transports of httpx, or httpcore."""
+        own = self._own.get(is_async)
+        if own is None:
+            name = "handle_async_request" if is_async else "handle_request"
+            kind = self.module.AsyncHTTPTransport if is_async else self.module.HTTPTransport
+            file = compiled_as(sys.modules[kind.__init__.__module__])
+            own = self._own[is_async] = Unpatched([(kind, name)], {file})
+        if not own:
+            return False
+        beyond = self._core.get(is_async)
+        if beyond is None:
+            core = sys.modules.get(CORES[self.module.__name__])
+            if core is None:  # who patches it imports it
+                return True
+            prefix, name = ("Async", "handle_async_request") if is_async else ("", "handle_request")
+            pools = [
+                (getattr(core, prefix + kind), name)
+                for kind in ("ConnectionPool", "HTTPProxy", "SOCKSProxy")
+            ]
+            functions = [*pools, *core_functions(core, is_async)]
+            beyond = self._core[is_async] = Unpatched(functions, core_files(core))
+        return bool(beyond)
 
     # ---- the way in
 
@@ -368,6 +396,19 @@ class TransportMixin:
         )
         ours = _limits(limits)
         self._carrier = Carrier(lambda: transport.lease(way, ours, isolated), pool)
+        self._arguments = {
+            "verify": verify, "cert": cert, "trust_env": trust_env, "limits": limits,
+            "proxy": proxy,
+        }  # fmt: skip
+        self._theirs: Any = None
+
+    def _patched(self, is_async: bool) -> Any:
+        """One of httpx's own in the place of this one, as somebody has patched those."""
+        if self._theirs is None:
+            from .theirs import theirs
+
+            self._theirs = theirs(self._kit, self._carrier, is_async, self._arguments)
+        return self._theirs
 
     @property
     def pool(self) -> llmpool.Pool:

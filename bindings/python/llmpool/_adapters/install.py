@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
 import llmpool
@@ -21,10 +21,9 @@ from llmpool import transport
 
 from .httpcore import CoreKit
 from .httpx import NO_LIMIT, AsyncStreamMixin, Carrier, StreamMixin
+from .patches import CORES, Unpatched, core_files, core_functions
 
 logger = logging.getLogger("llmpool")
-
-_CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 
 class Installed(NamedTuple):
@@ -43,44 +42,6 @@ class Installed(NamedTuple):
     number: int
 
 
-class Unpatched:
-    """Whether functions are those of httpcore: a mock's are to be called, and nothing sent."""
-
-    __slots__ = ("_files", "_known")
-
-    def __init__(self, functions: Iterable[Tuple[Any, str]], files: Set[str]) -> None:
-        self._files = files  # of httpcore's code, as it was compiled
-        self._known = {place: self._own(*place) for place in functions}
-
-    def _own(self, owner: Any, name: str) -> Any:
-        """The function, if it is httpcore's."""
-        function = getattr(owner, name)
-        code = getattr(function, "__code__", None)
-        return function if code is not None and code.co_filename in self._files else None
-
-    def __bool__(self) -> bool:
-        for place, own in self._known.items():
-            if getattr(*place) is not own:
-                # Or somebody's whose mock has ended since.
-                own = self._known[place] = self._own(*place)
-                if own is None:
-                    return False
-        return True
-
-
-def _compiled_as(module: Any) -> str:
-    """The file that most functions of its classes name, one of which somebody may have replaced;
-    not its __file__, which another one may be where it was compiled elsewhere."""
-    files = Counter(
-        function.__code__.co_filename
-        for kind in vars(module).values()
-        if isinstance(kind, type)
-        for function in vars(kind).values()
-        if hasattr(function, "__code__") and function.__module__ == module.__name__
-    )
-    return files.most_common(1)[0][0] if files else ""
-
-
 class Generation:
     """httpx or httpx2, imported, with its httpcore."""
 
@@ -89,7 +50,7 @@ class Generation:
 
         self.name: str = module.__name__
         self.module = module
-        self.core = import_module(_CORES[self.name])
+        self.core = import_module(CORES[self.name])
         self.installation = installation
         self.kit = CoreKit(
             module,
@@ -97,15 +58,11 @@ class Generation:
             type("Stream", (StreamMixin, module.SyncByteStream), {}),
             type("AsyncStream", (AsyncStreamMixin, module.AsyncByteStream), {}),
         )
-        self._files = {
-            _compiled_as(module)
-            for name, module in list(sys.modules.items())
-            if name.partition(".")[0] == _CORES[self.name]
-        }
+        self._files = core_files(self.core)
         # Of the pools, and of httpcore's way from them to the network.
         self._unpatched: Dict[Any, Unpatched] = {}
         self._beyond = {
-            is_async: Unpatched(self._functions(is_async), self._files)
+            is_async: Unpatched(core_functions(self.core, is_async), self._files)
             for is_async in (False, True)
         }
         self.backends = {
@@ -120,24 +77,6 @@ class Generation:
         self.roads: weakref.WeakSet[Road] = weakref.WeakSet()
         # Of what there was until now: how many, by name and reason.
         self.counts: Counter[Tuple[str, str]] = Counter()
-
-    def _functions(self, is_async: bool) -> List[Tuple[Any, str]]:
-        if is_async:
-            name, connections = "handle_async_request", self.core.AsyncConnectionInterface
-            backends = [type(self.core.AsyncConnectionPool()._network_backend)]
-            backends.append(self.core.AnyIOBackend)
-        else:
-            name, connections = "handle_request", self.core.ConnectionInterface
-            backends = [self.core.SyncBackend]
-        functions = [
-            (kind, name)
-            for kind in connections.__subclasses__()
-            if kind.__module__.partition(".")[0] == self.core.__name__
-        ]
-        # Without anyio there is a class in its place that has none.
-        return functions + [
-            (kind, "connect_tcp") for kind in backends if hasattr(kind, "connect_tcp")
-        ]
 
     def put_in(self) -> None:
         for kind, is_async in (
@@ -507,7 +446,7 @@ class Installation:
 
     def begin(self) -> None:
         self.watch.imports.after("ssl", self.watch.contexts.watch)
-        for name in _CORES:
+        for name in CORES:
             self.watch.imports.after(name, self._add)
         self.switches = [LiteLLM(self.watch.imports), GoogleGenAI(self.watch.imports)]
 
