@@ -75,6 +75,13 @@ def test_whole_bodies_say_their_length_once(caller, echoing, method, content, le
     assert not any(b"chunked" in line for line in lines(response))
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND"])
+def test_no_body_has_a_length_where_the_caller_says_so(caller, echoing, method):
+    response = caller.request(method, echoing.url, headers={"Content-Length": "0"})
+    assert lines(response).count(b"Content-Length: 0") == 1
+    assert not any(b"chunked" in line for line in lines(response))
+
+
 def test_generator_goes_in_chunks(caller, echoing):
     response = caller.request("POST", echoing.url, content=caller.body([b"one", b"two"]))
     sent = lines(response)
