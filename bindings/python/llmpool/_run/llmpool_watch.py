@@ -144,7 +144,9 @@ class Contexts:
         anybody watched."""
         if self._given is None:
             return None
-        return self._given.get(getattr(context, "_ctx", context))  # truststore's inner one
+        inner = getattr(context, "_ctx", context)  # of one of truststore's
+        known: Optional[Dict[str, Any]] = self._given.get(inner)
+        return known
 
     def end(self) -> None:
         """Takes the methods back that nobody has replaced since."""
