@@ -37,12 +37,18 @@ class Transport(TransportMixin, httpx2.BaseTransport):
     _kit = _KIT
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        response: httpx2.Response = _KIT.send(self._carrier, request)
+        response: httpx2.Response
+        if _KIT.is_unpatched(False):
+            response = _KIT.send(self._carrier, request)
+        else:
+            response = self._patched(False).handle_request(request)
         return response
 
     def close(self) -> None:
         """Ends the requests of this transport that are in flight."""
         self._carrier.close()
+        if self._theirs is not None:
+            self._theirs.close()
 
 
 class AsyncTransport(TransportMixin, httpx2.AsyncBaseTransport):
@@ -51,12 +57,18 @@ class AsyncTransport(TransportMixin, httpx2.AsyncBaseTransport):
     _kit = _KIT
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response: httpx2.Response = await _KIT.asend(self._carrier, request)
+        response: httpx2.Response
+        if _KIT.is_unpatched(True):
+            response = await _KIT.asend(self._carrier, request)
+        else:
+            response = await self._patched(True).handle_async_request(request)
         return response
 
     async def aclose(self) -> None:
         """Ends the requests of this transport that are in flight."""
         self._carrier.close()
+        if self._theirs is not None:
+            await self._theirs.aclose()
 
 
 class Client(ClientMixin, httpx2.Client):

@@ -61,6 +61,7 @@ from urllib3.util.request import set_file_position
 import llmpool
 from llmpool import transport
 
+from ._adapters.patches import compiled_as
 from ._adapters.urllib3 import Origin, Response, problem
 
 __all__ = ["Adapter"]
@@ -77,6 +78,9 @@ _NOT_CALLED = (
 _send: Any = HTTPAdapter.send if HTTPAdapter.send.__module__ == "requests.adapters" else None
 # How often to connect max_retries says.
 _NO_REDIAL = llmpool.Retry(connect=False)
+# urllib3's own, once it was seen.
+_urlopen: Any = None
+_URLLIB3_FILE = compiled_as(urllib3.connectionpool)
 _KEPT = 256  # timeouts, URLs
 _WAYS = 64  # of one adapter
 _PIECE = 64 << 10  # that a file is read in
@@ -104,8 +108,8 @@ class Adapter(HTTPAdapter):
 
     It is an HTTPAdapter, of which a subclass may override send(), build_response(), add_headers()
     and, for an ssl_context, init_poolmanager(). The urllib3 pools of that one are there, and carry
-    nothing, unless something was put in the place of HTTPAdapter.send() or of urllib3's
-    connections, as responses and VCR do in tests: then these do all the work.
+    nothing, unless something was put in the place of HTTPAdapter.send(), of urllib3's urlopen() or
+    of its connections, as responses, pook and VCR do in tests: then these do all the work.
 
     Args:
         pool_connections: has no meaning here, nor has pool_maxsize, unless pool_block is true.
@@ -278,13 +282,20 @@ class Adapter(HTTPAdapter):
 
 def _is_mocked() -> bool:
     """Whether somebody has put something in the place of what HTTPAdapter is or uses, as responses
-    and VCR do: then it does the work, and a mocked test never reaches the network."""
-    global _send
+    and VCR do: then it does the work, and a mocked test never reaches the network. What shows
+    urllib3's own code within, as the wrappers of instrumentation do, is no mock."""
+    global _send, _urlopen
     now = HTTPAdapter.send
     if now is not _send:
         if _send is not None or now.__module__ != "requests.adapters":
             return True
         _send = now
+    urlopen = urllib3.HTTPConnectionPool.urlopen
+    if urlopen is not _urlopen:
+        code = getattr(urlopen, "__code__", None)
+        if code is None or code.co_filename != _URLLIB3_FILE:
+            return True
+        _urlopen = urlopen
     return (
         urllib3.HTTPConnectionPool.ConnectionCls is not HTTPConnection
         or urllib3.HTTPSConnectionPool.ConnectionCls is not HTTPSConnection

@@ -5,7 +5,7 @@ from typing import Any, Callable
 import llmpool
 from llmpool import transport
 
-from .httpx import SCHEMES, Kit
+from .httpx import SCHEMES, Kit, server_name
 
 
 class CoreKit(Kit):
@@ -44,7 +44,7 @@ class CoreKit(Kit):
                 request.headers,
                 b"".join(stream) if isinstance(stream, self.plain) else pieces(stream),
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
-                server_name=extensions.get("sni_hostname"),
+                server_name=server_name(extensions),
                 translate=self.translate,
                 **options.arguments(retry),
             )

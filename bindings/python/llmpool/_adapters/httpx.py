@@ -6,15 +6,18 @@ here and of its base classes.
 
 import errno
 import os
+import sys
 from typing import Any, AsyncIterator, Callable, Dict, Iterator, Mapping, Optional, Type
 from urllib.parse import quote
 
 import llmpool
 from llmpool import transport
 
+from .patches import CORES, Unpatched, compiled_as, core_files, core_functions
 from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
+NO_LIMIT = 1 << 31  # connections, this or more
 SCHEMES = (b"http", b"https")
 _TARGET = bytes(set(range(0x21, 0x7F)) - {ord("#")})
 # Which of httpx's exceptions each of ours is there; of what is not named the next base counts.
@@ -33,6 +36,8 @@ _ERRORS: Dict[Type[BaseException], str] = {
     llmpool.ProtocolError: "ProtocolError",
     llmpool.LocalProtocolError: "LocalProtocolError",
     llmpool.RemoteProtocolError: "RemoteProtocolError",
+    # Of a head: how much of a body is too much nobody says here.
+    llmpool.ResponseTooLarge: "RemoteProtocolError",
     llmpool.ProxyError: "ProxyError",
     llmpool.UnsupportedProtocol: "UnsupportedProtocol",
     # By its transport, which was closed: of a task that is cancelled nobody asks.
@@ -71,6 +76,32 @@ class Kit:
         self._errors = {ours: getattr(module, name) for ours, name in _ERRORS.items()}
         self._timeouts: Dict[Any, llmpool.Timeout] = {}
         self._methods: Dict[str, bytes] = {}
+        self._own: Dict[bool, Unpatched] = {}
+        self._core: Dict[bool, Unpatched] = {}
+
+    def is_unpatched(self, is_async: bool) -> bool:
+        """Whether nobody mocks or instruments the transports of httpx, or httpcore."""
+        own = self._own.get(is_async)
+        if own is None:
+            name = "handle_async_request" if is_async else "handle_request"
+            kind = self.module.AsyncHTTPTransport if is_async else self.module.HTTPTransport
+            file = compiled_as(sys.modules[kind.__init__.__module__])
+            own = self._own[is_async] = Unpatched([(kind, name)], {file})
+        if not own:
+            return False
+        beyond = self._core.get(is_async)
+        if beyond is None:
+            core = sys.modules.get(CORES[self.module.__name__])
+            if core is None:  # who patches it imports it
+                return True
+            prefix, name = ("Async", "handle_async_request") if is_async else ("", "handle_request")
+            pools = [
+                (getattr(core, prefix + kind), name)
+                for kind in ("ConnectionPool", "HTTPProxy", "SOCKSProxy")
+            ]
+            functions = [*pools, *core_functions(core, is_async)]
+            beyond = self._core[is_async] = Unpatched(functions, core_files(core))
+        return bool(beyond)
 
     # ---- the way in
 
@@ -87,11 +118,15 @@ class Kit:
         target = extensions.get("target")
         if target is None:
             target = url.raw_path
-        elif not target.startswith(b"/") or target.translate(None, _TARGET):
-            raise self.module.LocalProtocolError(
-                "the extension target: only the origin form is sent, a path and perhaps a query",
-                request=request,
-            )
+        else:
+            if isinstance(target, str):  # as httpcore takes it, too
+                target = target.encode("utf-8")
+            if not target.startswith(b"/") or target.translate(None, _TARGET):
+                raise self.module.LocalProtocolError(
+                    "the extension target: only the origin form is sent, a path and perhaps a "
+                    "query",
+                    request=request,
+                )
         method = self._methods.get(request.method)
         if method is None:
             method = request.method.encode("ascii")
@@ -104,7 +139,7 @@ class Kit:
                 request.headers.raw,
                 self._body(request, pieces),
                 timeout=self._timeout(extensions.get("timeout") or {}, options),
-                server_name=extensions.get("sni_hostname"),
+                server_name=server_name(extensions),
                 translate=self.translate,
                 **options.arguments(retry),
             )
@@ -285,6 +320,12 @@ def _aiter(stream: Any) -> Any:
     return stream.__aiter__()  # the function came with Python 3.10
 
 
+def server_name(extensions: Mapping[str, Any]) -> Optional[str]:
+    """What the extension sni_hostname says; httpcore takes bytes, too."""
+    name = extensions.get("sni_hostname")
+    return name.decode("ascii") if isinstance(name, bytes) else name
+
+
 def _limits(limits: Any) -> Optional[llmpool.Limits]:
     """As ours; None where they are httpx's defaults."""
     if limits is None:
@@ -292,8 +333,12 @@ def _limits(limits: Any) -> Optional[llmpool.Limits]:
     given = (limits.max_connections, limits.max_keepalive_connections, limits.keepalive_expiry)
     if given == _DEFAULT_LIMITS:
         return None
+    # sys.maxsize, as httpcore has it, is no limit.
+    connections, keepalive = (
+        None if number is not None and number >= NO_LIMIT else number for number in given[:2]
+    )
     return llmpool.Limits(
-        max_connections=given[0], max_keepalive_connections=given[1], keepalive_expiry=given[2]
+        max_connections=connections, max_keepalive_connections=keepalive, keepalive_expiry=given[2]
     )
 
 
@@ -363,6 +408,19 @@ class TransportMixin:
         )
         ours = _limits(limits)
         self._carrier = Carrier(lambda: transport.lease(way, ours, isolated), pool, retries)
+        self._arguments = {
+            "verify": verify, "cert": cert, "trust_env": trust_env, "limits": limits,
+            "proxy": proxy, "retries": retries,
+        }  # fmt: skip
+        self._theirs: Any = None
+
+    def _patched(self, is_async: bool) -> Any:
+        """One of httpx's own in the place of this one, as somebody has patched those."""
+        if self._theirs is None:
+            from .theirs import theirs
+
+            self._theirs = theirs(self._kit, self._carrier, is_async, self._arguments)
+        return self._theirs
 
     @property
     def pool(self) -> llmpool.Pool:

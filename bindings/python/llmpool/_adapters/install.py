@@ -13,20 +13,17 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 from urllib.parse import quote
 
 import llmpool
 from llmpool import transport
 
 from .httpcore import CoreKit
-from .httpx import AsyncStreamMixin, Carrier, StreamMixin
+from .httpx import NO_LIMIT, AsyncStreamMixin, Carrier, StreamMixin
+from .patches import CORES, Unpatched, core_files, core_functions
 
 logger = logging.getLogger("llmpool")
-
-_CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
-# Where httpcore keeps "no limit", this or more.
-_NO_LIMIT = 1 << 31
 
 
 class Installed(NamedTuple):
@@ -45,27 +42,6 @@ class Installed(NamedTuple):
     number: int
 
 
-class Unpatched:
-    """Whether a function of httpcore is its own: a mock's is to be called, and nothing sent."""
-
-    __slots__ = ("_owner", "_name", "_files", "_seen", "_is_own")
-
-    def __init__(self, owner: Any, name: str, files: Set[str]) -> None:
-        self._owner = owner
-        self._name = name
-        self._files = files  # of httpcore's code, as it was compiled
-        self._seen: Any = None
-        self._is_own = False
-
-    def __bool__(self) -> bool:
-        function = getattr(self._owner, self._name)
-        if function is not self._seen:
-            code = getattr(function, "__code__", None)
-            self._is_own = code is not None and code.co_filename in self._files
-            self._seen = function
-        return self._is_own
-
-
 class Generation:
     """httpx or httpx2, imported, with its httpcore."""
 
@@ -74,31 +50,33 @@ class Generation:
 
         self.name: str = module.__name__
         self.module = module
-        self.core = import_module(_CORES[self.name])
+        self.core = import_module(CORES[self.name])
         self.installation = installation
-        files = {kind.__init__.__code__.co_filename for kind in self._kinds("", "Async")}
         self.kit = CoreKit(
             module,
             self.core,
             type("Stream", (StreamMixin, module.SyncByteStream), {}),
             type("AsyncStream", (AsyncStreamMixin, module.AsyncByteStream), {}),
         )
-        self._unpatched = {
-            (kind, name): Unpatched(kind, name, files)
-            for kind, name in (
-                *((kind, "handle_request") for kind in self._kinds("")),
-                *((kind, "handle_async_request") for kind in self._kinds("Async")),
-            )
+        self._files = core_files(self.core)
+        # Of the pools, and of httpcore's way from them to the network.
+        self._unpatched: Dict[Any, Unpatched] = {}
+        self._beyond = {
+            is_async: Unpatched(core_functions(self.core, is_async), self._files)
+            for is_async in (False, True)
         }
-        self._defaults: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+        self.backends = {
+            type(kind()._network_backend)
+            for kind in (self.core.ConnectionPool, self.core.AsyncConnectionPool)
+        } | {self.core.SyncBackend, self.core.AnyIOBackend, self.core.TrioBackend}
+        # Of the default ones: trust_env, and what they were like.
+        self._defaults: weakref.WeakKeyDictionary[Any, Tuple[bool, Tuple[Any, ...]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._attributes: List[Tuple[Any, PoolAttribute]] = []
         self.roads: weakref.WeakSet[Road] = weakref.WeakSet()
         # Of what there was until now: how many, by name and reason.
         self.counts: Counter[Tuple[str, str]] = Counter()
-
-    def _kinds(self, *prefixes: str) -> List[Any]:
-        names = ("ConnectionPool", "HTTPProxy", "SOCKSProxy", "HTTPConnection")
-        return [getattr(self.core, prefix + name) for prefix in prefixes for name in names]
 
     def put_in(self) -> None:
         for kind, is_async in (
@@ -118,7 +96,7 @@ class Generation:
         ) -> Any:
             context = create(verify=verify, cert=cert, trust_env=trust_env, **more)
             if verify is True and cert is None:
-                self._defaults[context] = trust_env
+                self._defaults[context] = trust_env, self._state(context)
             return context
 
         self._ours = create_ssl_context
@@ -135,16 +113,23 @@ class Generation:
             road.leave()
 
     def unpatched(self, kind: Any, name: str) -> Unpatched:
-        """Of a subclass that somebody else wrote nothing is known, but it calls these."""
-        for base in kind.__mro__:
-            found = self._unpatched.get((base, name))
-            if found is not None:
-                return found
-        raise TypeError(f"{kind.__name__} is none of {self.core.__name__}'s pools")
+        """Of a class of pools: one that somebody else wrote may have a function of its own."""
+        known = self._unpatched.get(kind)
+        if known is None:
+            known = self._unpatched[kind] = Unpatched([(kind, name)], self._files)
+        return known
 
-    def connection_unpatched(self, is_async: bool) -> Unpatched:
-        name = "handle_async_request" if is_async else "handle_request"
-        return self._unpatched[(self._kinds("Async" if is_async else "")[-1], name)]
+    def beyond_unpatched(self, is_async: bool) -> Unpatched:
+        return self._beyond[is_async]
+
+    def _state(self, context: Any) -> Tuple[Any, ...]:
+        """What can be seen of it, and changes when somebody changes it."""
+        inner = getattr(context, "_ctx", context)  # truststore's has another one in it
+        return (
+            inner.verify_mode, inner.check_hostname, inner.verify_flags, inner.minimum_version,
+            inner.maximum_version, inner.cert_store_stats()["x509"],
+            (self.installation.watch.contexts.given(context) or {}).copy(),
+        )  # fmt: skip
 
     def verify(self, context: Any) -> Tuple[Any, bool]:
         """verify= and trust_env= that say the same as a context of one of its transports.
@@ -154,8 +139,9 @@ class Generation:
         """
         if context is None:
             return True, True
-        if context in self._defaults:
-            return True, self._defaults[context]
+        trust_env, state = self._defaults.get(context, (True, None))
+        if state is not None and state == self._state(context):
+            return True, trust_env
         given = self.installation.watch.contexts.given(context)
         if given is None:
             if transport.is_default(context):
@@ -221,26 +207,37 @@ class Road:
         self.what = f"{type(transport).__module__.partition('.')[0]}.{type(transport).__name__}"
         self._carrier: Optional[Carrier] = None
         name = "handle_async_request" if is_async else "handle_request"
-        self._handle = name
-        self._close = "aclose" if is_async else "close"
+        close = "aclose" if is_async else "close"
         self._unpatched = generation.unpatched(type(pool), name)
-        self._connection_unpatched = generation.connection_unpatched(is_async)
+        self._beyond_unpatched = generation.beyond_unpatched(is_async)
         # Of this pool as a whole; "" where there is none.
         self.reason = why_not(generation, pool)
-        self.is_left = False
+        if not (_is_free(pool, name) and _is_free(pool, close)):
+            self.reason = "a function of its own in the place of httpcore's"
+        self._backend = pool._network_backend  # which a test may replace
+        self._functions: Dict[str, Any] = {}
         pool.__dict__["_llmpool_road"] = self
         generation.counts[self.what, self.reason] += 1
         if self.reason:
             tell(self.what, self.reason)
         else:
             road = weakref.ref(self)
-            pool.__dict__[name] = (_handle_async if is_async else _handle)(road, self._pool)
-            pool.__dict__[self._close] = (_close_async if is_async else _close)(road, self._pool)
+            self._functions = {
+                name: (_handle_async if is_async else _handle)(road, self._pool),
+                close: (_close_async if is_async else _close)(road, self._pool),
+            }
+            pool.__dict__.update(self._functions)
         generation.roads.add(self)
 
     def takes(self, request: Any) -> bool:
         """Whether llmpool carries this request."""
-        if self.reason or not (self._unpatched and self._connection_unpatched):
+        pool = self._pool()
+        if (
+            self.reason
+            or pool is None
+            or pool._network_backend is not self._backend
+            or not (self._unpatched and self._beyond_unpatched)
+        ):
             return False
         reason = self._kit.why_not(request)
         if not reason and self._is_async and not _in_asyncio():
@@ -257,7 +254,7 @@ class Road:
             if self._carrier is None and pool is not None:
                 try:
                     self._carrier = carrier_of(self._generation, pool)
-                except (ValueError, OSError, TypeError) as error:
+                except Exception as error:  # whatever it is, the old road is there
                     counts = self._generation.counts
                     counts[self.what, ""] -= 1
                     self.reason = str(error)
@@ -281,8 +278,16 @@ class Road:
         """The pool is as it was. What is in flight goes on."""
         pool = self._pool()
         if pool is not None:
-            for name in (self._handle, self._close, "_llmpool_road"):
-                pool.__dict__.pop(name, None)
+            for name, function in {**self._functions, "_llmpool_road": self}.items():
+                if pool.__dict__.get(name) is function:  # and nobody's patch
+                    del pool.__dict__[name]
+
+
+def _is_free(pool: Any, name: str) -> bool:
+    """Whether nobody has given a pool such a function. One of ours may have been put back by a
+    mock that began before an uninstall() and ended after it."""
+    function = pool.__dict__.get(name)
+    return function is None or getattr(function, "__module__", None) == __name__
 
 
 def _in_asyncio() -> bool:
@@ -347,8 +352,7 @@ def why_not(generation: Generation, pool: Any) -> str:
         return "a unix socket"
     if getattr(pool, "_local_address", None) is not None:
         return "a local address"
-    backend = getattr(pool, "_network_backend", None)
-    if backend is not None and not type(backend).__module__.startswith(generation.core.__name__):
+    if type(pool._network_backend) not in generation.backends:
         return "a network backend of its own"
     for option in getattr(pool, "_socket_options", None) or ():
         if not _is_honoured(option):
@@ -402,7 +406,7 @@ def carrier_of(generation: Generation, pool: Any) -> Carrier:
     """What carries the requests of such a pool.
 
     Raises:
-        ValueError, OSError: what it was made with cannot be had here.
+        Exception: what it was made with cannot be had here.
     """
     verify, trust_env = generation.verify(getattr(pool, "_ssl_context", None))
     way = transport.way(
@@ -443,7 +447,7 @@ class Installation:
 
     def begin(self) -> None:
         self.watch.imports.after("ssl", self.watch.contexts.watch)
-        for name in _CORES:
+        for name in CORES:
             self.watch.imports.after(name, self._add)
         self.switches = [LiteLLM(self.watch.imports), GoogleGenAI(self.watch.imports)]
 
@@ -485,7 +489,7 @@ class Installation:
 
 
 def _larger(now: Any, asked: int) -> Optional[int]:
-    return None if now is None or asked >= _NO_LIMIT else max(now, asked)
+    return None if now is None or asked >= NO_LIMIT else max(now, asked)
 
 
 def _default_limits() -> Tuple[Any, Any]:

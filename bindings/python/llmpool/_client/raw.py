@@ -43,6 +43,8 @@ RawBody = Union[bytes, Iterable[bytes], AsyncIterable[bytes], None]
 
 _AS_POOL = Timeout()
 _VERSIONS = {HTTP_1_1: b"HTTP/1.1", HTTP_2: b"HTTP/2", HTTP_1_0: b"HTTP/1.0"}
+# Of these the library says by itself that they have no body.
+_SAYS_ZERO = (b"POST", b"PUT", b"PATCH")
 # So much of what has arrived is given as one piece.
 _PIECE = 64 << 10
 
@@ -107,6 +109,9 @@ class RawRequest(Call):
                 )
             elif size:
                 self.body = body
+            elif framing.length == 0 and method not in _SAYS_ZERO:
+                self.upload = ()
+                lines.append(b"content-length: 0\r\n")
         else:
             self.upload = body
             if framing.length is not None and not framing.chunked:

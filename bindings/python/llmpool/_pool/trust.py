@@ -208,11 +208,17 @@ def _of_context(context: Any) -> Trust:
     if context.verify_mode == ssl.CERT_NONE:
         return ANYBODY
     _refuse_stricter(context, ssl)
-    if type(context).__module__.startswith("truststore"):
-        return SYSTEM
     seen = _seen.get(context, Seen())
-    certificates = context.get_ca_certs(binary_form=True)
-    if len(certificates) != context.cert_store_stats()["x509"]:
+    inner = _inner(context)
+    certificates = inner.get_ca_certs(binary_form=True)
+    if inner is not context:
+        if not certificates and seen.ca_path is None:
+            return SYSTEM
+        # It has the system's store only while it connects.
+        system = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _inner(system).set_default_verify_paths()
+        certificates = sorted({*certificates, *_inner(system).get_ca_certs(binary_form=True)})
+    elif len(certificates) != context.cert_store_stats()["x509"]:
         raise ValueError(
             "verify: the context trusts a certificate that is no CA's, which cannot be read back "
             "from it: pass the file, verify='/path/to/it.pem'"
@@ -223,6 +229,13 @@ def _of_context(context: Any) -> Trust:
             "never can: pass the file or directory itself, verify='/path'"
         )
     return _of_certificates(certificates, seen.ca_path)
+
+
+def _inner(context: Any) -> Any:
+    """Of one of truststore's, which trusts the system's store and what it was given beside it: the
+    context that it hands everything over to. Another is its own."""
+    is_outer = type(context).__module__.startswith("truststore")
+    return context._ctx if is_outer else context
 
 
 def _of_certificates(certificates: List[bytes], ca_path: Optional[str]) -> Trust:
@@ -268,7 +281,7 @@ def client_certificate(verify: Verify, cert: Cert) -> Any:
     if isinstance(verify, (bool, str, os.PathLike)):
         return None
     seen = _seen.get(verify, Seen())
-    if seen.client_cert is None and _has_certificate(verify):
+    if seen.client_cert is None and _has_certificate(_inner(verify)):
         raise ValueError(
             "verify: the context has a client certificate, which cannot be read back from it: pass "
             "its files, cert=('/path/cert.pem', '/path/key.pem')"

@@ -153,14 +153,16 @@ class Lease:
     """The use of a pool. It ends with release(), or when nobody has the lease any more; the pool is
     kept for its keepalive_expiry after the last one."""
 
-    __slots__ = ("_entry", "_alone", "__weakref__")
+    __slots__ = ("_entry", "_is_counted", "_alone", "__weakref__")
 
     def __init__(self, entry: Optional[_Entry], alone: bool = False) -> None:
         self._entry = entry
+        self._is_counted = entry is not None
         self._alone = alone
 
     @property
     def pool(self) -> Pool:
+        """After release() it is the same one, which may be closed: never another way."""
         entry = self._entry
         if entry is None:
             return shared()
@@ -173,9 +175,9 @@ class Lease:
 
     def release(self) -> None:
         """Twice does nothing."""
-        entry, self._entry = self._entry, None
-        if entry is not None:
-            _dropped.append(entry)
+        is_counted, self._is_counted = self._is_counted, False
+        if is_counted and self._entry is not None:
+            _dropped.append(self._entry)
             _settle()
 
     def __del__(self, is_exiting: Any = sys.is_finalizing) -> None:

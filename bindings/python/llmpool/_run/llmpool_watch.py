@@ -87,7 +87,7 @@ class Contexts:
     _METHODS = ("__new__", "load_cert_chain", "load_verify_locations")
 
     def __init__(self) -> None:
-        self._ssl: Any = None
+        self._kind: Any = None
         self._given: Any = None
         self._replaced: Dict[str, Any] = {}
 
@@ -95,11 +95,15 @@ class Contexts:
         """From now on."""
         from weakref import WeakKeyDictionary
 
-        if self._ssl is not None:
+        if self._kind is not None:
             return
-        self._ssl = ssl
         self._given = WeakKeyDictionary()
-        kind = ssl.SSLContext
+        # Where truststore was put into its place, the class below: that of what truststore's
+        # contexts hand everything over to.
+        kind = next(
+            (kind for kind in ssl.SSLContext.__mro__ if kind.__module__ == "ssl"), ssl.SSLContext
+        )
+        self._kind = kind
         for name in self._METHODS:
             self._replaced[name] = kind.__dict__.get(name)
         new, chain = kind.__new__, kind.load_cert_chain
@@ -138,13 +142,17 @@ class Contexts:
     def given(self, context: "Any") -> "Optional[Dict[str, Any]]":
         """What it was given: client_cert, has_passphrase, ca_path; None where it was made before
         anybody watched."""
-        return None if self._given is None else self._given.get(context)
+        if self._given is None:
+            return None
+        inner = getattr(context, "_ctx", context)  # of one of truststore's
+        known: Optional[Dict[str, Any]] = self._given.get(inner)
+        return known
 
     def end(self) -> None:
         """Takes the methods back that nobody has replaced since."""
-        if self._ssl is None:
+        if self._kind is None:
             return
-        kind = self._ssl.SSLContext
+        kind = self._kind
         for name, before in self._replaced.items():
             ours = kind.__dict__.get(name)
             if getattr(ours, "__func__", ours) is not self._ours[name]:
@@ -153,7 +161,7 @@ class Contexts:
                 delattr(kind, name)
             else:
                 setattr(kind, name, before)
-        self._ssl = None
+        self._kind = None
 
 
 imports = Imports()

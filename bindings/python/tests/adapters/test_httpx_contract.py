@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import importlib
 import io
 import threading
 import time
+from unittest.mock import patch
 
+import processes
 import pytest
 import servers
 
@@ -69,6 +72,13 @@ def test_whole_bodies_say_their_length_once(caller, echoing, method, content, le
     response = caller.request(method, echoing.url, content=content)
     found = [line for line in lines(response) if line.lower().startswith(b"content-length:")]
     assert found == ([] if length is None else [b"Content-Length: " + length])
+    assert not any(b"chunked" in line for line in lines(response))
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PROPFIND"])
+def test_no_body_has_a_length_where_the_caller_says_so(caller, echoing, method):
+    response = caller.request(method, echoing.url, headers={"Content-Length": "0"})
+    assert lines(response).count(b"Content-Length: 0") == 1
     assert not any(b"chunked" in line for line in lines(response))
 
 
@@ -160,7 +170,9 @@ def test_header_cannot_begin_another(caller, echoing, value):
 def test_target(caller, echoing):
     response = caller.request("GET", echoing.url, extensions={"target": b"/a/../b?^|"})
     assert lines(response)[0] == b"GET /a/../b?^| HTTP/1.1"
-    for wrong in (b"*", b"http://other.test/", b"/a#b", b"/a b", b"/\xff"):
+    response = caller.request("GET", echoing.url, extensions={"target": "/b"})
+    assert lines(response)[0] == b"GET /b HTTP/1.1"
+    for wrong in (b"*", "/\xff", b"http://other.test/", b"/a#b", b"/a b", b"/\xff"):
         with pytest.raises(caller.httpx.LocalProtocolError, match="target"):
             caller.request("GET", echoing.url, extensions={"target": wrong})
 
@@ -312,6 +324,11 @@ def silent(connection, number):
             pass
 
 
+def endless_head(connection, _):
+    servers.read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: " + b"x" * (100 << 10) + b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("handle", "error"),
     [
@@ -319,6 +336,7 @@ def silent(connection, number):
         (reset_at_once, "ReadError"),
         (not_http, "RemoteProtocolError"),
         (silent, "ReadTimeout"),
+        (endless_head, "RemoteProtocolError"),
     ],
 )
 def test_errors_in_the_call(caller, handle, error):
@@ -372,7 +390,7 @@ def test_errors_while_the_body_comes(caller, raw, then, error):
 
 
 def test_connect_errors(caller, certificates):
-    refused = f"http://127.0.0.1:{servers.free_port()}"
+    refused = f"http://127.0.0.1:{processes.free_port()}"
     with pytest.raises(caller.httpx.ConnectError):
         caller.request("GET", refused)
     with pytest.raises(caller.httpx.ConnectError):
@@ -772,8 +790,88 @@ def test_trace_tells_the_documented_events(caller, echoing):
     value = dict(told)["http11.receive_response_headers.complete"]["return_value"]
     assert value[:3] == (b"HTTP/1.1", 200, b"OK")
     told.clear()
-    refused = f"http://127.0.0.1:{servers.free_port()}"
+    refused = f"http://127.0.0.1:{processes.free_port()}"
     with pytest.raises(caller.httpx.ConnectError):
         caller.request("GET", refused, extensions=extensions)
     assert told[-1][0] == "connection.connect_tcp.failed"
     assert isinstance(told[-1][1]["exception"], caller.httpx.ConnectError)
+
+
+# ---- what others patch
+
+
+def patches_of(caller):
+    """Places that mocks replace, by their names, and what is there then."""
+    core = importlib.import_module({"httpx": "httpcore", "httpx2": "httpcore2"}[caller.name])
+    prefix, name = ("", "handle_request") if caller.kind == "sync" else ("Async", "")
+    name = name or "handle_async_request"
+
+    def answering(response):
+        def handle_request(self, request):
+            return response(299)
+
+        async def handle_async_request(self, request):
+            return response(299)
+
+        return handle_request if caller.kind == "sync" else handle_async_request
+
+    yield getattr(caller.httpx, f"{prefix}HTTPTransport"), name, answering(caller.httpx.Response)
+    for kind in ("ConnectionPool", "HTTPConnection"):
+        yield getattr(core, prefix + kind), name, answering(core.Response)
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("installed", [False, True])
+def test_mocked_call_never_reaches_the_network(caller, echoing, which, installed):
+    if installed:
+        llmpool.install()
+    try:
+        count = echoing.connections
+        with patch.object(*list(patches_of(caller))[which]):
+            assert caller.request("GET", echoing.url).status_code == 299
+        assert echoing.connections == count
+        response = caller.request("GET", echoing.url)
+        assert response.status_code == 200 and "llmpool" in response.extensions
+        assert not llmpool.installed()
+    finally:
+        llmpool.uninstall()
+
+
+def test_what_instruments_httpx_sees_the_pool_s_requests(caller, certificates):
+    kind, name, _ = next(patches_of(caller))
+    before = getattr(kind, name)
+    seen = []
+
+    def handle_request(self, request):
+        seen.append(request.url)
+        return before(self, request)
+
+    def serve(connection, number):
+        rest = b""
+        while True:
+            _, _, rest = servers.read_request(connection, rest)
+            servers.answer(connection)
+
+    context = certificates.context("good")
+    client = {"verify": certificates.ca_file}
+    with servers.RawServer(serve, context) as server, patch.object(kind, name, handle_request):
+        response = caller.request("POST", server.url, content=b"x", client=client)
+        assert response.status_code == 200 and "llmpool" in response.extensions
+        assert seen == [server.url]
+        _, pieces, error = caller.stream("GET", server.url, client=client)
+        assert error is None and b"".join(pieces) == b"ok"
+        with pytest.raises(caller.httpx.ConnectError):
+            caller.request("GET", f"http://127.0.0.1:{processes.free_port()}/")
+
+
+def test_nothing_of_httpcore_is_imported_before_it_is_asked_for(run_python, name):
+    core = {"httpx": "httpcore", "httpx2": "httpcore2"}[name]
+    script = f"""
+import sys, llmpool.{name} as ours
+with ours.Client(trust_env=False) as client:
+    try: client.get("http://127.0.0.1:{processes.free_port()}/")
+    except Exception as error: print(type(error).__name__)
+print({core!r} in sys.modules)
+"""
+    done = run_python(script)
+    assert done.stdout == "ConnectError\nFalse\n", done.stderr

@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import ssl
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import servers
 
 import llmpool
+from llmpool import transport
 from llmpool._pool import ways
 
 
@@ -74,6 +76,8 @@ def test_limits_choose_a_pool_that_equal_ones_share(caller):
     assert pool_of(first).limits.max_connections == 3
     assert pool_of(first).limits.max_keepalive_connections == 0
     unlimited = pool_of(caller.client_class(limits=caller.httpx.Limits()))
+    many = caller.httpx.Limits(max_connections=sys.maxsize, max_keepalive_connections=sys.maxsize)
+    assert pool_of(caller.client_class(limits=many)).limits.max_connections is None
     assert unlimited.limits.max_connections is None
 
 
@@ -94,6 +98,15 @@ def test_pool_of_ones_own(caller, open_pool, nginx):
     client = {"pool": pool}
     assert caller.request("GET", nginx.url + "/small", client=client).status_code == 200
     assert pool.stats().succeeded == 1
+
+
+def test_request_beside_close_goes_no_other_way():
+    """Who has asked for the lease and not yet for its pool, when another thread closes."""
+    held = transport.lease(transport.way(proxy="http://127.0.0.1:9"))
+    pool = held.pool
+    held.release()
+    held.release()
+    assert held.pool is pool
 
 
 def test_isolated_pool_ends_with_its_client(caller):

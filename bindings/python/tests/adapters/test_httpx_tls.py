@@ -96,6 +96,20 @@ def test_what_a_context_cannot_say(caller, certificates, hashed):
         caller.client_class(verify=certificates.pair("good")[1])
 
 
+def test_truststore_has_what_it_was_given_beside_the_system_s(caller, certificates, good):
+    truststore = pytest.importorskip("truststore")
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    assert transport.way(verify=context).key[0] == transport.way().key[0]
+    assert not works(caller, good.url, verify=context)
+    context.load_verify_locations(certificates.ca_file)
+    assert works(caller, good.url, verify=context)
+    chain = transport.way(verify=context).options["ca_pem"]
+    assert chain.count("BEGIN") == 1 + len(ssl.create_default_context().get_ca_certs())
+    context.load_cert_chain(*certificates.pair("good"))
+    with pytest.raises(ValueError, match="cert=\\("):
+        caller.client_class(verify=context)
+
+
 def test_what_was_seen_of_a_context_is_known(caller, certificates, hashed, good):
     context = ssl.create_default_context(capath=hashed)
     transport.note(context, ca_path=hashed)
@@ -129,9 +143,10 @@ def test_sni_hostname(caller, certificates, tmp_path):
     context.sni_callback = lambda sock, server_name, _: asked.append(server_name)
     with servers.RawServer(serve, context) as server:
         client = {"verify": certificates.ca_file}
-        extensions = {"sni_hostname": "other.test"}
-        response = caller.request("GET", server.url, client=client, extensions=extensions)
-        assert response.status_code == 200
+        for name in ("other.test", b"other.test"):
+            extensions = {"sni_hostname": name}
+            response = caller.request("GET", server.url, client=client, extensions=extensions)
+            assert response.status_code == 200
         with pytest.raises(caller.httpx.ConnectError):
             caller.request("GET", server.url, client=client)
     assert asked[0] == "other.test"

@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import threading
+from unittest.mock import patch
 
 import pytest
 import servers
@@ -298,6 +299,15 @@ def test_what_is_not_served(module, install, server, caplog):
     assert len(told) == len(set(told)) == 4, told
 
 
+def test_a_proxy_that_the_pool_has_not(module, install, server):
+    install()
+    proxy = f"https://127.0.0.1:{servers.free_port()}"
+    with module.Client(proxy=proxy) as client, pytest.raises(module.ConnectError):
+        client.get(server.url)
+    (found,) = [each for each in of("HTTPTransport") if not each.served]
+    assert "https://" in found.reason
+
+
 def test_keepalive_options_are_honoured(module, install, server):
     install()
     options = [
@@ -374,6 +384,48 @@ def test_a_client_certificate_is_shown(module, install, certificates, tmp_path):
         assert "passphrase" in of("HTTPTransport")[-1].reason
 
 
+def test_a_default_context_that_somebody_changed(module, install, mock):
+    install()
+    with module.Client(trust_env=False) as client:
+        context = client._transport._pool._ssl_context
+        context.load_verify_locations(mock.ca_file)
+        assert is_served(client.get(mock.url + "/v1/models", headers=mock.headers))
+    with module.Client(trust_env=False) as client:
+        context = client._transport._pool._ssl_context
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        assert is_served(client.get(mock.url + "/v1/models", headers=mock.headers))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_contexts_of_truststore(module, install, certificates, when):
+    truststore = pytest.importorskip("truststore")
+    demanding = certificates.context("good")
+    demanding.load_verify_locations(certificates.ca_file)
+    demanding.verify_mode = ssl.CERT_REQUIRED
+    before = dict(vars(ssl.SSLContext))
+
+    def handle(connection, _):
+        servers.read_request(connection)
+        servers.answer(connection)
+
+    if when == "after":
+        install()
+    truststore.inject_into_ssl()
+    try:
+        if when == "before":
+            install()
+        # By its name in ssl, and with what truststore would have of the system beside it.
+        context = ssl.create_default_context(cafile=certificates.ca_file)
+        assert type(context) is truststore.SSLContext
+        context.load_cert_chain(*certificates.pair("good"))
+        with servers.RawServer(handle, demanding) as raw, module.Client(verify=context) as client:
+            assert is_served(client.get(raw.url))
+    finally:
+        truststore.extract_from_ssl()
+    llmpool.uninstall()
+    assert dict(vars(ssl.SSLContext)) == before
+
+
 def test_the_watch_of_contexts_ends(install):
     before = dict(vars(ssl.SSLContext))
     install()
@@ -433,11 +485,13 @@ def mocks_of(module):
     yield Patch(module.HTTPTransport, "handle_request", lambda self, request: module.Response(299))
     for kind in (core.ConnectionPool, core.HTTPConnection):
         yield Patch(kind, "handle_request", lambda self, request: core.Response(299))
+    answer = b"HTTP/1.1 299 Mocked\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    yield Patch(core.SyncBackend, "connect_tcp", lambda *_, **__: core.MockStream([answer]))
 
 
 @pytest.mark.parametrize("order", ["before", "inside", "after"])
 @pytest.mark.parametrize("end", ["first in, first out", "last in, first out"])
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", range(4))
 def test_a_mocked_call_never_reaches_the_network(module, install, server, order, end, which):
     client = module.Client()  # one that is there all the time
     mock = list(mocks_of(module))[which]
@@ -465,6 +519,63 @@ def test_a_mocked_call_never_reaches_the_network(module, install, server, order,
         assert client.get(server.url).status_code == 299
         mock.stop()
     assert not is_served(client.get(server.url)) and not is_served(module.get(server.url))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_pool_of_one_client_may_be_a_mock(module, install, server, when):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    answer = b"HTTP/1.1 299 Mocked\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    class Own(core.ConnectionPool):
+        def handle_request(self, request):
+            return core.Response(299)
+
+    def function(transport):
+        transport._pool.handle_request = lambda request: core.Response(299)
+
+    def backend(transport):
+        transport._pool._network_backend = core.MockBackend([answer])
+
+    def pool(transport):
+        transport._pool = core.ConnectionPool(network_backend=core.MockBackend([answer]))
+
+    def subclass(transport):
+        transport._pool = Own()
+
+    for mock in (function, backend, pool, subclass):
+        client = module.Client(trust_env=False)
+        if when == "after":
+            install()
+        mock(client._transport)
+        if when == "before":
+            install()
+        assert client.get(server.url).status_code == 299, mock.__name__
+        llmpool.uninstall()
+        if mock not in (backend, pool):  # whose answer is gone
+            assert client.get(server.url).status_code == 299, mock.__name__
+    assert server.connections == 0
+
+
+def test_functions_below_the_pool_may_be_patched(module, install, server):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    install()
+    kind = core.HTTP11Connection
+    with patch.object(kind, "handle_request", lambda self, request: core.Response(299)):
+        assert module.get(server.url).status_code == 299
+    assert is_served(module.get(server.url))
+
+
+def test_a_mock_that_outlives_an_installation_does_no_harm(module, install, server):
+    core = sys.modules["httpcore" if module is httpx else "httpcore2"]
+    client = module.Client(trust_env=False)
+    install()
+    pool = client._transport._pool
+    with patch.object(pool, "handle_request", lambda request: core.Response(299)):
+        llmpool.uninstall()
+        assert client.get(server.url).status_code == 299
+    assert not is_served(client.get(server.url))
+    install()
+    assert is_served(client.get(server.url))
 
 
 def test_nothing_is_left_behind(module, install):

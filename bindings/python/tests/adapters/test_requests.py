@@ -18,6 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import RemoteDisconnected
 from pathlib import Path
+from unittest.mock import MagicMock, patch
 
 import pytest
 import servers
@@ -1318,6 +1319,18 @@ def test_responses(echoing):
         assert session.get(echoing.url + "/z").content.startswith(b"GET /z ")
     response = session.get(echoing.url + "/x")
     assert response.content.startswith(b"GET /x ") and hasattr(response.raw, "llmpool")
+
+
+def test_what_is_in_the_place_of_urllib3_s_pools(ours, echoing):
+    def urlopen(self, method, url, **_):
+        return urllib3.HTTPResponse(io.BytesIO(b"mocked"), status=299, preload_content=False)
+
+    assert hasattr(ours.get(echoing.url).raw, "llmpool")
+    for mock in (urlopen, MagicMock(return_value=urlopen(None, "", ""))):
+        with patch.object(urllib3.HTTPConnectionPool, "urlopen", mock):
+            answer = ours.get(echoing.url)
+        assert (answer.status_code, answer.content) == (299, b"mocked")
+        assert hasattr(ours.get(echoing.url).raw, "llmpool")
 
 
 def test_requests_mock(ours, echoing):

@@ -36,10 +36,10 @@ def server():
 def run(tmp_path):
     """Runs python -m llmpool run with these arguments in a directory of its own."""
 
-    def run_(*arguments, executable=sys.executable, path="", timeout=60, **environment):
+    def run_(*arguments, executable=sys.executable, options=(), path="", timeout=60, **environment):
         given = os.pathsep.join(filter(None, (path, servers.python_path())))
         done = subprocess.run(
-            [executable, "-m", "llmpool", "run", *map(str, arguments)],
+            [executable, *options, "-m", "llmpool", "run", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": given, **environment},
             capture_output=True,
@@ -69,6 +69,46 @@ def test_a_command(run, tmp_path, server):
     command.chmod(0o755)
     assert run(command, server.url) == (0, "True\n", "")
     assert run("sh", "-c", f"./command {server.url}") == (0, "True\n", "")
+
+
+def test_options_of_the_interpreter_hold(run):
+    script = (
+        "import sys; print(sys.flags.optimize, sys.flags.dev_mode, sys.warnoptions, "
+        "sys._xoptions, sys.stdout.write_through)"
+    )
+    options = ("-O", "-u", "-X", "faulthandler", "-W", "error::UserWarning")
+    status, output, error = run("-c", script, options=options)
+    assert (status, error) == (0, "")
+    assert output == "1 False ['error::UserWarning'] {'faulthandler': True} True\n"
+
+
+@pytest.mark.parametrize("option", ["-E", "-S"])
+def test_options_that_it_cannot_work_with(option):
+    # The package is found beside the program here, or not at all.
+    done = subprocess.run(
+        [sys.executable, option, "-m", "llmpool", "run", "-c", "print(1)"],
+        cwd=HERE.parent,
+        env={**os.environ, "PYTHONPATH": servers.python_path()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and not done.stdout
+    assert f"{option[1]}" in done.stderr and "PYTHONPATH" in done.stderr
+
+
+def test_a_directory_may_have_the_name_of_a_command(run, tmp_path):
+    (tmp_path / "true").mkdir()
+    assert run("true") == (0, "", "")
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text("print(1)")
+    assert run("package") == (0, "1\n", "")
+
+
+def test_an_empty_part_of_the_path_is_the_working_directory(tmp_path, run):
+    script = "import os, sys; print(sys.path.count(os.getcwd()))"
+    given = f"{servers.python_path()}{os.pathsep}"
+    assert run("-c", script, PYTHONPATH=given) == (0, "1\n", "")
 
 
 def test_exit_status_and_signals_are_the_program_s(run):
