@@ -37,9 +37,7 @@ class Exchange:
     ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers: Dict[bytes, bytes] = {
-            name.lower(): value for name, value in scope["headers"]
-        }
+        self.headers: Dict[bytes, bytes] = {name.lower(): value for name, value in scope["headers"]}
         self.body = body
         self.number = number
         self.plan: Plan = NOTHING

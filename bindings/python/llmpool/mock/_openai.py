@@ -3,7 +3,7 @@
 import base64
 import struct
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from . import _chat
 from ._batches import Batches, Files
@@ -24,7 +24,7 @@ Value = Dict[str, Any]
 
 
 class OpenAI(Provider):
-    models = ("gpt-mock", "gpt-mock-mini", "text-embedding-mock")
+    models: Tuple[str, ...] = ("gpt-mock", "gpt-mock-mini", "text-embedding-mock")
 
     def __init__(self, settings: Settings, failures: Failures) -> None:
         self._started = int(time.time())
@@ -68,12 +68,11 @@ class OpenAI(Provider):
             if not error.again:
                 exchange.common["x-should-retry"] = "false"
         kind = "server_error" if error.status >= 500 else "invalid_request_error"
-        if error.code == "insufficient_quota":
-            kind = error.code
+        kind = KINDS.get(error.status, kind)
         return {
             "error": {
                 "message": error.message,
-                "type": KINDS.get(error.status, kind) if kind != error.code else kind,
+                "type": "insufficient_quota" if error.code == "insufficient_quota" else kind,
                 "param": error.param,
                 "code": error.code or CODES.get(error.status),
             }

@@ -17,6 +17,7 @@ _FORMATS = {
 }
 
 Schema = Dict[str, Any]
+Maker = Callable[[Schema, Any, int], Any]
 
 
 def value_of(schema: Any, root: Any = None, depth: int = 0) -> Any:
@@ -42,7 +43,8 @@ def value_of(schema: Any, root: Any = None, depth: int = 0) -> Any:
             return value_of(choices[0], root, depth + 1)
     if schema.get("allOf"):
         return value_of(_merged(schema["allOf"], root), root, depth + 1)
-    return _MAKERS.get(_type_of(schema), _text)(schema, root, depth)
+    make: Maker = _MAKERS.get(_type_of(schema), _text)
+    return make(schema, root, depth)
 
 
 def json_of(schema: Any) -> str:
@@ -126,12 +128,20 @@ def _number(schema: Schema, root: Any, depth: int) -> float:
     return 1.5 if most is None else min(1.5, float(most) - 0.5)
 
 
-_MAKERS: Dict[str, Callable[[Schema, Any, int], Any]] = {
+def _true(schema: Schema, root: Any, depth: int) -> bool:
+    return True
+
+
+def _none(schema: Schema, root: Any, depth: int) -> None:
+    return None
+
+
+_MAKERS: Dict[str, Maker] = {
     "object": _object,
     "array": _array,
     "string": _text,
     "integer": _integer,
     "number": _number,
-    "boolean": lambda *_: True,
-    "null": lambda *_: None,
+    "boolean": _true,
+    "null": _none,
 }

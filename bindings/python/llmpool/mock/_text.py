@@ -1,4 +1,4 @@
-"""What the mock says: the same words always, JSON that fits a schema, vectors, and calls of tools."""
+"""What the mock says: the same words always, JSON that fits a schema, vectors, calls of tools."""
 
 import hashlib
 import json
