@@ -7,6 +7,7 @@ from ._anthropic import Anthropic
 from ._cohere import Cohere
 from ._exchange import Exchange, Receive, Scope, Send
 from ._failures import ErrorAnswer, Failures
+from ._gemini import KEY as GEMINI_KEY
 from ._gemini import Gemini
 from ._mistral import CLIENT as MISTRAL_CLIENT
 from ._mistral import Mistral
@@ -117,7 +118,7 @@ class App:
         path = exchange.path
         if path.startswith("/v1/messages") or b"anthropic-version" in exchange.headers:
             return self._anthropic
-        if path.startswith("/v1beta/"):
+        if path.startswith("/v1beta/") or GEMINI_KEY in exchange.headers:
             return self._gemini
         if path.startswith("/v2/"):
             return self._cohere

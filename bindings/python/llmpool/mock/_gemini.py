@@ -9,6 +9,8 @@ from ._schemas import value_of
 from ._text import Answer, Tool, calls_for, embed, tokens_in
 
 EMBEDDING_DIMENSIONS = 256
+VERSIONS = ("v1beta", "v1")
+KEY = b"x-goog-api-key"  # the header of its clients
 
 # Of google.rpc.Code, as its HTTP mapping has them.
 STATUSES = {
@@ -33,19 +35,20 @@ class Gemini(Provider):
     chance_statuses = (429, 500, 503)
 
     def routes(self) -> Dict[str, Dict[str, Handler]]:
-        model = "/v1beta/models/{id}"
-        return {
-            f"{model}:generateContent": {"POST": self._generate},
-            f"{model}:streamGenerateContent": {"POST": self._stream},
-            f"{model}:countTokens": {"POST": self._count},
-            f"{model}:embedContent": {"POST": self._embed},
-            f"{model}:batchEmbedContents": {"POST": self._embed_many},
-            "/v1beta/models": {"GET": self._models},
-            model: {"GET": self._model},
-        }
+        routes: Dict[str, Dict[str, Handler]] = {}
+        for version in VERSIONS:
+            model = f"/{version}/models/{{id}}"
+            routes[f"{model}:generateContent"] = {"POST": self._generate}
+            routes[f"{model}:streamGenerateContent"] = {"POST": self._stream}
+            routes[f"{model}:countTokens"] = {"POST": self._count}
+            routes[f"{model}:embedContent"] = {"POST": self._embed}
+            routes[f"{model}:batchEmbedContents"] = {"POST": self._embed_many}
+            routes[f"/{version}/models"] = {"GET": self._models}
+            routes[model] = {"GET": self._model}
+        return routes
 
     def key(self, exchange: Exchange) -> str:
-        return exchange.header("x-goog-api-key") or exchange.query("key") or super().key(exchange)
+        return exchange.header(KEY.decode()) or exchange.query("key") or super().key(exchange)
 
     # ---- errors
 

@@ -41,6 +41,13 @@ class Mistral(OpenAI):
     def tell(self, exchange: Exchange, tokens: int) -> None:
         exchange.common.update(mistral_limits(self.settings, tokens))
 
+    def model_value(self, name: str) -> Dict[str, Any]:
+        abilities = {"completion_chat": True, "function_calling": True, "vision": False}
+        return {**super().model_value(name), "type": "base", "capabilities": abilities}
+
+    def embeddings_value(self, request: Dict[str, Any], number: int) -> Dict[str, Any]:
+        return {"id": f"{number:032x}", **super().embeddings_value(request, number)}
+
     async def _stream(self, exchange: Exchange, chat: _chat.Chat, usage: Any) -> None:
         """The last chunk has the usage, asked for or not."""
         before = None

@@ -89,17 +89,17 @@ class OpenAI(Provider):
 
     # ---- models
 
-    def _model_value(self, name: str) -> Value:
+    def model_value(self, name: str) -> Value:
         return {"id": name, "object": "model", "created": self._started, "owned_by": "llmpool"}
 
     async def _models(self, exchange: Exchange) -> None:
-        data = [self._model_value(name) for name in self.names()]
+        data = [self.model_value(name) for name in self.names()]
         await exchange.json({"object": "list", "data": data})
 
     async def _model(self, exchange: Exchange, name: str) -> None:
         if name not in self.names(name):
             raise self.no_model(name)
-        await exchange.json(self._model_value(name))
+        await exchange.json(self.model_value(name))
 
     # ---- chat completions
 
