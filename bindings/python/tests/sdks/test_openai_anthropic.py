@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import ssl
 import threading
 
 import pytest
@@ -14,46 +13,7 @@ httpx2 = pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai", minversion="3")
 anthropic = pytest.importorskip("anthropic", minversion="2")
 
-HI = [{"role": "user", "content": "hi"}]
-WAYS = ("its own", "llmpool.httpx2", "install")
-
-
-@pytest.fixture(params=WAYS)
-def way(request):
-    if request.param == "install":
-        llmpool.install()
-    yield request.param
-    llmpool.uninstall()
-
-
-class Kit:
-    """Makes clients of both SDKs for a server."""
-
-    def __init__(self, way, url, ca_file="", key="mock-key"):
-        self.is_ours = way != "its own"
-        self._way, self._url, self._key = way, url, key
-        self._context = ssl.create_default_context(cafile=ca_file) if ca_file else None
-
-    def _http(self, is_async):
-        verify = self._context or True
-        if self._way == "llmpool.httpx2":
-            import llmpool.httpx2 as ours
-
-            return (ours.AsyncClient if is_async else ours.Client)(verify=verify)
-        return (httpx2.AsyncClient if is_async else httpx2.Client)(verify=verify)
-
-    def openai(self, **options):
-        options = {"max_retries": 0, "api_key": self._key, **options}
-        return openai.OpenAI(base_url=self._url + "/v1", http_client=self._http(False), **options)
-
-    def async_openai(self, **options):
-        options = {"max_retries": 0, "api_key": self._key, **options}
-        http = self._http(True)
-        return openai.AsyncOpenAI(base_url=self._url + "/v1", http_client=http, **options)
-
-    def anthropic(self, **options):
-        options = {"max_retries": 0, "api_key": self._key, **options}
-        return anthropic.Anthropic(base_url=self._url, http_client=self._http(False), **options)
+from ways import HI, Kit  # noqa: E402
 
 
 @pytest.fixture

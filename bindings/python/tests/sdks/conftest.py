@@ -1,0 +1,60 @@
+import pytest
+
+import llmpool
+from llmpool.mock import MockServer
+
+try:
+    import ways
+except ImportError:  # without these SDKs; what needs them skips
+    ways = None
+
+WAYS = ways.WAYS if ways else ()
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    if request.param == "install":
+        llmpool.install()
+    yield request.param
+    llmpool.uninstall()
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """A mock with TLS whose errors may be tried again at once."""
+    with MockServer(retry_after=0.001, tokens=8) as server:
+        yield server
+
+
+class Calls:
+    """What a mock counted since the test began."""
+
+    def __init__(self, server):
+        self._server = server
+        self._before = server.stats()
+
+    def since(self):
+        now = self._server.stats()
+        return {
+            name: {key: now[name][key] - value.get(key, 0) for key in now[name]}
+            if isinstance(value, dict)
+            else now[name] - value
+            for name, value in self._before.items()
+        }
+
+
+@pytest.fixture
+def calls(quick):
+    return Calls(quick)
+
+
+@pytest.fixture(params=("sync", "async"))
+def kit(request, way, quick, calls):
+    """By each way and kind; on ours every call goes over one connection of HTTP/2."""
+    kit = ways.Kit(way, quick.url, quick.ca_file, request.param)
+    yield kit
+    seen = calls.since()
+    if kit.is_ours:
+        assert seen["versions"].get("1.1", 0) == 0 and seen["connections"] <= 1, seen
+    else:
+        assert seen["versions"].get("2", 0) == 0, seen
