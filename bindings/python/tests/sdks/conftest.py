@@ -49,9 +49,20 @@ def calls(quick):
 
 
 @pytest.fixture(params=("sync", "async"))
-def kit(request, way, quick, calls):
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def paced_kit(kind, way, tokens):
+    """For a server whose streams take a while."""
+    return ways.Kit(way, tokens.url, tokens.ca_file, kind)
+
+
+@pytest.fixture
+def kit(kind, way, quick, calls):
     """By each way and kind; on ours every call goes over one connection of HTTP/2."""
-    kit = ways.Kit(way, quick.url, quick.ca_file, request.param)
+    kit = ways.Kit(way, quick.url, quick.ca_file, kind)
     yield kit
     seen = calls.since()
     if kit.is_ours:

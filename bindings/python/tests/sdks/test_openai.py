@@ -9,16 +9,15 @@ import struct
 from typing import List
 
 import pytest
+import servers
 
 pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai", minversion="3")
 pytest.importorskip("anthropic", minversion="2")
 
 from pydantic import BaseModel  # noqa: E402
-from ways import HI  # noqa: E402
+from ways import HI, SCHEMA, TEXT, Kit  # noqa: E402
 
-TEXT = "The pool keeps one connection open and sends"
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": SCHEMA}}
     for name in ("weather", "time")
@@ -40,6 +39,8 @@ def test_whole_answers(kit):
     answer = kit.use(openai, chat(n=2))
     assert [choice.message.content for choice in answer.choices] == [TEXT, TEXT]
     assert answer.usage.completion_tokens == 16
+    names = [model.id for model in kit.read(openai, lambda client: client.models.list())]
+    assert "gpt-mock" in names
     answer = kit.use(openai, chat(max_completion_tokens=2))
     assert answer.choices[0].message.content == "The pool"
     assert answer.choices[0].finish_reason == "length"
@@ -157,8 +158,9 @@ def test_streamed_responses(kit):
 
 def test_embeddings(kit):
     def embed(**options):
-        make = lambda client: client.embeddings.create(model="any", input="a", **options)  # noqa: E731
-        return kit.use(openai, make).data[0].embedding
+        options = {"model": "any", "input": "a", **options}
+        answer = kit.use(openai, lambda client: client.embeddings.create(**options))
+        return answer.data[0].embedding
 
     floats = embed()
     assert len(floats) == 256 and abs(sum(value * value for value in floats) - 1) < 1e-4
@@ -206,6 +208,7 @@ ERRORS = {
     401: "AuthenticationError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
+    408: "APIStatusError",
     409: "ConflictError",
     422: "UnprocessableEntityError",
     429: "RateLimitError",
@@ -255,3 +258,19 @@ def test_streams_that_break(kit):
     assert "error while processing" in str(caught.value)
     with pytest.raises(openai.APIConnectionError):
         kit.read(openai, chat(model="cut-3", stream=True))
+
+
+def test_streams_that_are_left_early(paced_kit, tokens):
+    """The server is told at once, so that it stops computing."""
+    left = tokens.stats()["left"]
+    assert paced_kit.leave(openai, chat(stream=True))
+    assert servers.wait_until(lambda: tokens.stats()["left"] == left + 1)
+    if paced_kit.is_async:
+        assert paced_kit.cancel(openai, chat(stream=True))
+        assert servers.wait_until(lambda: tokens.stats()["left"] == left + 2)
+
+
+def test_no_server(way, kind):
+    kit = Kit(way, f"http://127.0.0.1:{servers.free_port()}", kind=kind)
+    with pytest.raises(openai.APIConnectionError):
+        kit.use(openai, chat())

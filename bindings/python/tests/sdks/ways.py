@@ -8,6 +8,8 @@ import httpx2
 import openai
 
 WAYS = ("its own", "llmpool.httpx2", "install")
+TEXT = "The pool keeps one connection open and sends"  # of 8 tokens
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 HI = [{"role": "user", "content": "hi"}]
 KEY = "mock-key"
 
@@ -26,7 +28,7 @@ class Kit:
         self._way, self._url = way, url
         self._context = ssl.create_default_context(cafile=ca_file) if ca_file else None
 
-    def http(self, is_async):
+    def _http(self, is_async):
         verify = self._context or True
         if self._way == "llmpool.httpx2":
             import llmpool.httpx2 as ours
@@ -36,7 +38,7 @@ class Kit:
 
     def _make(self, made, url, is_async, options):
         options = {"max_retries": 0, "api_key": KEY, **options}
-        return made(base_url=url, http_client=self.http(is_async), **options)
+        return made(base_url=url, http_client=self._http(is_async), **options)
 
     def openai(self, **options):
         return self._make(openai.OpenAI, self._url + "/v1", False, options)
@@ -77,6 +79,45 @@ class Kit:
             return [each async for each in answer]
 
         return self.use(sdk, read, **options)
+
+    def leave(self, sdk, act, **options):
+        """The first part of the stream that act(client) returns, which is then closed."""
+        if not self.is_async:
+
+            def leave(client):
+                stream = act(client)
+                first = next(iter(stream))
+                stream.close()
+                return first
+
+            return self.use(sdk, leave, **options)
+
+        async def leave_async(client):
+            stream = await act(client)
+            first = await stream.__aiter__().__anext__()
+            await stream.close()
+            return first
+
+        return self.use(sdk, leave_async, **options)
+
+    def cancel(self, sdk, act, **options):
+        """Cancels the task that reads the stream, when its first part is there."""
+
+        async def main():
+            begun = asyncio.Event()
+
+            async def read():
+                async with getattr(self, f"async_{sdk.__name__}")(**options) as client:
+                    async for _ in await act(client):
+                        begun.set()
+
+            task = asyncio.ensure_future(read())
+            await asyncio.wait_for(begun.wait(), 10)
+            task.cancel()
+            await asyncio.wait((task,))
+            return task.cancelled()
+
+        return asyncio.run(main())
 
     def within(self, sdk, act, look, **options):
         """look(what is there) in the block of act(client), for a list of what the SDK yields there,
