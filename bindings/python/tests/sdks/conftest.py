@@ -1,4 +1,5 @@
 import pytest
+from servers import Calls
 
 import llmpool
 from llmpool.mock import MockServer
@@ -24,23 +25,6 @@ def quick():
     """A mock with TLS whose errors may be tried again at once."""
     with MockServer(retry_after=0.001, tokens=8) as server:
         yield server
-
-
-class Calls:
-    """What a mock counted since the test began."""
-
-    def __init__(self, server):
-        self._server = server
-        self._before = server.stats()
-
-    def since(self):
-        now = self._server.stats()
-        return {
-            name: {key: now[name][key] - value.get(key, 0) for key in now[name]}
-            if isinstance(value, dict)
-            else now[name] - value
-            for name, value in self._before.items()
-        }
 
 
 @pytest.fixture
