@@ -78,6 +78,23 @@ def peers(port, address):
     return sum(line.split()[2] == wanted and line.split()[3] == "01" for line in lines)
 
 
+class Calls:
+    """What a mock counted since the test began."""
+
+    def __init__(self, server):
+        self._server = server
+        self._before = server.stats()
+
+    def since(self):
+        now = self._server.stats()
+        return {
+            name: {key: now[name][key] - value.get(key, 0) for key in now[name]}
+            if isinstance(value, dict)
+            else now[name] - value
+            for name, value in self._before.items()
+        }
+
+
 class Watch:
     """Samples the number of sockets to a port while its block lasts."""
 

@@ -11,7 +11,10 @@ import servers
 
 import llmpool
 from llmpool.mock import MockServer
-from llmpool.mock._app import App, Settings
+from llmpool.mock._anthropic import Anthropic
+from llmpool.mock._failures import ErrorAnswer, Failures
+from llmpool.mock._openai import OpenAI
+from llmpool.mock._settings import Settings
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -153,24 +156,25 @@ def test_refusals(client):
     assert wrong.status_code == 401 and wrong.json()["error"]["type"] == "authentication_error"
 
 
-def statuses(app, anthropic, calls=60):
+def statuses(settings, provider, calls=60):
+    failures = Failures(settings)
     found = []
     for _ in range(calls):
         try:
-            app._maybe_fail(anthropic)
+            failures.by_chance(provider.chance_statuses)
             found.append(200)
-        except Exception as error:
+        except ErrorAnswer as error:
             found.append(error.status)
     return found
 
 
 def test_errors_are_those_of_the_seed():
-    first = statuses(App(Settings(error_rate=0.5, seed=7)), True)
-    assert first == statuses(App(Settings(error_rate=0.5, seed=7)), True)
-    assert first != statuses(App(Settings(error_rate=0.5, seed=8)), True)
+    first = statuses(Settings(error_rate=0.5, seed=7), Anthropic)
+    assert first == statuses(Settings(error_rate=0.5, seed=7), Anthropic)
+    assert first != statuses(Settings(error_rate=0.5, seed=8), Anthropic)
     assert set(first) == {200, 429, 500, 529} and 15 < first.count(200) < 45
-    assert set(statuses(App(Settings(error_rate=0.5)), False)) == {200, 429, 500}
-    assert set(statuses(App(Settings()), True)) == {200}
+    assert set(statuses(Settings(error_rate=0.5), OpenAI)) == {200, 429, 500}
+    assert set(statuses(Settings(), Anthropic)) == {200}
 
 
 def test_errors_over_the_wire(open_client):

@@ -449,7 +449,7 @@ class Installation:
         self.watch.imports.after("ssl", self.watch.contexts.watch)
         for name in CORES:
             self.watch.imports.after(name, self._add)
-        self.switches = [LiteLLM(self.watch.imports), GoogleGenAI(self.watch.imports)]
+        self.switches = [kind(self.watch.imports) for kind in (LiteLLM, GoogleGenAI, HttpxAiohttp)]
 
     def _add(self, module: Any) -> None:
         with _lock:
@@ -497,9 +497,10 @@ def _default_limits() -> Tuple[Any, Any]:
 
 
 class Switch:
-    """A library that would use aiohttp, and can be told not to."""
+    """A library that would use aiohttp, and can be told not to, as a rule."""
 
     what = ""
+    module = ""  # what is imported where it is used
     reason = "not imported"
     is_served = False
 
@@ -509,6 +510,7 @@ class Switch:
 
 class LiteLLM(Switch):
     what = "litellm, async"
+    module = "litellm"
     _NAME = "DISABLE_AIOHTTP_TRANSPORT"
 
     def __init__(self, imports: Any) -> None:
@@ -542,10 +544,11 @@ class LiteLLM(Switch):
 
 class GoogleGenAI(Switch):
     what = "google-genai, async"
+    module = "google.genai._api_client"
 
     def __init__(self, imports: Any) -> None:
         self._module: Any = None
-        imports.after("google.genai._api_client", self._imported)
+        imports.after(self.module, self._imported)
 
     def _imported(self, module: Any) -> None:
         if not hasattr(module, "has_aiohttp"):
@@ -564,6 +567,17 @@ class GoogleGenAI(Switch):
     def back(self) -> None:
         if self._module is not None:
             self._module.has_aiohttp = True
+
+
+class HttpxAiohttp(Switch):
+    """Clients of httpx on a transport of aiohttp's. cohere's async ones are, if it is there."""
+
+    what = "httpx_aiohttp, async"
+    module = "httpx_aiohttp"
+    reason = "its clients use aiohttp; a client of llmpool.httpx can be given instead"
+
+    def __init__(self, imports: Any) -> None:
+        imports.after(self.module, lambda _: tell(self.what, self.reason))
 
 
 _lock = threading.RLock()
@@ -644,7 +658,7 @@ def installed() -> List[Installed]:
             if count
         ]
         for switch in _installation.switches:
-            if switch.is_served or switch.what.partition(",")[0] in sys.modules:
+            if switch.is_served or switch.module in sys.modules:
                 found.append(Installed(switch.what, switch.is_served, switch.reason, 1))
         return found
 

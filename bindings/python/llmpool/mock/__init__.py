@@ -2,8 +2,9 @@
 
     python -m llmpool.mock --ttft 0.2 --tokens-per-second 50
 
-speaks OpenAI's chat completions, embeddings and models and Anthropic's messages, whole and
-streamed, over HTTP/1.1 and HTTP/2, with TLS. It needs granian: pip install "libllmpool[mock]".
+speaks the APIs of OpenAI, Anthropic, Gemini, Mistral and Cohere, as far as their SDKs mostly go,
+whole and streamed, over HTTP/1.1 and HTTP/2, with TLS; --help has the list. It needs granian:
+pip install "libllmpool[mock]".
 
     with llmpool.mock.MockServer(ttft=0.1) as server:
         pool = llmpool.Pool(ca_file=server.ca_file)

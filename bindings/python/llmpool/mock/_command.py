@@ -9,24 +9,46 @@ import socket
 import ssl
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, List, Optional
 
-from ._app import App, Settings
+from ._app import STATS, App
 from ._certificate import Certificate, make_certificate
+from ._failures import __doc__ as _FAILURES
+from ._settings import Settings
 
 # Client preface and an empty SETTINGS frame (RFC 9113 3.4).
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-_HTTP1_HELLO = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+_HTTP1_HELLO = f"GET {STATS} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+
+
+_ABOUT = """\
+Serves these APIs with made-up answers. Prints one line of JSON (url, ca_file, api_key, pid) when it
+is ready.
+
+    OpenAI     chat completions, responses, embeddings, files, batches, models     URL/v1
+    Anthropic  messages, count_tokens, batches, models                             URL
+    Gemini     generateContent, streamGenerateContent, embedContent, countTokens   URL
+    Mistral    chat, embeddings, models: by the user agent of its SDK              URL
+    Cohere     chat, embed, rerank of its second API                               URL
+
+Tools are called, each once, until they have results; JSON is valid for the schema that a request
+has, if that is a simple one. URL/_mock/stats tells what was called, over how many connections.
+"""
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
 
 
 def parser() -> argparse.ArgumentParser:
     defaults = Settings()
     command = argparse.ArgumentParser(
         prog="python -m llmpool.mock",
-        description="Serves the OpenAI and Anthropic APIs with made-up answers. Prints one line of "
-        "JSON (url, ca_file, api_key, pid) when it is ready.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=_ABOUT,
+        epilog=_FAILURES,
+        formatter_class=_Help,
     )
     add = command.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
@@ -50,9 +72,21 @@ def parser() -> argparse.ArgumentParser:
         "--error-rate",
         type=float,
         default=defaults.error_rate,
-        help="from 0 to 1: calls that get 429, 500 or 529 (Anthropic)",
+        help="from 0 to 1: calls that get 429, 500, 503 or 529",
     )
-    add("--retry-after", type=float, default=defaults.retry_after, help="seconds, sent with 429")
+    add(
+        "--retry-after",
+        type=float,
+        default=defaults.retry_after,
+        help="seconds, sent with 429, 503 and 529",
+    )
+    for what in ("requests", "tokens"):
+        add(
+            f"--{what}-per-minute",
+            type=int,
+            default=getattr(defaults, f"{what}_per_minute"),
+            help="the limit that the headers tell of",
+        )
     add("--seed", type=int, default=defaults.seed, help="chooses which calls get an error")
     add("--api-key", default=defaults.api_key, help="the key to accept; empty: any")
     add("--models", default=defaults.models, help="the only ones, as gpt-a,gpt-b; empty: any")
@@ -108,16 +142,8 @@ async def _serve(arguments: argparse.Namespace, certificate: Optional[Certificat
     from granian.constants import HTTPModes, Interfaces
     from granian.server.embed import Server
 
-    settings = Settings(
-        api_key=arguments.api_key,
-        ttft=arguments.ttft,
-        tokens_per_second=arguments.tokens_per_second,
-        tokens=arguments.tokens,
-        error_rate=arguments.error_rate,
-        seed=arguments.seed,
-        retry_after=arguments.retry_after,
-        models=arguments.models,
-    )
+    given = vars(arguments)
+    settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
     host = arguments.host
     held = _reserve(host, arguments.port)
     port = held.getsockname()[1]

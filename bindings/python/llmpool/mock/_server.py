@@ -95,15 +95,17 @@ class MockServer:
             raise TimeoutError
         return self._process.stdout.readline()
 
-    def stats(self) -> Dict[str, int]:
+    def stats(self) -> Dict[str, Any]:
         """What the server counts: "calls" so far, "streams" that it has open, and streams whose
-        client "left" before their end. Asked over a connection of its own."""
+        client "left" before their end; the "connections" that calls came over; calls by "paths",
+        as {"POST /v1/embeddings": 3}, and by "versions" of HTTP, as {"1.1": 1, "2": 2}. Asked over
+        a connection of its own, which does not count."""
         import ssl
         from urllib.request import urlopen
 
         context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         with urlopen(self.url + "/_mock/stats", timeout=10, context=context) as answer:
-            counts: Dict[str, int] = json.load(answer)
+            counts: Dict[str, Any] = json.load(answer)
             return counts
 
     def stop(self) -> None:

@@ -768,3 +768,27 @@ assert not found.served and "DISABLE_AIOHTTP_TRANSPORT=False" in found.reason
 """
     done = run_python(script, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_aiohttp_below_httpx_is_said(tmp_path, run_python):
+    """cohere's async clients use httpx_aiohttp where it is there, and have no switch."""
+    (tmp_path / "httpx_aiohttp.py").write_text("")
+    (tmp_path / "google" / "genai").mkdir(parents=True)
+    for name in ("google", "google/genai"):
+        (tmp_path / name / "__init__.py").write_text("")
+    (tmp_path / "google" / "genai" / "_api_client.py").write_text("")
+    script = """
+import sys, llmpool
+sys.path.insert(0, sys.argv[1])
+llmpool.install()
+assert llmpool.installed() == []
+import httpx_aiohttp, google.genai._api_client
+found = {each.what: each for each in llmpool.installed()}
+assert sorted(found) == ["google-genai, async", "httpx_aiohttp, async"], found
+assert not any(each.served for each in found.values()), found
+assert "aiohttp" in found["httpx_aiohttp, async"].reason
+assert "nothing is known" in found["google-genai, async"].reason
+"""
+    done = run_python(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "httpx_aiohttp, async is not served by llmpool" in done.stderr

@@ -1,0 +1,139 @@
+"""Calls that fail: because the model's name says so, which passes through every SDK, or by chance.
+
+    error-429                      this status, always
+    error-429-insufficient_quota   with this code
+    flaky-2-503                    this status twice, then an answer; and so on from the start
+    slow-1.5                       so many seconds more before the first token
+    late-529                       an error in the middle of a stream
+    cut-3                          the connection breaks after 3 tokens of a stream
+
+count at the end of a name, behind "-", "/" or ":", as in "gpt-4o-error-429". What follows behind
+one more "-" is the code, or makes a name whose failures are counted by themselves.
+"""
+
+import random
+import re
+from typing import Dict, Optional, Tuple
+
+from ._settings import Settings
+
+REMEMBERED = 1000  # names of which the failures are counted
+_PLANS = re.compile(
+    r"(?:^|[-/:])(?:(error|late)-(\d{3})|flaky-(\d{1,4})-(\d{3})|slow-(\d+(?:\.\d+)?)"
+    r"|cut-(\d{1,6}))(?:-([\w.]+))?$"
+)
+
+MESSAGES = {
+    400: "The request is not valid.",
+    401: "The API key is not valid.",
+    403: "You are not allowed to use this resource.",
+    404: "There is no such resource.",
+    408: "The request took too long.",
+    409: "The resource was changed by another request.",
+    413: "The request exceeds the maximum size.",
+    422: "The request cannot be processed.",
+    429: "Rate limit reached for requests.",
+    500: "The server had an error while processing your request.",
+    503: "The engine is currently overloaded, please try again later.",
+    504: "The server did not answer in time.",
+    529: "Overloaded",
+}
+# What a client may try again after a while, and is told how long that is.
+WAITING = (429, 503, 529)
+NOT_AGAIN = ("insufficient_quota",)
+
+
+class ErrorAnswer(Exception):
+    """An answer other than 200.
+
+    Attributes:
+        status: the HTTP status.
+        code: what the provider has for programs, if it has it.
+        param: which argument is meant.
+        retry_after: seconds, for the headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str = "",
+        code: Optional[str] = None,
+        param: Optional[str] = None,
+    ) -> None:
+        self.message = message or MESSAGES.get(status, "The server had an error.")
+        super().__init__(self.message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.retry_after: Optional[float] = None
+
+    @property
+    def again(self) -> bool:
+        """Whether the same call may succeed later."""
+        may = self.status in (408, 409, 429) or self.status >= 500
+        return may and self.code not in NOT_AGAIN
+
+
+class Plan:
+    """What a model's name says beside failing at once.
+
+    Attributes:
+        delay: seconds more before the first token.
+        late: status of an error in the middle of a stream; 0: none.
+        cut: tokens after which the connection breaks; None: never.
+    """
+
+    __slots__ = ("cut", "delay", "late")
+
+    def __init__(self, delay: float = 0.0, late: int = 0, cut: Optional[int] = None) -> None:
+        self.delay, self.late, self.cut = delay, late, cut
+
+
+NOTHING = Plan()
+
+
+class Failures:
+    """Chooses which calls fail."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._choice = random.Random(settings.seed)
+        self._counts: Dict[str, int] = {}
+
+    def by_chance(self, statuses: Tuple[int, ...]) -> None:
+        """Raises one of them, as often as the settings say."""
+        # Two draws a call, whatever comes out, so that a sequence of calls is the same for a seed.
+        chance, which = self._choice.random(), self._choice.random()
+        if chance < self._settings.error_rate:
+            raise self._error(statuses[int(which * len(statuses))])
+
+    def by_name(self, model: str) -> Plan:
+        """What the name says; raises the error if that is one."""
+        found = _PLANS.search(model)
+        if found is None:
+            return NOTHING
+        kind, status, times, flaky, slow, cut, code = found.groups()
+        if kind == "error":
+            raise self._error(int(status), code)
+        if kind == "late":
+            return Plan(late=int(status))
+        if flaky:
+            self._count(model, int(times), int(flaky))
+        if slow:
+            return Plan(delay=float(slow))
+        return Plan(cut=int(cut)) if cut else NOTHING
+
+    def _count(self, model: str, times: int, status: int) -> None:
+        before = self._counts.pop(model, 0)
+        if before >= times:
+            return
+        if len(self._counts) >= REMEMBERED:
+            del self._counts[next(iter(self._counts))]
+        self._counts[model] = before + 1
+        raise self._error(status)
+
+    def _error(self, status: int, code: Optional[str] = None) -> ErrorAnswer:
+        error = ErrorAnswer(status, code=code)
+        if status in WAITING and error.again:
+            error.retry_after = self._settings.retry_after
+        return error

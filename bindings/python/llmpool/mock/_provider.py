@@ -1,0 +1,130 @@
+"""What the providers have in common: routes, keys, models, errors."""
+
+import re
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+
+from ._exchange import Exchange
+from ._failures import ErrorAnswer, Failures
+from ._settings import Settings
+from ._text import Answer, text_answer
+
+Handler = Callable[..., Awaitable[None]]
+
+
+class Route:
+    """A path, as /v1/files/{id}; {id} ends at a slash, {path} does not."""
+
+    def __init__(self, path: str, handlers: Dict[str, Handler]) -> None:
+        self.path = path
+        self.handlers = handlers
+        pattern = re.escape(path).replace(r"\{id\}", "([^/]+?)").replace(r"\{path\}", "(.+)")
+        self.match = re.compile(pattern).fullmatch
+
+
+class Provider:
+    """One company's API.
+
+    A handler is called with the exchange and with what stands in the path's braces.
+    """
+
+    chance_statuses: Tuple[int, ...] = (429, 500)  # what error_rate chooses from
+    models: Tuple[str, ...] = ()  # where any name is one: these are listed
+
+    def __init__(self, settings: Settings, failures: Failures) -> None:
+        self.settings = settings
+        self.failures = failures
+        self.only = tuple(filter(None, (name.strip() for name in settings.models.split(","))))
+        self._exact: Dict[str, Route] = {}
+        self._others: List[Route] = []
+        for path, handlers in self.routes().items():
+            route = Route(path, handlers)
+            if "{" in path:
+                self._others.append(route)
+            else:
+                self._exact[path] = route
+
+    # ---- each provider's own
+
+    def routes(self) -> Dict[str, Dict[str, Handler]]:
+        """Of each path the handlers by method."""
+        raise NotImplementedError
+
+    def key(self, exchange: Exchange) -> str:
+        """The key that the client shows."""
+        value = exchange.header("authorization")
+        return value[7:] if value[:7].lower() == "bearer " else ""
+
+    def identify(self, exchange: Exchange) -> None:
+        """Gives the answer its id."""
+        exchange.common["x-request-id"] = f"req_{exchange.number:024x}"
+
+    def error(self, exchange: Exchange, error: ErrorAnswer) -> Any:
+        """The body of an error; its headers go to exchange.common."""
+        raise NotImplementedError
+
+    async def late_error(self, exchange: Exchange, error: ErrorAnswer) -> None:
+        """An error where the stream has begun."""
+        await exchange.event(self.error(exchange, error))
+        await exchange.end()
+
+    def bad_key(self, given: str) -> ErrorAnswer:
+        return ErrorAnswer(401)
+
+    def no_model(self, name: Any) -> ErrorAnswer:
+        return ErrorAnswer(404, f"model: {name}")
+
+    # ---- what they share
+
+    def find(self, path: str) -> Tuple[Optional[Route], Tuple[str, ...]]:
+        route = self._exact.get(path)
+        if route is not None:
+            return route, ()
+        for route in self._others:
+            found = route.match(path)
+            if found is not None:
+                return route, found.groups()
+        return None, ()
+
+    def authorize(self, exchange: Exchange) -> None:
+        if not self.settings.api_key:
+            return
+        given = self.key(exchange)
+        if given != self.settings.api_key:
+            raise self.bad_key(given)
+
+    def names(self, one: str = "") -> Tuple[str, ...]:
+        """The models that are listed; with that one, where any name is a model."""
+        return self.only or (self.models + ((one,) if one else ()))
+
+    def call(self, exchange: Exchange, model: Any = None) -> Dict[str, Any]:
+        """The request of a call of a model, if none of the reasons not to answer it holds.
+
+        The model is that of the request, where none is given.
+        """
+        self.failures.by_chance(self.chance_statuses)
+        request = exchange.object()
+        name = request.get("model") if model is None else model
+        if not isinstance(name, str):
+            raise ErrorAnswer(400, "you must provide a model parameter", None, "model")
+        exchange.plan = self.failures.by_name(name)
+        # Any name is a model, so that every program runs, unless the settings say which.
+        if self.only and name not in self.only:
+            raise self.no_model(name)
+        return request
+
+    def texts(self, *maxima: Any, schema: Any = None) -> Answer:
+        return text_answer(self.settings.tokens, maxima, schema)
+
+    @staticmethod
+    def messages(request: Dict[str, Any], name: str = "messages") -> List[Any]:
+        messages = request.get(name)
+        if not isinstance(messages, list) or not messages:
+            raise ErrorAnswer(400, f"'{name}' must be a list of at least one.", None, name)
+        return messages
+
+
+def tell_to_wait(exchange: Exchange, error: ErrorAnswer) -> None:
+    """The headers that say when to try again."""
+    if error.retry_after is not None:
+        exchange.common["retry-after"] = str(max(0, round(error.retry_after)))
+        exchange.common["retry-after-ms"] = str(round(error.retry_after * 1000))
