@@ -73,6 +73,8 @@ class Kit:
         self.async_stream = async_stream
         self.response: Any = module.Response
         self.plain: Any = module.ByteStream
+        # Now, as a program may put ours in their place afterwards.
+        self._transports = {False: module.HTTPTransport, True: module.AsyncHTTPTransport}
         self._errors = {ours: getattr(module, name) for ours, name in _ERRORS.items()}
         self._timeouts: Dict[Any, llmpool.Timeout] = {}
         self._methods: Dict[str, bytes] = {}
@@ -84,7 +86,7 @@ class Kit:
         own = self._own.get(is_async)
         if own is None:
             name = "handle_async_request" if is_async else "handle_request"
-            kind = self.module.AsyncHTTPTransport if is_async else self.module.HTTPTransport
+            kind = self.transport_class(is_async)
             file = compiled_as(sys.modules[kind.__init__.__module__])
             own = self._own[is_async] = Unpatched([(kind, name)], {file})
         if not own:
@@ -102,6 +104,10 @@ class Kit:
             functions = [*pools, *core_functions(core, is_async)]
             beyond = self._core[is_async] = Unpatched(functions, core_files(core))
         return bool(beyond)
+
+    def transport_class(self, is_async: bool) -> Any:
+        """httpx's own."""
+        return self._transports[is_async]
 
     # ---- the way in
 

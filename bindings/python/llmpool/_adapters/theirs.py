@@ -18,12 +18,14 @@ def theirs(kit: Kit, carrier: Carrier, is_async: bool, arguments: Dict[str, Any]
     """
     module = kit.module
     core = import_module(CORES[module.__name__])
-    kind = module.AsyncHTTPTransport if is_async else module.HTTPTransport
+    kind = kit.transport_class(is_async)
     names = ("limits", "proxy", "retries")
     given = {name: arguments[name] for name in names if arguments[name] is not None}
     transport = kind(verify=_verify(module, **arguments), **given)
     # Not by its attribute, where install() would find it.
-    pool = transport.__dict__["_pool"]
+    pool = transport.__dict__.get("_pool")
+    if pool is None:  # somebody's class in the place of httpx's: it does all the work
+        return transport
     name = "handle_async_request" if is_async else "handle_request"
     functions = [(type(pool), name), *core_functions(core, is_async)]
     unpatched = Unpatched(functions, core_files(core))

@@ -820,6 +820,14 @@ def patches_of(caller):
         yield getattr(core, prefix + kind), name, answering(core.Response)
 
 
+def test_ours_in_the_place_of_theirs(caller, echoing, monkeypatch):
+    """Who puts our classes into the module has patched nothing."""
+    for name in ("HTTPTransport", "AsyncHTTPTransport"):
+        ours = caller.ours.Transport if name == "HTTPTransport" else caller.ours.AsyncTransport
+        monkeypatch.setattr(caller.httpx, name, ours)
+    assert "llmpool" in caller.request("GET", echoing.url).extensions
+
+
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("installed", [False, True])
 def test_mocked_call_never_reaches_the_network(caller, echoing, which, installed):
