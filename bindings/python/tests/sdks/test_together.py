@@ -1,51 +1,57 @@
-"""Loops, threads and C of one process, all at once: what they share."""
+"""Loops, threads, chains of LangChain and a C library of one process: what they share."""
 
-import asyncio
-import threading
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import servers
+from environments import python_of
 
-import llmpool
+from llmpool.mock import MockServer
 
-pytest.importorskip("httpx2")
-pytest.importorskip("openai", minversion="3")
-pytest.importorskip("anthropic", minversion="2")
+PROGRAM = Path(__file__).resolve().parent / "programs" / "together.py"
+LONG = bool(os.environ.get("LLMPOOL_LONG_TESTS"))
+# What the program has in flight at most, with chains, of which a connection carries a hundred.
+CONNECTIONS = 3
 
-from ways import HI, Kit
+
+@pytest.fixture(scope="module")
+def slow():
+    with MockServer(tokens=50, tokens_per_second=50) as server:
+        yield server
 
 
-def test_many_streams_and_threads_share_connections(tokens):
-    """200 streams of a loop, 20 threads and a client of the package: as few as the streams need."""
-    llmpool.install()
-    try:
-        kit = Kit("install", tokens.url, tokens.ca_file)
-        counts, done = [], []
+def run(python, server, rounds):
+    """Whether the program had chains, as it says."""
+    library = os.environ.get("LLMPOOL_DEMO_CLIENT", "")
+    calls = servers.Calls(server)
+    done = subprocess.run(
+        [python, PROGRAM, server.url, server.api_key, library, str(rounds)],
+        env={
+            **os.environ,
+            "PYTHONPATH": servers.python_path(),
+            "SSL_CERT_FILE": server.ca_file,
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert servers.wait_until(lambda: server.stats()["streams"] == 0)
+    seen = calls.since()
+    assert seen["versions"].get("1.1", 0) == 0 and seen["connections"] <= CONNECTIONS, seen
+    assert seen["left"] > 0
+    return done.stdout == "chains\n"
 
-        def call():
-            with kit.openai() as client:
-                for _ in range(5):
-                    answer = client.chat.completions.create(model="any", messages=HI, max_tokens=1)
-                    done.append(answer.choices[0].message.content)
 
-        async def main():
-            async def read():
-                stream = await client.chat.completions.create(model="any", messages=HI, stream=True)
-                counts.append([chunk async for chunk in stream])
+def test_all_at_once_on_as_few_connections_as_streams_need(slow):
+    pytest.importorskip("httpx2")
+    pytest.importorskip("openai", minversion="3")
+    run(sys.executable, slow, rounds=10 if LONG else 1)
 
-            async with kit.async_openai() as client:
-                threads = [threading.Thread(target=call) for _ in range(20)]
-                for thread in threads:
-                    thread.start()
-                await asyncio.gather(*(read() for _ in range(200)))
-                await asyncio.to_thread(lambda: [thread.join() for thread in threads])
 
-        port = int(tokens.url.rsplit(":", 1)[1])
-        before = servers.sockets_to(port, ("01",))
-        asyncio.run(main())
-        assert len(counts) == 200 and all(len(chunks) == 52 for chunks in counts)
-        assert done == ["The"] * 100
-        assert servers.sockets_to(port, ("01",)) - before <= 3
-        assert servers.wait_until(lambda: tokens.stats()["streams"] == 0)
-    finally:
-        llmpool.uninstall()
+@pytest.mark.skipif(not LONG, reason="LLMPOOL_LONG_TESTS")
+def test_with_chains_of_langchain(slow):
+    assert run(python_of("openai3"), slow, rounds=3)
