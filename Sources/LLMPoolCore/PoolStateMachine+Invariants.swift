@@ -89,9 +89,10 @@ extension PoolStateMachine {
 
   /// Whoever counts on no dial has a reason to wait, and something that will end it.
   private func checkWaiters(_ slot: Int) -> String? {
-    guard !origins[slot].uncovered.isEmpty, origins[slot].blockedSince == .never else { return nil }
+    guard let first = origins[slot].uncovered.first, origins[slot].blockedSince == .never else { return nil }
     if origins[slot].redialAt > now {
-      return originTimerPositions[slot] == IndexedHeap.absent ? "origin \(slot): nothing will redial" : nil
+      if originTimerPositions[slot] != IndexedHeap.absent { return nil }
+      if !mayDial(Int32(slot), for: Int(first.slot)) { return "origin \(slot): nothing will redial" }
     }
     if origins[slot].counters.connections >= options.maxConnectionsPerOrigin { return nil }
     if hasNoAddress(Int32(slot)), origins[slot].dialing > 0 { return nil }
