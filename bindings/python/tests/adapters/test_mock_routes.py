@@ -180,8 +180,8 @@ def matching(caller, *, body=b"", url=URL, method="POST", **headers):
 def test_urls(caller):
     of = matching(caller, url="https://API.example:443/v1/chat?b=2&a=1")
     for url in (
-        None, URL, "/v1/chat", "/v1/chat?a=1&b=2", URL + "?b=2&a=1", "https://api.example:443/v1/chat",
-        re.compile(r"https://.*\.example/"), re.compile(".*a=1"),
+        None, URL, "/v1/chat", "/v1/chat?a=1&b=2", URL + "?b=2&a=1",
+        "https://api.example:443/v1/chat", re.compile(r"https://.*\.example/"), re.compile(".*a=1"),
     ):  # fmt: skip
         assert of(url=url) == "", url
     for url in (
