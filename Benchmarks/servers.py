@@ -174,7 +174,7 @@ def mock(tokens_per_second, tokens):
     ]  # fmt: skip
     path = os.pathsep.join(filter(None, [str(HERE.parent / "bindings" / "python"), os.environ.get("PYTHONPATH")]))
     with running(command, port, BUILD, env={**os.environ, "PYTHONPATH": path}):
-        yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions"}
+        yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions", "base": f"http://127.0.0.1:{port}/v1"}
 
 
 @contextlib.contextmanager
