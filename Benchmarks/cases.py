@@ -94,8 +94,12 @@ def leaving(count, *rest):
     }
 
 
+def sdk_client(name, work, url, count, in_flight):
+    return [sys.executable, str(HERE / "python" / "sdk.py"), name, work, url, str(count), str(in_flight)]
+
+
 def sdk():
-    """httpx2 and requests over their own transports and over others, work after work."""
+    """httpx2, requests and SDKs over their own transports and over others, work after work."""
     clients = {}
     for work, below, url, count, in_flight in (
         ("client", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
@@ -104,11 +108,14 @@ def sdk():
         ("transport-get", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
         ("thread", ("own", "llmpool"), "{url}", 1200, 1),
         ("requests", ("own", "llmpool"), "{url}", 1200, 1),
+        ("openai", ("own", "llmpool", "aiohttp"), "{base}/v1", 1600, 64),
+        ("openai-stream", ("own", "llmpool"), "{base}/stream", 128, 32),
+        ("openai-thread", ("own", "llmpool"), "{base}/v1", 600, 1),
+        ("anthropic-thread", ("own", "llmpool"), "{base}", 600, 1),
         ("make", ("own", "llmpool"), "{url}", 20, 1),
     ):
         for name in below:
-            command = [sys.executable, str(HERE / "python" / "sdk.py"), name, work, url, str(count), str(in_flight)]
-            clients[f"{work}: {name}"] = command
+            clients[f"{work}: {name}"] = sdk_client(name, work, url, count, in_flight)
     return clients
 
 
@@ -348,7 +355,7 @@ CASES = {
         unit="ms for the first 20 calls, made at once",
     ),
     "sdk": Case(
-        "httpx2 and requests over their own transports, llmpool's and aiohttp's (nginx, HTTP/1.1)",
+        "httpx2, requests and SDKs over their own transports, llmpool's and aiohttp's (nginx, HTTP/1.1)",
         servers.nginx,
         sdk(),
         [
@@ -360,8 +367,24 @@ CASES = {
             sdk_limit("transport-get", 0.25, "the transport alone, async stream of 100 events"),
             sdk_limit("transport-get", 0.5, "the same", "aiohttp"),
             sdk_limit("requests", 0.5, "requests, one thread, POST + json"),
+            sdk_limit("openai", 0.55, "AsyncOpenAI, chat, whole answers, 64 at a time"),
+            sdk_limit("openai", 0.9, "the same", "aiohttp"),
+            sdk_limit("openai-stream", 0.8, "AsyncOpenAI, chat streamed as fast as it comes, per chunk"),
+            sdk_limit("openai-thread", 0.75, "OpenAI, chat, one thread"),
+            sdk_limit("anthropic-thread", 0.65, "Anthropic, message, one thread"),
         ],
         rounds=3,
+    ),
+    "sdk-paced": Case(
+        "AsyncOpenAI, 32 streams of 50 tokens a second, over its own transport and over llmpool's (granian)",
+        lambda: servers.mock(50, 100),
+        {
+            f"openai-stream: {name}": sdk_client(name, "openai-stream", "{base}", 128, 32)
+            for name in ("own", "llmpool")
+        },
+        [sdk_limit("openai-stream", 0.8, "AsyncOpenAI, chat streamed at 50 tokens a second, per chunk")],
+        rounds=3,
+        unit="us of CPU per chunk",
     ),
     "import": Case(
         "Import and first client, cold",

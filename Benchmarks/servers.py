@@ -33,6 +33,9 @@ http {{
     listen 127.0.0.1:{port} backlog=8192; listen 127.0.0.1:{tls_port} ssl http2 backlog=8192; root {root};
     {more}
     location = /post {{ return 200 '{answer}'; }}
+    location = /v1/chat/completions {{ return 200 '{chat}'; }}
+    location = /v1/messages {{ return 200 '{message}'; }}
+    location = /stream/chat/completions {{ error_page 405 =200 /events100.sse; return 405; }}
   }}
 }}
 """
@@ -57,10 +60,41 @@ http {{
 """
 
 
+def padded(answer):
+    """In JSON, with so much content that it is as long as all answers here."""
+    padding = ANSWER_BYTES - len(json.dumps(answer("")))
+    return json.dumps(answer("y" * padding))
+
+
 def answer_text():
     start = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
-    padding = ANSWER_BYTES - len(json.dumps({**start, "content": ""}))
-    return json.dumps({**start, "content": "y" * padding})
+    return padded(lambda content: {**start, "content": content})
+
+
+def chat_text():
+    """One of OpenAI's."""
+
+    def answer(content):
+        return {
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }  # fmt: skip
+
+    return padded(answer)
+
+
+def message_text():
+    """One of Anthropic's."""
+
+    def answer(content):
+        return {
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+            "stop_sequence": None, "content": [{"type": "text", "text": content}],
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }  # fmt: skip
+
+    return padded(answer)
 
 
 def write_files():
@@ -94,14 +128,15 @@ def nginx(origins=0):
     port, tls_port = free_port(), free_port()
     config = root / f"nginx-{port}.conf"
     more = " ".join(f"listen 127.1.{index // 250}.{index % 250 + 1}:{port};" for index in range(origins))
-    config.write_text(NGINX.format(root=root, port=port, tls_port=tls_port, answer=answer_text(), more=more))
+    answers = {"answer": answer_text(), "chat": chat_text(), "message": message_text()}
+    config.write_text(NGINX.format(root=root, port=port, tls_port=tls_port, more=more, **answers))
     command = [shutil.which("nginx") or "/usr/sbin/nginx", "-c", config, "-p", root]
     try:
         with running(command, port, root):
             yield {
                 "url": f"http://127.0.0.1:{port}/post", "tls_url": f"https://127.0.0.1:{tls_port}/post",
                 "events": f"http://127.0.0.1:{port}/events.sse",
-                "events100": f"http://127.0.0.1:{port}/events100.sse",
+                "events100": f"http://127.0.0.1:{port}/events100.sse", "base": f"http://127.0.0.1:{port}",
                 "ca": str(root / "ca.pem"), "root": str(root), "tls_port": tls_port,
             }  # fmt: skip
     finally:
@@ -139,7 +174,7 @@ def mock(tokens_per_second, tokens):
     ]  # fmt: skip
     path = os.pathsep.join(filter(None, [str(HERE.parent / "bindings" / "python"), os.environ.get("PYTHONPATH")]))
     with running(command, port, BUILD, env={**os.environ, "PYTHONPATH": path}):
-        yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions"}
+        yield {"url": f"http://127.0.0.1:{port}/v1/chat/completions", "base": f"http://127.0.0.1:{port}/v1"}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""sdk.py CLIENT WORK URL COUNT IN_FLIGHT - httpx2 or requests over one transport at one work; prints JSON.
+"""sdk.py CLIENT WORK URL COUNT IN_FLIGHT - httpx2, requests or an SDK over one transport at one work; prints JSON.
 
 CLIENT is what lies below it: own, llmpool, aiohttp.
 
@@ -9,6 +9,10 @@ Works:  client         asyncio, IN_FLIGHT tasks, each a POST of an AsyncClient a
         make           a client is made and closed, COUNT times
         thread         one thread, one POST of a Client after another
         requests       the same with a Session of requests
+        openai         asyncio, IN_FLIGHT tasks, each a chat of AsyncOpenAI after another; URL is its base
+        openai-stream  the same, streamed; figures are per chunk
+        openai-thread  one thread, one chat of OpenAI after another
+        anthropic-thread  one thread, one message of Anthropic after another
 
 CPU is that of the whole process, all threads, while it works; a tenth of the work goes before the measurement.
 """
@@ -72,6 +76,22 @@ async def repeat(function, count, in_flight):
     return measure, each * in_flight
 
 
+def share(items, done, in_flight):
+    """Of the items of all calls those that came while repeat() measured."""
+    return items * done // (done + in_flight * (done // in_flight // 10 + 1))
+
+
+def in_one_thread(function, count):
+    """function() so many times, behind a tenth of it; it returns what is true."""
+    for _ in range(count // 10):
+        assert function()
+    measure = Measure()
+    measure.start()
+    for _ in range(count):
+        function()
+    return measure.stop(count)
+
+
 async def work_client(name, url, count, in_flight):
     options = {"transport": transport(name)} if name == "aiohttp" else {"limits": LIMITS}
     async with classes(name)[1](headers=HEADERS, timeout=60, **options) as used:
@@ -95,7 +115,7 @@ async def work_lines(name, url, count, in_flight):
                     lines += 1
 
         measure, done = await repeat(read, count, in_flight)
-        return measure.stop(lines * done // (done + in_flight * (done // in_flight // 10 + 1)))
+        return measure.stop(share(lines, done, in_flight))
 
 
 async def work_transport(name, url, count, in_flight, method="POST"):
@@ -133,13 +153,7 @@ def work_make(name, url, count, in_flight):
 
 def work_thread(name, url, count, in_flight):
     with classes(name)[0](headers=HEADERS, timeout=60) as used:
-        for _ in range(count // 10):
-            assert used.post(url, json=BODY).json()["object"]
-        measure = Measure()
-        measure.start()
-        for _ in range(count):
-            used.post(url, json=BODY).json()
-        return measure.stop(count)
+        return in_one_thread(lambda: used.post(url, json=BODY).json()["object"], count)
 
 
 def work_requests(name, url, count, in_flight):
@@ -151,13 +165,62 @@ def work_requests(name, url, count, in_flight):
             import llmpool.requests
 
             used.mount("http://", llmpool.requests.Adapter())
-        for _ in range(count // 10):
-            assert used.post(url, json=BODY, timeout=60).json()["object"]
-        measure = Measure()
-        measure.start()
-        for _ in range(count):
-            used.post(url, json=BODY, timeout=60).json()
-        return measure.stop(count)
+        return in_one_thread(lambda: used.post(url, json=BODY, timeout=60).json()["object"], count)
+
+
+def http_client(name, is_async=True):
+    """What an SDK is given: nothing where it is to make its own."""
+    if name == "own":
+        return {}
+    if name == "aiohttp":
+        import openai
+
+        return {"http_client": openai.DefaultAioHttpClient()}
+    client_class, async_client_class = classes(name)
+    return {"http_client": async_client_class() if is_async else client_class()}
+
+
+async def work_openai(name, url, count, in_flight):
+    import openai
+
+    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, **http_client(name)) as used:
+
+        async def chat():
+            assert (await used.chat.completions.create(**BODY)).choices[0].message.content
+
+        measure, done = await repeat(chat, count, in_flight)
+        return measure.stop(done)
+
+
+async def work_openai_stream(name, url, count, in_flight):
+    import openai
+
+    chunks = 0
+    body = {**BODY, "stream": True}
+    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, **http_client(name)) as used:
+
+        async def chat():
+            nonlocal chunks
+            async for chunk in await used.chat.completions.create(**body):
+                chunks += len(chunk.choices)
+
+        measure, done = await repeat(chat, count, in_flight)
+        return measure.stop(share(chunks, done, in_flight))
+
+
+def work_openai_thread(name, url, count, in_flight):
+    import openai
+
+    with openai.OpenAI(base_url=url, api_key=KEY, **http_client(name, False)) as used:
+        return in_one_thread(lambda: used.chat.completions.create(**BODY).choices[0].message.content, count)
+
+
+def work_anthropic_thread(name, url, count, in_flight):
+    import anthropic
+
+    body = {"model": BODY["model"], "messages": BODY["messages"], "max_tokens": 1}
+    with anthropic.Anthropic(base_url=url, api_key=KEY, **http_client(name, False)) as used:
+        return in_one_thread(lambda: used.messages.create(**body).content[0].text, count)
 
 
 def main():
