@@ -113,6 +113,7 @@ def sdk():
         ("openai-thread", ("own", "llmpool"), "{base}/v1", 600, 1),
         ("anthropic-thread", ("own", "llmpool"), "{base}", 600, 1),
         ("make", ("own", "llmpool"), "{url}", 20, 1),
+        ("import", ("llmpool",), "{url}", 1, 1),
     ):
         for name in below:
             clients[f"{work}: {name}"] = sdk_client(name, work, url, count, in_flight)
@@ -362,6 +363,7 @@ CASES = {
             sdk_limit("client", 0.25, "httpx2.AsyncClient, POST + json, h1, 64 at a time"),
             sdk_limit("lines", 0.4, "httpx2.AsyncClient streamed, aiter_lines, per line"),
             sdk_limit("make", 0.05, "making a client, wall-clock", figure="wall_us"),
+            Limit("import: llmpool", None, 3000, "import llmpool.httpx2 beside llmpool and httpx2, CPU (us)", "cpu_us"),
             sdk_limit("transport", 0.25, "the transport alone, async POST"),
             sdk_limit("transport", 0.6, "the same", "aiohttp"),
             sdk_limit("transport-get", 0.25, "the transport alone, async stream of 100 events"),

@@ -7,6 +7,7 @@ Works:  client         asyncio, IN_FLIGHT tasks, each a POST of an AsyncClient a
         transport      the transport alone: requests made before, answers read to their end; post or get
         transport-get
         make           a client is made and closed, COUNT times
+        import         what llmpool.httpx2 adds to llmpool and httpx2, once
         thread         one thread, one POST of a Client after another
         requests       the same with a Session of requests
         openai         asyncio, IN_FLIGHT tasks, each a chat of AsyncOpenAI after another; URL is its base
@@ -74,6 +75,16 @@ async def repeat(function, count, in_flight):
     measure.start()
     await asyncio.gather(*(some(each) for _ in range(in_flight)))
     return measure, each * in_flight
+
+
+def work_import(name, url, count, in_flight):
+    import llmpool
+
+    measure = Measure()
+    measure.start()
+    import llmpool.httpx2  # noqa: F401
+
+    return measure.stop(1)
 
 
 def share(items, done, in_flight):

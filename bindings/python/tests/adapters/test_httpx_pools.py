@@ -310,3 +310,18 @@ for module in (llmpool.httpx, llmpool.httpx2):
 """
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_adapter_imports_little(name, run_python):
+    """It adds its own modules to those of llmpool and the generation, and milliseconds."""
+    done = run_python(
+        f"import sys, time, llmpool, {name}\n"
+        "before, start = set(sys.modules), time.process_time()\n"
+        f"import llmpool.{name}\n"
+        "print(time.process_time() - start, *sorted(set(sys.modules) - before))"
+    )
+    assert done.returncode == 0, done.stderr
+    seconds, *added = done.stdout.split()
+    others = [each for each in added if not each.startswith("llmpool.")]
+    assert set(others) <= {"contextvars", "_contextvars"} and len(added) < 20, added
+    assert float(seconds) < 0.1
