@@ -180,6 +180,10 @@ def test_200_streams_every_token_once(kind, version, tokens, tokens_plain, make_
     run(kind, main())
 
 
+async def no_pause():
+    pass
+
+
 def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
     block = bytes(range(256)) * 256
     sent = {}
@@ -193,20 +197,26 @@ def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
 
     async def main(url):
         client = llmpool.AsyncClient(base_url=url, pool=open_pool(stream_window_bytes=1 << 16))
+        begun, awake = asyncio.Event(), asyncio.Event()
 
-        async def read(sleep):
+        async def read(pause):
             parts = []
             async with client.stream("GET", "/") as response:
                 async for part in response.aiter_bytes():
                     if not parts:
-                        await asyncio.sleep(sleep)
+                        await pause()
                     parts.append(part)
             assert b"".join(parts) == block * 512
 
-        slow = asyncio.ensure_future(read(10 if LONG else 1.5))
-        await asyncio.sleep(0.3)
-        await asyncio.gather(*(read(0) for _ in range(2)))
+        async def sleep():
+            begun.set()
+            await awake.wait()
+
+        slow = asyncio.ensure_future(read(sleep))
+        await begun.wait()
+        await asyncio.gather(*(read(no_pause) for _ in range(2)))
         assert not slow.done() and sent[1] < 400
+        awake.set()
         await slow
 
     with servers.RawServer(handle) as server:

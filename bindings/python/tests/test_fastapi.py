@@ -50,7 +50,7 @@ def test_tokens_as_they_come(application, open_client):
     with client.stream("GET", "/ask", params={"question": "hi"}) as response:
         assert response.raise_for_status().headers["content-type"].startswith("text/plain")
         pieces = list(response.iter_text())
-    assert "".join(pieces).startswith("The pool keeps one") and len(pieces) > 10
+    assert "".join(pieces).startswith("The pool keeps one") and len(pieces) > 3
 
 
 def test_upstream_is_cancelled_when_the_browser_leaves(application, tokens):

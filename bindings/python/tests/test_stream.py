@@ -707,7 +707,7 @@ jobs = [gevent.spawn(one) for _ in range(20)]
 gevent.joinall(jobs, raise_error=True)
 assert [job.value for job in jobs] == [52] * 20
 assert time.monotonic() - begin < 3, "one after the other it would be 5 s"
-assert max(b - a for a, b in zip(ticks, ticks[1:])) < 0.2 and len(ticks) > 20
+assert max(b - a for a, b in zip(ticks, ticks[1:])) < 1 and len(ticks) > 20
 ticking.kill()
 print("done")
 """
