@@ -445,9 +445,9 @@ def test_every_way_to_leave_ends_the_request(kind, version, tokens, tokens_plain
         client = make_client(server)
         for number, way in enumerate(ways_to_leave(client), 1):
             await way()
-            await until(lambda: idle(client.pool), 0.5)
+            await until(lambda: idle(client.pool))
             assert client.pool.stats().cancelled == number, way
-            await until(lambda: server.stats()["streams"] == 0, 0.5)
+            await until(lambda: server.stats()["streams"] == 0)
         hub = hubs.current()
         await until(lambda: not hub._sinks)
 
