@@ -363,6 +363,6 @@ def test_an_idle_connection_that_says_goaway_is_gone(over_h2):
         client.get("/")
         assert client.pool.stats().idle == 1
         leave.set()
-        assert servers.wait_until(lambda: servers.sockets_to(server.port) == 0, 0.5)
+        assert servers.wait_until(lambda: servers.sockets_to(server.port) == 0)
         time.sleep(0.05)
         assert client.get("/").status_code == 200 and server.connections == 2
