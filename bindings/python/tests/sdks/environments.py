@@ -9,7 +9,7 @@ BUILD = Path(__file__).resolve().parents[4] / "build" / "sdks"
 
 
 class Environment(NamedTuple):
-    """What a program needs.
+    """What a program needs; "": none of ours.
 
     Attributes:
         has_line: the program can use llmpool's line, too.
@@ -40,6 +40,16 @@ ENVIRONMENTS = {
     "cohere": Environment("cohere2", (COHERE,), has_line=True),
     "cohere-aiohttp": Environment(
         "cohere2", (COHERE, "httpx-aiohttp<0.2"), has_line=True, unserved="httpx_aiohttp, async"
+    ),
+    # For the SDKs' own examples and tests.
+    "theirs": Environment(
+        "",
+        (
+            "openai[aiohttp]>=3.57", "anthropic[aiohttp]>=2.14", "dirty-equals", "griffe",
+            "http-snapshot[httpx]", "inline-snapshot>=0.28", "nest-asyncio", "numpy",
+            "opentelemetry-sdk", "pytest", "pytest-asyncio", "pytest-xdist", "respx", "rich",
+            "time-machine", "trio",
+        ),
     ),
 }  # fmt: skip
 
