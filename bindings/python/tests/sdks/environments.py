@@ -27,10 +27,11 @@ ENVIRONMENTS = {
     "openai3": Environment(
         "openai3",
         (
-            "instructor>=1.17", "langchain-anthropic>=1.7", "langchain-openai>=1.7",
+            "langchain-anthropic>=1.7", "langchain-openai>=1.7",
             "pydantic-ai-slim[openai]>=2.68", "aiohttp",
         ),
     ),
+    "instructor": Environment("instructed", ("instructor>=1.17", "aiohttp")),
     "openai2": Environment(
         "openai2", ("dspy>=3.4", "litellm>=1.110", "llama-index-llms-openai>=0.8", "aiohttp")
     ),

@@ -40,7 +40,7 @@ def test_the_same_comes_out(name, mock):
 
     alone, seen = run(*program)
     assert "Error" in alone.stdout and "no error" not in alone.stdout
-    assert seen["versions"].get("2", 0) == 0 and seen["calls"] > 8, seen
+    assert seen["versions"].get("2", 0) == 0 and seen["calls"] > 1, seen
     ours, seen_of_ours = run("-m", "llmpool", "run", *program)
     assert ours.stdout == alone.stdout
     assert seen_of_ours["paths"] == seen["paths"]

@@ -1,12 +1,10 @@
-"""SDKs that are made of httpx2: LangChain's for OpenAI and Anthropic, pydantic-ai, instructor."""
+"""SDKs that are made of httpx2: LangChain's for OpenAI and Anthropic, pydantic-ai."""
 
 import asyncio
 import sys
 
-import instructor
 from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
-from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -43,15 +41,4 @@ async def streamed():
 print("pydantic-ai", agent(key).run_sync("hi").output)
 print("pydantic-ai", asyncio.run(streamed()))
 print("pydantic-ai", failure(lambda: agent("wrong").run_sync("hi")))
-
-
-async def instructed(key):
-    client = instructor.from_openai(AsyncOpenAI(base_url=url + "/v1", api_key=key, max_retries=0))
-    return await client.chat.completions.create(
-        model="any", messages=[{"role": "user", "content": "hi"}], response_model=None
-    )
-
-
-print("instructor", asyncio.run(instructed(key)).choices[0].message.content)
-print("instructor", failure(lambda: asyncio.run(instructed("wrong"))))
 report()
