@@ -76,8 +76,6 @@ _NOT_CALLED = (
 )  # fmt: skip
 # HTTPAdapter's own; None as long as it was only seen replaced.
 _send: Any = HTTPAdapter.send if HTTPAdapter.send.__module__ == "requests.adapters" else None
-# How often to connect max_retries says.
-_NO_REDIAL = llmpool.Retry(connect=False)
 # urllib3's own, once it was seen.
 _urlopen: Any = None
 _URLLIB3_FILE = compiled_as(urllib3.connectionpool)
@@ -115,9 +113,8 @@ class Adapter(HTTPAdapter):
         pool_connections: has no meaning here, nor has pool_maxsize, unless pool_block is true.
         max_retries: a number, or a urllib3 Retry, with all that it says: which errors and statuses
             to try again after, for which methods, and how long to wait. Each of its attempts is
-            one of the pool, which sends again what a server provably has not seen, so that a
-            refused connection is one that was tried for some time. 0: none. An iterator as body
-            is sent once.
+            one of the pool, which sends again what a server provably has not seen, but does not
+            dial again where a connection is refused. 0: none. An iterator as body is sent once.
         pool_block: at most pool_maxsize connections to one origin; who wants another one waits.
         http1, http2: which versions to speak. Both: what the server picks over TLS, HTTP/1.1
             without.
@@ -518,7 +515,7 @@ class _Call:
             _headers(self.request.headers, body is not None),
             body,
             timeout=self.timeout,
-            **options.arguments(_NO_REDIAL),
+            **options.arguments(transport.NO_REDIAL),
         )
         group = transport.Group()
         waiting = self.adapter._waiting

@@ -16,7 +16,8 @@
 
 The adapters for httpx are made of it. Nothing is retried by status, followed, decoded or kept as a
 cookie here: that stays with the library above. What the server provably has not seen is sent again,
-as always. Errors are the package's own, from send() and from the iteration.
+as always; with retry=NO_REDIAL what cannot be connected to is an error at once. Errors are the
+package's own, from send() and from the iteration.
 """
 
 from typing import TYPE_CHECKING, Any, List
@@ -31,6 +32,7 @@ from ._client.raw import (
     Translate,
     send,
 )
+from ._http.config import NO_REDIAL
 from ._http.options import NONE_GIVEN, RequestOptions, current_options
 from ._pool.trust import Cert, Verify, is_default, note
 from ._pool.ways import Lease, Way, lease, way
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NONE_GIVEN",
+    "NO_REDIAL",
     "AsyncRawResponse",
     "BaseRawResponse",
     "Cert",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import llmpool
 from llmpool import transport
 
-from .patches import CORES, Unpatched, compiled_as, core_files, core_functions
+from .patches import CORES, Unpatched, compiled_as, core_files, core_functions, handler
 from .trace import Trace
 
 _DEFAULT_LIMITS = (100, 20, 5.0)
@@ -61,9 +61,6 @@ _BROKEN = [
 ]  # fmt: skip
 
 
-_NO_REDIAL = llmpool.Retry(connect=False)
-
-
 class Kit:
     """What differs between the generations: their module, and our streams made of its classes."""
 
@@ -85,10 +82,9 @@ class Kit:
         """Whether nobody mocks or instruments the transports of httpx, or httpcore."""
         own = self._own.get(is_async)
         if own is None:
-            name = "handle_async_request" if is_async else "handle_request"
             kind = self.transport_class(is_async)
             file = compiled_as(sys.modules[kind.__init__.__module__])
-            own = self._own[is_async] = Unpatched([(kind, name)], {file})
+            own = self._own[is_async] = Unpatched([(kind, handler(is_async))], {file})
         if not own:
             return False
         beyond = self._core.get(is_async)
@@ -96,9 +92,9 @@ class Kit:
             core = sys.modules.get(CORES[self.module.__name__])
             if core is None:  # who patches it imports it
                 return True
-            prefix, name = ("Async", "handle_async_request") if is_async else ("", "handle_request")
+            prefix = "Async" if is_async else ""
             pools = [
-                (getattr(core, prefix + kind), name)
+                (getattr(core, prefix + kind), handler(is_async))
                 for kind in ("ConnectionPool", "HTTPProxy", "SOCKSProxy")
             ]
             functions = [*pools, *core_functions(core, is_async)]
@@ -257,7 +253,7 @@ class Carrier:
         retries: int = 0,
     ) -> None:
         # As httpx has it: what cannot be connected to fails at once, or after so many more dials.
-        self.retry = llmpool.Retry(max_retries=retries) if retries else _NO_REDIAL
+        self.retry = llmpool.Retry(max_retries=retries) if retries else transport.NO_REDIAL
         self._find = find
         self._pool = pool
         self._lease = None if pool is not None else find()

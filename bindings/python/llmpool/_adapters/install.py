@@ -21,7 +21,7 @@ from llmpool import transport
 
 from .httpcore import CoreKit
 from .httpx import NO_LIMIT, AsyncStreamMixin, Carrier, StreamMixin
-from .patches import CORES, Unpatched, core_files, core_functions
+from .patches import CORES, Unpatched, core_files, core_functions, handler
 
 logger = logging.getLogger("llmpool")
 
@@ -206,7 +206,7 @@ class Road:
         self._is_async = is_async
         self.what = f"{type(transport).__module__.partition('.')[0]}.{type(transport).__name__}"
         self._carrier: Optional[Carrier] = None
-        name = "handle_async_request" if is_async else "handle_request"
+        name = handler(is_async)
         close = "aclose" if is_async else "close"
         self._unpatched = generation.unpatched(type(pool), name)
         self._beyond_unpatched = generation.beyond_unpatched(is_async)

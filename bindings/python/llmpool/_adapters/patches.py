@@ -8,6 +8,11 @@ from typing import Any, Iterable, List, Set, Tuple
 CORES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 
+def handler(is_async: bool) -> str:
+    """Of transports, pools and connections, how the function is called that sends a request."""
+    return "handle_async_request" if is_async else "handle_request"
+
+
 class Unpatched:
     """Whether functions are those that they were: a mock's are to be called, and nothing sent.
 
@@ -65,13 +70,13 @@ def core_files(core: Any) -> Set[str]:
 def core_functions(core: Any, is_async: bool) -> List[Tuple[Any, str]]:
     """Its way from a pool to the network."""
     if is_async:
-        name, connections = "handle_async_request", core.AsyncConnectionInterface
+        connections = core.AsyncConnectionInterface
         backends = [type(core.AsyncConnectionPool()._network_backend), core.AnyIOBackend]
     else:
-        name, connections = "handle_request", core.ConnectionInterface
+        connections = core.ConnectionInterface
         backends = [core.SyncBackend]
     functions = [
-        (kind, name)
+        (kind, handler(is_async))
         for kind in connections.__subclasses__()
         if kind.__module__.partition(".")[0] == core.__name__
     ]

@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 from .httpcore import CoreKit
 from .httpx import Carrier, Kit
-from .patches import CORES, Unpatched, core_files, core_functions
+from .patches import CORES, Unpatched, core_files, core_functions, handler
 
 
 def theirs(kit: Kit, carrier: Carrier, is_async: bool, arguments: Dict[str, Any]) -> Any:
@@ -26,7 +26,7 @@ def theirs(kit: Kit, carrier: Carrier, is_async: bool, arguments: Dict[str, Any]
     pool = transport.__dict__.get("_pool")
     if pool is None:  # somebody's class in the place of httpx's: it does all the work
         return transport
-    name = "handle_async_request" if is_async else "handle_request"
+    name = handler(is_async)
     functions = [(type(pool), name), *core_functions(core, is_async)]
     unpatched = Unpatched(functions, core_files(core))
     ours = CoreKit(module, core, kit.stream, kit.async_stream)

@@ -337,6 +337,7 @@ def _retries(number: Any) -> int:
 
 
 AS_POOL = Retry()
+NO_REDIAL = Retry(connect=False)
 _NEVER = Retry()
 _NEVER._flags = REQUEST_NO_RETRY
 _RETRIES = {"status": Retry(status=True), "sent": Retry(sent=True)}
