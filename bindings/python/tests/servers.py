@@ -219,6 +219,14 @@ def answer(connection, body=b"ok", headers=b"", status=b"200 OK"):
     )
 
 
+def answer_heads(connection, number):
+    """Answers each request with its own head."""
+    rest = b""
+    while True:
+        head, _, rest = read_request(connection, rest)
+        answer(connection, head)
+
+
 NGINX = """
 daemon off;
 master_process off;

@@ -6,22 +6,9 @@ import servers
 from llmpool import transport
 
 
-def proxy(connection, number):
-    rest = b""
-    while True:
-        head, _, rest = servers.read_request(connection, rest)
-        servers.answer(connection, head)
-
-
-@pytest.fixture
-def proxied():
-    with servers.RawServer(proxy) as server:
-        yield server
-
-
 @pytest.fixture
 def direct():
-    with servers.RawServer(proxy) as server:
+    with servers.RawServer(servers.answer_heads) as server:
         yield server
 
 

@@ -26,12 +26,6 @@ def module(request):
 
 
 @pytest.fixture
-def install():
-    yield llmpool.install
-    llmpool.uninstall()
-
-
-@pytest.fixture
 def server():
     def handle(connection, _):
         buffer = b""

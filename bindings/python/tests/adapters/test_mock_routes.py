@@ -23,12 +23,6 @@ def module(request):
 
 
 @pytest.fixture
-def install():
-    yield llmpool.install
-    llmpool.uninstall()
-
-
-@pytest.fixture
 def server():
     def handle(connection, _):
         servers.read_request(connection)

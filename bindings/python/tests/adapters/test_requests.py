@@ -459,26 +459,27 @@ def dripping(framing, tokens=TOKENS, headers=b""):
         yield server, turn
 
 
+def in_turn(pieces, turn):
+    """The pieces, of which each is seen before the next is sent."""
+    turn.release()
+    seen = []
+    for piece in pieces:
+        seen.append(piece)
+        turn.release()
+    return seen
+
+
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_a_token_is_there_when_it_has_come(ours, framing):
     """With urllib3's own stream() it is there 512 bytes later, unless the answer is chunked."""
     with dripping(framing) as (server, turn), ours.get(server.url, stream=True) as response:
-        turn.release()
-        seen = []
-        for line in response.iter_lines():
-            if line:
-                seen.append(line)
-                turn.release()
+        seen = in_turn(filter(None, response.iter_lines()), turn)
     assert seen == [token.strip() for token in TOKENS]
 
 
 def test_a_token_of_chunks(session):
     with dripping("chunked") as (server, turn), session.get(server.url, stream=True) as response:
-        turn.release()
-        seen = []
-        for piece in response.iter_content(None):
-            seen.append(piece)
-            turn.release()
+        seen = in_turn(response.iter_content(None), turn)
     assert seen == TOKENS
 
 
@@ -489,12 +490,7 @@ def test_a_token_that_is_compressed(ours):
         dripping("chunked", tokens, b"Content-Encoding: gzip\r\n") as (server, turn),
         ours.get(server.url, stream=True) as response,
     ):
-        turn.release()
-        seen = []
-        for line in response.iter_lines():
-            if line:
-                seen.append(line)
-                turn.release()
+        seen = in_turn(filter(None, response.iter_lines()), turn)
     assert seen == [token.strip() for token in TOKENS]
 
 
@@ -995,19 +991,6 @@ def test_an_iterator_is_sent_once():
 # ---- proxies
 
 
-def proxy(connection, number):
-    rest = b""
-    while True:
-        head, _, rest = servers.read_request(connection, rest)
-        servers.answer(connection, head)
-
-
-@pytest.fixture
-def proxied():
-    with servers.RawServer(proxy) as server:
-        yield server
-
-
 def was_proxied(response):
     return response.content.startswith(b"GET http://")
 
@@ -1032,7 +1015,7 @@ def test_proxies_of_the_environment(monkeypatch, kind, proxied, no_proxy):
     monkeypatch.setenv("http_proxy", proxied.url)
     monkeypatch.setenv("NO_PROXY", no_proxy)
     session = mounted(kind())
-    with servers.RawServer(proxy) as direct:
+    with servers.RawServer(servers.answer_heads) as direct:
         assert not was_proxied(session.get(direct.url))
         session.trust_env = True
         wanted = not requests.utils.should_bypass_proxies(direct.url, None)
