@@ -190,6 +190,7 @@ def test_a_consumer_that_sleeps_holds_up_no_other(kind, open_pool):
 
     def handle(connection, number):
         servers.read_request(connection)
+        connection.settimeout(120)  # the others come first, on a busy machine slowly
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (512 * len(block)))
         for count in range(512):
             connection.sendall(block)
