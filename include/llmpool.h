@@ -67,6 +67,7 @@ extern "C" {
   X(E_FIRST_BYTE_TIMEOUT, -32, "the server did not begin to answer in time")   \
   X(E_READ_TIMEOUT, -33, "the server fell silent")                             \
   X(E_TOTAL_TIMEOUT, -34, "the request took longer than its total time")       \
+  X(E_EVENT_TIMEOUT, -35, "the stream is alive, but no event came")            \
   /* network and peer */                                                       \
   X(E_RESOLVE, -40, "the host name could not be resolved")                     \
   X(E_CONNECT, -41, "connection refused or unreachable")                       \
@@ -155,11 +156,19 @@ typedef struct llmpool_options {
 
   uint32_t max_event_bytes; /* [16777216] of the lines of one server-sent event; 1024 to 1073741824. A larger one ends
                                the request with E_TOO_LARGE */
-  uint32_t reserved;        /* [0] */
+  uint32_t event_timeout_ms; /* [0] a timeout as above: of an answer that is an unencoded text/event-stream, with
+                                whatever flags it was asked for, the longest time from its head to the first event
+                                that says something, and from one to the next. Comments, and events whose type is in
+                                quiet_events, do not count, while every byte restarts read_timeout_ms. It stands while
+                                the application holds the stream's window. Of another answer it does not run:
+                                see llmpool_stats_t.unwatched_streams */
 
   /* NULL: none. Each adds to ca_file; where any of the three is given the system's store is not used. */
   const char *ca_path; /* a directory as "openssl rehash" makes it, read as certificates are verified */
   const char *ca_pem;  /* certificates themselves, as a PEM file has them */
+
+  const char *quiet_events; /* types of events that say nothing, separated by commas; "": none;
+                               NULL: "ping,keepalive" */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -232,6 +241,8 @@ typedef struct llmpool_request {
   uint32_t retry_after_max_ms; /* a longer Retry-After ends the request with the answer in hand, with RETRY_STATUS;
                                   0: as the pool's option says; LLMPOOL_NO_TIMEOUT: any */
   size_t max_event_bytes;  /* of a server-sent event, within the same range; 0: as the pool has it */
+  uint32_t event_timeout_ms;
+  uint32_t reserved; /* [0] */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -264,7 +275,8 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_UTILIZATION_NORMAL = 1 << 1,
   LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
   LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
-  LLMPOOL_NOTICE_RETRY = 1 << 4
+  LLMPOOL_NOTICE_RETRY = 1 << 4,
+  LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5 /* once for an origin: llmpool_stats_t.unwatched_streams has grown */
 };
 
 typedef struct llmpool_event {
@@ -427,6 +439,8 @@ typedef struct llmpool_stats {
   uint64_t bytes_sent;
   uint64_t bytes_received;
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */
+  uint64_t unwatched_streams; /* STREAM or SSE answers of 200 for which an event timeout did not run: their body is
+                                 encoded, or no text/event-stream */
 } llmpool_stats_t;
 
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as

@@ -45,9 +45,10 @@ enum Layout {
     "no_proxy": MemoryLayout<llmpool_options_t>.offset(of: \.no_proxy)!,
     "filled": MemoryLayout<llmpool_options_t>.offset(of: \.filled)!,
     "max_event_bytes": MemoryLayout<llmpool_options_t>.offset(of: \.max_event_bytes)!,
-    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
+    "event_timeout_ms": MemoryLayout<llmpool_options_t>.offset(of: \.event_timeout_ms)!,
     "ca_path": MemoryLayout<llmpool_options_t>.offset(of: \.ca_path)!,
     "ca_pem": MemoryLayout<llmpool_options_t>.offset(of: \.ca_pem)!,
+    "quiet_events": MemoryLayout<llmpool_options_t>.offset(of: \.quiet_events)!,
   ]
 
   static let request: [String: Int] = [
@@ -73,6 +74,8 @@ enum Layout {
     "max_retries": MemoryLayout<llmpool_request_t>.offset(of: \.max_retries)!,
     "retry_after_max_ms": MemoryLayout<llmpool_request_t>.offset(of: \.retry_after_max_ms)!,
     "max_event_bytes": MemoryLayout<llmpool_request_t>.offset(of: \.max_event_bytes)!,
+    "event_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.event_timeout_ms)!,
+    "reserved": MemoryLayout<llmpool_request_t>.offset(of: \.reserved)!,
   ]
 
   static let stats: [String: Int] = [
@@ -99,5 +102,6 @@ enum Layout {
     "bytes_sent": MemoryLayout<llmpool_stats_t>.offset(of: \.bytes_sent)!,
     "bytes_received": MemoryLayout<llmpool_stats_t>.offset(of: \.bytes_received)!,
     "utilization": MemoryLayout<llmpool_stats_t>.offset(of: \.utilization)!,
+    "unwatched_streams": MemoryLayout<llmpool_stats_t>.offset(of: \.unwatched_streams)!,
   ]
 }

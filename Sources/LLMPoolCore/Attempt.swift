@@ -14,6 +14,9 @@ struct Attempt {
   var isSent = false
   /// The first byte of the answer is here, maybe before the last byte of the request went out.
   var hasAnswer = false
+  /// Its answer is a stream of events: when the last that says something came, or the head, or the application opened
+  /// the window again. `never`: it is none.
+  var eventsSince = Instant.never
   /// The application holds the stream's window closed.
   var isHeld = false
 

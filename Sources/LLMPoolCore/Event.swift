@@ -52,6 +52,10 @@ public enum Phase: UInt8, Sendable {
   case waitingForApplication
   /// Bytes of the answer arrived.
   case received
+  /// The head of the answer is here, and the answer is a stream of events, of which the engine tells.
+  case beganEvents
+  /// An event arrived that says something.
+  case receivedEvent
   /// The application holds the stream's window closed: no clock runs.
   case heldByApplication
   /// It has opened it again.
@@ -102,5 +106,6 @@ public struct NoticeMask: OptionSet, Sendable {
   public static let connectionOpened = NoticeMask(rawValue: 1 << 2)
   public static let connectionClosed = NoticeMask(rawValue: 1 << 3)
   public static let retry = NoticeMask(rawValue: 1 << 4)
-  public static let all = NoticeMask(rawValue: (1 << 5) - 1)
+  public static let unwatchedStream = NoticeMask(rawValue: 1 << 5)
+  public static let all = NoticeMask(rawValue: (1 << 6) - 1)
 }

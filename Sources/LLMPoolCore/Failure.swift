@@ -20,6 +20,7 @@ public enum Failure: Int32, Sendable, CaseIterable {
   case firstByteTimeout = -32
   case readTimeout = -33
   case totalTimeout = -34
+  case eventTimeout = -35
 
   case resolve = -40
   case connect = -41

@@ -6,7 +6,7 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case priorityIgnored, ageingForgotten, retiringReused, staleAttempt, lookupNotCoalesced, coldBurstDials
   case settingsIgnored, resetAsUnseen, oldIdentityReused, leastRecentlyReused
   case answeredAsUnseen, refusalCounted, refusalForEver, refusalHammered, outageUntold, outageUnexplained
-  case backoffBeyondEnd, forgottenResets, redialUnasked
+  case backoffBeyondEnd, forgottenResets, redialUnasked, forgottenEventTimer, eventClockRuns
 }
 
 extension PoolStateMachine {

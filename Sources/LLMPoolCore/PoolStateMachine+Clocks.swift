@@ -38,6 +38,9 @@ extension PoolStateMachine {
       case .read:
         if !isMutant(.forgottenReadTimer) { earlier(attempt.clockSince + options.timeouts.read, .readTimeout) }
       }
+      if attempt.eventsSince != .never, !attempt.isHeld, !isMutant(.forgottenEventTimer) {
+        earlier(attempt.eventsSince + options.timeouts.event, .eventTimeout)
+      }
       if requests[slot].isDiscarding { earlier(requests[slot].retryAt, nil) }
     case .backingOff: earlier(requests[slot].retryAt, nil)
     }

@@ -227,11 +227,19 @@ extension PoolStateMachine {
       requests[slot].attempt.hasProgress = true
       requests[slot].attempt.hasAnswer = true
       if requests[slot].attempt.isSent { awaitAnswer(slot) }
+    case .beganEvents:
+      requests[slot].attempt.eventsSince = now
+      arm(slot)
+    case .receivedEvent: requests[slot].attempt.eventsSince = now
     case .heldByApplication:
       requests[slot].attempt.isHeld = true
       if requests[slot].attempt.isSent { requests[slot].attempt.clock = .none }
     case .releasedByApplication:
       requests[slot].attempt.isHeld = false
+      if requests[slot].attempt.eventsSince != .never, !isMutant(.eventClockRuns) {
+        requests[slot].attempt.eventsSince = now
+        arm(slot)
+      }
       if requests[slot].attempt.isSent { awaitAnswer(slot) }
     }
   }

@@ -103,7 +103,7 @@ extension PoolStateMachine {
     switch failure {
     case .refused, .connect, .read, .write, .protocolViolation:
       guard unseen || isMutant(.retrySeen) || requests[slot].options.flags.contains(.retrySent) else { return false }
-    case .firstByteTimeout, .readTimeout, .writeTimeout:
+    case .firstByteTimeout, .readTimeout, .writeTimeout, .eventTimeout:
       guard requests[slot].options.flags.contains(.retrySent) else { return false }
     default: return false
     }

@@ -13,21 +13,26 @@ public struct Timeouts<Value> {
   public var firstByte: Value
   /// From submission to the last byte.
   public var total: Value
+  /// Of an answer that is a stream of events: the longest time between two that say something.
+  public var event: Value
 
-  @inlinable public init(connect: Value, read: Value, write: Value, pool: Value, firstByte: Value, total: Value) {
+  @inlinable public init(
+    connect: Value, read: Value, write: Value, pool: Value, firstByte: Value, total: Value, event: Value
+  ) {
     self.connect = connect
     self.read = read
     self.write = write
     self.pool = pool
     self.firstByte = firstByte
     self.total = total
+    self.event = event
   }
 
   /// Each by its name in `llmpool.h`, where it ends in `_timeout_ms`.
   public static var fields: [(name: String, path: WritableKeyPath<Timeouts, Value> & Sendable)] {
     [
       ("connect", \.connect), ("read", \.read), ("write", \.write), ("pool", \.pool), ("first_byte", \.firstByte),
-      ("total", \.total),
+      ("total", \.total), ("event", \.event),
     ]
   }
 
@@ -38,7 +43,7 @@ public struct Timeouts<Value> {
     Timeouts<Result>(
       connect: combine(connect, other.connect), read: combine(read, other.read), write: combine(write, other.write),
       pool: combine(pool, other.pool), firstByte: combine(firstByte, other.firstByte),
-      total: combine(total, other.total))
+      total: combine(total, other.total), event: combine(event, other.event))
   }
 
   @inlinable public func map<Result>(_ transform: (Value) -> Result) -> Timeouts<Result> {
@@ -47,7 +52,8 @@ public struct Timeouts<Value> {
 
   /// The same for all.
   @inlinable public init(all value: Value) {
-    self.init(connect: value, read: value, write: value, pool: value, firstByte: value, total: value)
+    self.init(
+      connect: value, read: value, write: value, pool: value, firstByte: value, total: value, event: value)
   }
 }
 
@@ -62,7 +68,8 @@ extension Timeouts where Value: ExpressibleByNilLiteral {
 extension Timeouts where Value == Nanoseconds {
   public static var ofNewPool: Timeouts {
     Timeouts(
-      connect: .seconds(5), read: .seconds(60), write: .seconds(10), pool: .seconds(10), firstByte: .max, total: .max)
+      connect: .seconds(5), read: .seconds(60), write: .seconds(10), pool: .seconds(10), firstByte: .max, total: .max,
+      event: .max)
   }
 
   static var numbers: [NumberOption<Timeouts>] { fields.map { .timeout("\($0.name)_timeout_ms", $0.path) } }

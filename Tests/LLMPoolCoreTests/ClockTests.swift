@@ -177,6 +177,80 @@ import Testing
     #expect(pool.run(.seconds(100)).last == "100000 ms: complete r0 firstByteTimeout")
   }
 
+  /// A stream of events whose head is here.
+  private func stream(_ timeout: Nanoseconds) -> Script {
+    let pool = Script { $0.timeouts.event = timeout }
+    pool.submit { $0.flags = .streamed }
+    pool.dialed("c0")
+    pool.progress("r0", .sent, .received)
+    pool.answered("r0", 200)
+    pool.progress("r0", .beganEvents)
+    return pool
+  }
+
+  @Test func noEventAfterTheHead() {
+    let pool = stream(.seconds(5))
+    #expect(pool.run(.seconds(10)).last == "5000 ms: complete r0 eventTimeout")
+  }
+
+  /// What keeps the read clock going: comments, pings, the parts of an event.
+  @Test func bytesDoNotRestartTheEventClock() {
+    let pool = stream(.seconds(5))
+    for _ in 0..<4 {
+      pool.progress("r0", .received)
+      #expect(pool.run(.seconds(1)) == [])
+    }
+    #expect(pool.run(.seconds(10)).last == "1000 ms: complete r0 eventTimeout")
+  }
+
+  @Test func eachEventRestartsTheEventClock() {
+    let pool = stream(.seconds(5))
+    for _ in 0..<10 {
+      pool.progress("r0", .received, .receivedEvent)
+      #expect(pool.run(.seconds(4)) == [])
+    }
+    #expect(pool.run(.seconds(10)).last == "1000 ms: complete r0 eventTimeout")
+  }
+
+  @Test func whichComesFirst() {
+    let pool = stream(.seconds(90))
+    #expect(pool.run(.seconds(100)).last == "60000 ms: complete r0 readTimeout")
+  }
+
+  @Test func theEventClockStandsWhileTheApplicationHolds() {
+    let pool = stream(.seconds(5))
+    pool.progress("r0", .receivedEvent, .heldByApplication)
+    #expect(pool.run(.seconds(1000)) == [])
+    pool.progress("r0", .received, .receivedEvent)
+    #expect(pool.run(.seconds(1000)) == [])
+    pool.progress("r0", .releasedByApplication)
+    #expect(pool.run(.seconds(4)) == [])
+    #expect(pool.run(.seconds(4)).last == "1000 ms: complete r0 eventTimeout")
+  }
+
+  @Test func whatIsNoStreamOfEventsHasNoEventClock() {
+    let pool = Script { $0.timeouts.event = .seconds(1) }
+    pool.submit()
+    pool.dialed("c0")
+    pool.progress("r0", .sent, .received)
+    pool.answered("r0", 200)
+    #expect(pool.run(.seconds(59)) == [])
+  }
+
+  /// A collected one, where the caller said that it may be sent twice.
+  @Test func anEventTimeoutIsRetriedAsOtherSilenceIs() {
+    let pool = Script {
+      $0.timeouts.event = .seconds(1)
+      $0.retryBackoff = 0
+    }
+    pool.submit { $0.flags = .retrySent }
+    pool.dialed("c0")
+    pool.progress("r0", .sent, .received)
+    pool.answered("r0", 200)
+    pool.progress("r0", .beganEvents)
+    #expect(!pool.run(.seconds(1)).contains { $0.contains("complete") })
+  }
+
   @Test func totalEndsEveryState() {
     let pool = Script { $0.maxConnections = 1 }
     pool.submit { $0.timeouts.total = .seconds(1) }

@@ -43,6 +43,10 @@ package final class Model {
     var clockSince: Instant
     var isSent = false
     var isHeld = false
+    /// When its event clock began last; nil: it has none.
+    var eventsSince: Instant?
+    /// The same of the attempt that ended last, where it ran.
+    var lastEventsSince: Instant?
     var hasAnswer = false
     var hasProgress = false
     /// Streams on its connection with this one, where the SETTINGS had not come.
@@ -287,11 +291,13 @@ package final class Model {
       requests[id]!.hasProgress = true
       requests[id]!.hasAnswer = true
       if isSent { awaitAnswer() }
+    case .beganEvents, .receivedEvent: requests[id]!.eventsSince = now
     case .heldByApplication:
       requests[id]!.isHeld = true
       if isSent { requests[id]!.clock = .none }
     case .releasedByApplication:
       requests[id]!.isHeld = false
+      if requests[id]!.eventsSince != nil { requests[id]!.eventsSince = now }
       if isSent { awaitAnswer() }
     }
   }
@@ -359,6 +365,7 @@ package final class Model {
     requests[id]!.attempt = nil
     requests[id]!.connection = nil
     requests[id]!.lastClock = request.clock
+    requests[id]!.lastEventsSince = request.isHeld ? nil : request.eventsSince
     requests[id]!.clock = .none
     requests[id]!.waitsSince = now
     requests[id]!.dialTimeBefore = dialTime(request.origin)
@@ -453,6 +460,7 @@ package final class Model {
     requests[id]!.clockSince = now
     requests[id]!.isSent = false
     requests[id]!.isHeld = false
+    requests[id]!.eventsSince = nil
     requests[id]!.hasAnswer = false
     requests[id]!.hasProgress = false
     let knowsLimit = connection.version == .http1 || connection.settings != nil
@@ -639,6 +647,11 @@ package final class Model {
     case .writeTimeout: isDue(.write, options.timeouts.write)
     case .firstByteTimeout: isDue(.firstByte, options.timeouts.firstByte)
     case .readTimeout: isDue(.read, options.timeouts.read)
+    case .eventTimeout:
+      guard case .silent? = request.end, request.waitsSince == now, let since = request.lastEventsSince else {
+        return fail("an event timeout of no stream that runs")
+      }
+      if now - since < options.timeouts.event { fail("an event timeout after \(now - since) ns") }
     case .resolve: checkResolve(request)
     case .connectTimeout, .read, .write: break
     default: checkReported(failure!, request)
@@ -743,6 +756,9 @@ package final class Model {
       case .write: late(request.clockSince + options.timeouts.write, "write timeout")
       case .firstByte: late(request.clockSince + options.timeouts.firstByte, "first byte timeout")
       case .read: late(request.clockSince + options.timeouts.read, "read timeout")
+      }
+      if let since = request.eventsSince, request.state == .active, !request.isHeld {
+        late(since + options.timeouts.event, "event timeout")
       }
       if request.state == .between, let until = request.backsOffUntil, until >= now {
         backingOff.maybe += 1

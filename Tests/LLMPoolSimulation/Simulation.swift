@@ -76,6 +76,7 @@ package struct SimulationOptions {
     pool.timeouts.pool = pick(.milliseconds(300), .seconds(10), .seconds(60))
     pool.timeouts.read = pick(.seconds(1), .seconds(60))
     pool.timeouts.firstByte = pick(.max, .seconds(2))
+    pool.timeouts.event = pick(.max, .seconds(1))
     pool.timeouts.write = pick(.seconds(1), .seconds(10))
     pool.timeouts.total = pick(.max, .max, .seconds(3))
     pool.pingInterval = pick(.max, .seconds(1), .seconds(30))
@@ -128,6 +129,7 @@ package final class Simulation {
     var connection: ConnectionID
     var phase = 0
     var pieces: Int
+    var hasEvents = false
   }
 
   package let options: SimulationOptions
@@ -372,11 +374,16 @@ package final class Simulation {
       if chance(200) { advice.shouldRetry = chance(500) }
     }
     tell(.answered(id, httpStatus: status, advice))
+    if status == 200, chance(500), attempts[id] != nil {
+      attempts[id]!.hasEvents = true
+      tell(.progressed(id, .beganEvents))
+    }
     agenda.add(now + delay(1...30), .attempt(id))
   }
 
   private func piece(_ id: AttemptID) {
     tell(.progressed(id, .received))
+    if attempts[id]?.hasEvents == true, chance(300) { tell(.progressed(id, .receivedEvent)) }
     if chance(50), attempts[id] != nil {
       tell(.progressed(id, .heldByApplication))
       agenda.add(now + delay(1...2_000), .event(.progressed(id, .releasedByApplication)))
@@ -478,6 +485,7 @@ package final class Simulation {
     if chance(100) { request.timeouts.pool = delay(1...5_000) }
     if chance(50) { request.timeouts.connect = delay(1...2_000) }
     if chance(50) { request.timeouts.firstByte = delay(1...2_000) }
+    if chance(50) { request.timeouts.event = delay(1...2_000) }
     livePosition[id] = live.count
     live.append(id)
     tell(.submitted(id, origin, request))

@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 176);
+  SIZE(llmpool_options_t, 184);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -44,12 +44,14 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, no_proxy, 136);
   OFFSET(llmpool_options_t, filled, 144);
   OFFSET(llmpool_options_t, max_event_bytes, 152);
+  OFFSET(llmpool_options_t, event_timeout_ms, 156);
   OFFSET(llmpool_options_t, ca_path, 160);
   OFFSET(llmpool_options_t, ca_pem, 168);
+  OFFSET(llmpool_options_t, quiet_events, 176);
 }
 
 static void test_request_layout(void) {
-  SIZE(llmpool_request_t, 136);
+  SIZE(llmpool_request_t, 144);
   OFFSET(llmpool_request_t, size, 0);
   OFFSET(llmpool_request_t, flags, 8);
   OFFSET(llmpool_request_t, priority, 12);
@@ -72,6 +74,7 @@ static void test_request_layout(void) {
   OFFSET(llmpool_request_t, max_retries, 120);
   OFFSET(llmpool_request_t, retry_after_max_ms, 124);
   OFFSET(llmpool_request_t, max_event_bytes, 128);
+  OFFSET(llmpool_request_t, event_timeout_ms, 136);
 }
 
 static void test_timings_layout(void) {
@@ -149,7 +152,7 @@ static void test_record_layout(void) {
 }
 
 static void test_stats_layout(void) {
-  SIZE(llmpool_stats_t, 184);
+  SIZE(llmpool_stats_t, 192);
   OFFSET(llmpool_stats_t, size, 0);
   OFFSET(llmpool_stats_t, submitted, 8);
   OFFSET(llmpool_stats_t, succeeded, 16);
@@ -173,6 +176,7 @@ static void test_stats_layout(void) {
   OFFSET(llmpool_stats_t, bytes_sent, 160);
   OFFSET(llmpool_stats_t, bytes_received, 168);
   OFFSET(llmpool_stats_t, utilization, 176);
+  OFFSET(llmpool_stats_t, unwatched_streams, 184);
 }
 
 static void test_status_values(void) {
@@ -191,6 +195,7 @@ static void test_status_values(void) {
   CHECK_EQ(LLMPOOL_E_WRITE_TIMEOUT, -31);
   CHECK_EQ(LLMPOOL_E_FIRST_BYTE_TIMEOUT, -32);
   CHECK_EQ(LLMPOOL_E_READ_TIMEOUT, -33);
+  CHECK_EQ(LLMPOOL_E_EVENT_TIMEOUT, -35);
   CHECK_EQ(LLMPOOL_E_TOTAL_TIMEOUT, -34);
   CHECK_EQ(LLMPOOL_E_RESOLVE, -40);
   CHECK_EQ(LLMPOOL_E_CONNECT, -41);
@@ -234,6 +239,7 @@ static void test_flags(void) {
   CHECK_EQ(LLMPOOL_EVENT_DONE, 4);
   CHECK_EQ(LLMPOOL_EVENT_WRITABLE, 6);
   CHECK_EQ(LLMPOOL_NOTICE_RETRY, 16);
+  CHECK_EQ(LLMPOOL_NOTICE_UNWATCHED_STREAM, 32);
 }
 
 static void test_version(void) {

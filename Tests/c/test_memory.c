@@ -390,7 +390,7 @@ static void test_an_id_in_each_event(void) {
 
 /* No event comes of them, nothing holds them back, and nothing stays. */
 static void test_comments(void) {
-  source_t source = source_of(1, ":\n", 16 * MIB);
+  source_t source = source_of(1, ":\n", 16 * MIB / (size_t)check_slower());
   source.headers = SSE_TYPE;
   hold_and_read("comments", &source, LLMPOOL_REQUEST_SSE, 1 * MIB);
 }

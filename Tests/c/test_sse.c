@@ -395,6 +395,52 @@ static void test_a_stream_without_events_has_no_first_data(void) {
   harness_release(&event);
 }
 
+/* ---- the event clock ---- */
+
+/* A comment, and an event much later; 0: soon. */
+static void check_event_clock(uint32_t flags, const char *headers, int pause_ms, llmpool_status_t expected) {
+  server_say(server, headers, ": wait\n\ndata: one\n\n", 19);
+  char path[32];
+  snprintf(path, sizeof path, "/late/%d", pause_ms);
+  llmpool_request_t request = harness_request(server_url(server, path));
+  request.flags = flags;
+  request.event_timeout_ms = 200;
+  harness_submit(pool, &request, queue);
+  llmpool_event_t event = harness_next(queue);
+  for (; event.kind != LLMPOOL_EVENT_DONE; event = harness_next(queue))
+    harness_release(&event);
+  CHECK_STATUS(event.status, expected);
+  if (expected != LLMPOOL_OK) {
+    CHECK(strstr(event.message, "no event came for 200 ms, its event timeout: the last byte came ") != NULL);
+    CHECK(strstr(event.message, " ago, no event at all; ") != NULL);
+  }
+  harness_release(&event);
+}
+
+/* The same whether the answer is parsed, passed on or collected. */
+static void test_a_stream_that_says_nothing(void) {
+  static const uint32_t flags[] = {LLMPOOL_REQUEST_SSE, LLMPOOL_REQUEST_STREAM, 0};
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    check_event_clock(flags[i], SSE_TYPE, 3000, LLMPOOL_E_EVENT_TIMEOUT);
+}
+
+/* Counted where somebody reads the answer as it comes, and told once. */
+static void test_no_event_clock_without_events(void) {
+  llmpool_queue_t *notices = harness_queue();
+  CHECK_OK(llmpool_watch(pool, notices, LLMPOOL_NOTICE_UNWATCHED_STREAM, 0));
+  uint64_t before = harness_stats(pool).unwatched_streams;
+  check_event_clock(LLMPOOL_REQUEST_STREAM, "Content-Type: text/plain\r\n", 400, LLMPOOL_OK);
+  check_event_clock(LLMPOOL_REQUEST_SSE, SSE_TYPE "Content-Encoding: br\r\n", 400, LLMPOOL_OK);
+  check_event_clock(0, "Content-Type: text/plain\r\n", 400, LLMPOOL_OK);
+  CHECK_EQ(harness_stats(pool).unwatched_streams, before + 2);
+  llmpool_event_t notice = harness_next(notices);
+  CHECK_EQ(notice.notice, LLMPOOL_NOTICE_UNWATCHED_STREAM);
+  CHECK(strstr(notice.headers, "reason: no-event-stream\r\n") != NULL);
+  harness_release(&notice);
+  CHECK_EQ(llmpool_queue_drain(notices, &notice, sizeof notice, 1, 0), 0);
+  CHECK_OK(llmpool_queue_close(notices));
+}
+
 /* ---- records and manual credit ---- */
 
 static int read_all(llmpool_record_t *records, int capacity, char *bytes, uint32_t size) {
@@ -584,6 +630,8 @@ int main(void) {
   RUN(test_identity_is_no_encoding);
   RUN(test_first_data_is_the_first_event);
   RUN(test_a_stream_without_events_has_no_first_data);
+  RUN(test_a_stream_that_says_nothing);
+  RUN(test_no_event_clock_without_events);
   RUN(test_records);
   RUN(test_a_record_that_does_not_fit);
   RUN(test_manual_credit);

@@ -27,6 +27,7 @@ extension Engine {
     case .readTimeout:
       let limit = Engine.text(timeouts.read)
       return "\(name) sent nothing for \(limit), its read timeout; \(waited) after submission"
+    case .eventTimeout: return eventText(request, name, Engine.text(timeouts.event), waited)
     case .totalTimeout:
       let limit = Engine.text(timeouts.total)
       // Without an answer: what had kept it from one.
@@ -42,6 +43,15 @@ extension Engine {
       return request.attempt.failureMessage ?? "\(name) closed each connection before the request could be sent"
     default: return request.attempt.failureMessage ?? "\(failure) (\(name))"
     }
+  }
+
+  private func eventText(_ request: RequestState, _ name: String, _ limit: String, _ waited: String) -> String {
+    let watch = request.answer.watch
+    let lastByte = watch.map { "the last byte came \(Engine.text(now - $0.lastByte)) ago" } ?? ""
+    let lastEvent =
+      watch.map { $0.lastEvent > 0 ? "the last event \(Engine.text(now - $0.lastEvent)) ago" : "no event at all" } ?? ""
+    return "the stream from \(name) is alive, but no event came for \(limit), its event timeout: "
+      + "\(lastByte), \(lastEvent); \(waited) after submission"
   }
 
   private func poolText(_ failure: Failure, _ name: String, _ waited: String, _ origin: Origin?) -> String {

@@ -23,8 +23,23 @@ extension Engine {
 
   private func tellWatched() { tell(.watching(watchers.reduce(into: []) { $0.formUnion($1.mask) })) }
 
-  func note(_ notice: Notice) {
-    let (kind, fields, message, connection) = describe(notice)
+  func note(_ notice: Notice) { announce(describe(notice)) }
+
+  /// What the core does not see, as it sees no answers: an event timeout does not run for a stream of this origin.
+  func noteUnwatchedStream(_ origin: Origin, isEncoded: Bool) {
+    guard watchers.contains(where: { $0.mask.contains(.unwatchedStream) }) else { return }
+    origin.isUnwatchedTold = true
+    let reason = isEncoded ? "encoded" : "no-event-stream"
+    let message = isEncoded ? "its body is encoded; send accept-encoding: identity" : "it is no text/event-stream"
+    announce(
+      (
+        .unwatchedStream, Engine.lines([("origin", origin.name), ("reason", reason)]),
+        "the event timeout does not run for a stream from \(origin.name): \(message)", nil
+      ))
+  }
+
+  private func announce(_ notice: (NoticeMask, String, String, ConnectionID?)) {
+    let (kind, fields, message, connection) = notice
     for watcher in watchers where watcher.mask.contains(kind) {
       stageNotice(watcher, kind, fields, message, connection)
     }

@@ -37,12 +37,14 @@ extension Engine: SessionHost {
     var advice = RetryAdvice.none
     if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
     tell(.answered(attempt, httpStatus: Int(status), advice))
+    if request.hasEventClock { watchEvents(request, attempt) }
   }
 
   func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
     guard request.attempt.id != nil, bytes.count > 0 else { return bytes.count }
     let answer = request.answer
     if answer.delivery == .discarded { return bytes.count }
+    if answer.watch != nil { noteEvents(request, bytes) }
     // With server-sent events the first event counts, wherever it ends.
     if request.attempt.timings.firstData == 0, !request.flags.contains(.sse) {
       request.attempt.timings.firstData = microseconds(since: request)
@@ -77,6 +79,35 @@ extension Engine: SessionHost {
   }
 
   // MARK: What follows from it
+
+  /// Only a 200 that is an unencoded stream of events (HTML Living Standard, section 9.2.3) has an event clock. With it
+  /// no retry follows, so that this is the head that goes out.
+  private func watchEvents(_ request: RequestState, _ attempt: AttemptID) {
+    let answer = request.answer
+    guard answer.status == 200, HeaderBlock.isEventStream(answer.headers) else {
+      if request.isStreamed, answer.status == 200 { noteUnwatched(request) }
+      return
+    }
+    answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), lastByte: now)
+    tell(.progressed(attempt, .beganEvents))
+  }
+
+  /// Told once for each origin, to whoever watches by then.
+  private func noteUnwatched(_ request: RequestState) {
+    counters.unwatchedStreams += 1
+    guard let origin = origins[Int(request.origin)] else { return }
+    origin.counters.unwatchedStreams += 1
+    guard !origin.isUnwatchedTold else { return }
+    let isEncoded = HeaderBlock.value(of: "content-encoding", in: request.answer.headers) != nil
+    noteUnwatchedStream(origin, isEncoded: isEncoded)
+  }
+
+  private func noteEvents(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {
+    request.answer.watch?.lastByte = now
+    guard request.answer.watch?.events.take(bytes) == true else { return }
+    request.answer.watch?.lastEvent = now
+    if let attempt = request.attempt.id { tell(.progressed(attempt, .receivedEvent)) }
+  }
 
   private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
     var clock = timespec()

@@ -302,6 +302,7 @@ extension Engine: TurnHolder {
       !new.sharesConnections(with: settings) || !configuration.tls.isSame(as: tls)
       || configuration.proxyRules != proxyRules
     settings = new
+    quietEvents = new.quietEventNames
     if identityChanged {
       tls = configuration.tls
       proxyRules = configuration.proxyRules

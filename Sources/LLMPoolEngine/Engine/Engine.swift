@@ -50,6 +50,8 @@ package final class Engine: @unchecked Sendable {
   var addressIDs: [SocketAddress: AddressID] = [:]
   /// Of the pool; each origin has its own beside.
   var counters = WireCounters()
+  /// What `settings` has as text.
+  var quietEvents: [[UInt8]]
   let http2Workspace = Http2Workspace()
   let readBuffer: UnsafeMutableRawBufferPointer
   var toRead: [Connection] = []
@@ -99,6 +101,7 @@ package final class Engine: @unchecked Sendable {
   init(_ configuration: Configuration, recording: EventRecording? = nil) throws(Fault) {
     Memory.isPrepared
     settings = configuration.settings
+    quietEvents = configuration.settings.quietEventNames
     tls = configuration.tls
     proxyRules = configuration.proxyRules
     now = monotonicNow()

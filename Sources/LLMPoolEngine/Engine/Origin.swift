@@ -16,6 +16,8 @@ final class Origin {
   /// Why the last dial failed, for the message of those who waited in vain.
   var lastDialFailure: String?
   var counters = WireCounters()
+  /// Who watches was told that a stream of it has no event clock.
+  var isUnwatchedTold = false
   var latencies = Latencies()
   /// Not yet published.
   var hasNewLatencies = false

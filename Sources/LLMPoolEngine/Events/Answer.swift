@@ -33,6 +33,8 @@ final class Answer {
   /// The application holds the window closed; the core was told.
   var isHeld = false
   var sse: SSEStream?
+  /// Of a stream of events whose event clock runs.
+  var watch: WatchedEvents?
   /// Memory of event records beside the bytes of the stream, as far as is known: handed out and not given back.
   var recordBytes = 0
   /// The part of it that no event gives back yet.
@@ -44,6 +46,14 @@ final class Answer {
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
+}
+
+/// What the event clock is told by, and what its message says.
+struct WatchedEvents {
+  var events: EventWatch
+  /// When the last byte came, and the last event that says something; 0: none has.
+  var lastByte: Int64
+  var lastEvent: Int64 = 0
 }
 
 /// Bytes in an event's memory before there is an event.

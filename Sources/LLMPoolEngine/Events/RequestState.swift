@@ -41,6 +41,8 @@ final class RequestState: @unchecked Sendable {
   var origin: Int32 = -1
   /// A piece of an upload went to a connection.
   var isBodyConsumed = false
+  /// It has an event timeout.
+  var hasEventClock = false
   /// Credit for bytes that have not come yet, whichever sending brings them.
   var creditAhead = 0
   /// How it ended for the core, while a part of its answer waits for the application.

@@ -1,4 +1,5 @@
 import LLMPoolCore
+import LLMPoolWire
 
 /// Everything that a pool can be configured with: `llmpool_options_t` in Swift's types.
 package struct PoolSettings: Equatable, Sendable {
@@ -11,6 +12,9 @@ package struct PoolSettings: Equatable, Sendable {
   /// Of one server-sent event.
   package var maxEventBytes: UInt32 = 16 << 20
   package static let maxEventBytesRange: ClosedRange<UInt32> = 1_024...1 << 30
+
+  /// Types of events that do not say anything, by commas; nil: those that are usual.
+  package var quietEvents: String?
 
   package var caFile: String?
   package var caPath: String?
@@ -35,7 +39,10 @@ package struct PoolSettings: Equatable, Sendable {
   package static let texts: [(name: String, path: WritableKeyPath<PoolSettings, String?> & Sendable)] = [
     ("ca_file", \.caFile), ("client_cert_file", \.clientCertFile), ("client_key_file", \.clientKeyFile),
     ("proxy", \.proxy), ("no_proxy", \.noProxy), ("ca_path", \.caPath), ("ca_pem", \.caPEM),
+    ("quiet_events", \.quietEvents),
   ]
+
+  var quietEventNames: [[UInt8]] { EventWatch.names(quietEvents ?? EventWatch.usualQuietNames) }
 
   /// What TLS is made of.
   var tlsOptions: TLSOptions {

@@ -6,6 +6,7 @@ package struct WireCounters: Sendable, Equatable {
   package var tlsResumptions = 0
   package var bytesSent = 0
   package var bytesReceived = 0
+  package var unwatchedStreams = 0
 
   static let rows: [CounterRow<WireCounters>] = [
     .counter("tls_handshakes", \.tlsHandshakes, "tls_handshakes_total", "TLS handshakes, resumed ones too."),
@@ -13,6 +14,9 @@ package struct WireCounters: Sendable, Equatable {
       "tls_resumptions", \.tlsResumptions, "tls_resumptions_total", "TLS handshakes that resumed a session."),
     .counter("bytes_sent", \.bytesSent, "sent_bytes_total", "Bytes sent on sockets, TLS included."),
     .counter("bytes_received", \.bytesReceived, "received_bytes_total", "Bytes received on sockets, TLS included."),
+    .counter(
+      "unwatched_streams", \.unwatchedStreams, "unwatched_streams_total",
+      "Streamed answers for which an event timeout did not run: encoded, or no events."),
   ]
 }
 

@@ -397,7 +397,7 @@ def _timeout(timeout: Any, options: transport.RequestOptions) -> llmpool.Timeout
             ) from None
     else:
         connect = read = timeout
-    key = (connect, read, options.first_byte, options.total)
+    key = (connect, read, options.first_byte, options.total, options.event)
     known = _timeouts.get(key)
     if known is None:
         Timeout(connect=connect, read=read)  # refuses what cannot be meant
@@ -405,8 +405,9 @@ def _timeout(timeout: Any, options: transport.RequestOptions) -> llmpool.Timeout
             _timeouts.clear()
         # A server that takes no more of a request is as silent as one that does not answer.
         known = _timeouts[key] = llmpool.Timeout(
-            connect=connect, read=read, write=read, pool=None, first_byte=key[2], total=key[3]
-        )
+            connect=connect, read=read, write=read, pool=None, first_byte=key[2], total=key[3],
+            event=key[4],
+        )  # fmt: skip
     return known
 
 

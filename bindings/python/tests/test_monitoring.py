@@ -108,6 +108,8 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
         assert servers.wait_until(lambda: watched.has(constants.NOTICE_UTILIZATION_HIGH))
         free.set()
         assert all(future.result().is_success for future in futures)
+        with client.stream("GET", server.url, timeout=llmpool.Timeout(event=1)) as response:
+            response.read()
         with pytest.raises(llmpool.ConnectError):
             client.get(f"http://127.0.0.1:{servers.free_port()}")
         pool.close()

@@ -174,7 +174,7 @@ class Kit:
         get = given.get
         key = (
             get("connect"), get("read"), get("write"), get("pool"), options.first_byte,
-            options.total,
+            options.total, options.event,
         )  # fmt: skip
         known = self._timeouts.get(key)
         if known is None:
@@ -182,7 +182,7 @@ class Kit:
                 self._timeouts.clear()
             known = self._timeouts[key] = llmpool.Timeout(
                 connect=key[0], read=key[1], write=key[2], pool=key[3], first_byte=key[4],
-                total=key[5],
+                total=key[5], event=key[6],
             )  # fmt: skip
         return known
 

@@ -156,11 +156,13 @@ class Timeout:
         Timeout(5.0, read=None)             5 s, but the server may be silent for ever
         Timeout(first_byte=600, read=30)    10 minutes to think, then never silent for 30 s;
                                             the rest as the pool has it
+        Timeout(event=120)                  a stream of events says something every 2 minutes
         Timeout((3.0, 60.0))                (connect, read[, write[, pool]]); the rest None
 
     Args:
         timeout: the value of connect, read, write and pool where they are not given themselves.
-            None also means no first_byte and no total timeout. Another Timeout is copied.
+            None also means no first_byte, no total and no event timeout. Another Timeout is
+            copied.
         connect: of a dial: name, TCP, proxy and TLS together. A new pool has 5.
         read: the longest silence while bytes of the answer are awaited. 60.
         write: the longest time in which no byte of the request could be sent. 10.
@@ -168,12 +170,16 @@ class Timeout:
         first_byte: from the request sent to the first byte of its answer. None: read runs there
             too.
         total: from submission to the last byte. None.
+        event: of an answer that is an unencoded text/event-stream, the longest time from its head
+            to the first event that says something, and from one to the next: comments, and events
+            of a type in the pool's quiet_events, do not. It stands while the application does not
+            read. None.
 
     Raises:
         ValueError: negative, or not a number.
     """
 
-    NAMES = ("connect", "read", "write", "pool", "first_byte", "total")
+    NAMES = ("connect", "read", "write", "pool", "first_byte", "total", "event")
     _OF_ONE_VALUE = ("connect", "read", "write", "pool")  # what a number, or a tuple, stands for
     __slots__ = (*NAMES, "_fields")
     connect: MaybeSeconds
@@ -182,6 +188,7 @@ class Timeout:
     pool: MaybeSeconds
     first_byte: MaybeSeconds
     total: MaybeSeconds
+    event: MaybeSeconds
 
     def __init__(
         self,
@@ -193,6 +200,7 @@ class Timeout:
         pool: MaybeSeconds = UNSET,
         first_byte: MaybeSeconds = UNSET,
         total: MaybeSeconds = UNSET,
+        event: MaybeSeconds = UNSET,
     ) -> None:
         arguments = locals()
         base = self._base(timeout)

@@ -31,6 +31,7 @@ NOTICE_UTILIZATION_NORMAL = 2
 NOTICE_CONNECTION_OPENED = 4
 NOTICE_CONNECTION_CLOSED = 8
 NOTICE_RETRY = 16
+NOTICE_UNWATCHED_STREAM = 32
 QUEUE_DRIVE = 1
 
 OK = 0
@@ -49,6 +50,7 @@ E_WRITE_TIMEOUT = -31
 E_FIRST_BYTE_TIMEOUT = -32
 E_READ_TIMEOUT = -33
 E_TOTAL_TIMEOUT = -34
+E_EVENT_TIMEOUT = -35
 E_RESOLVE = -40
 E_CONNECT = -41
 E_PROXY = -42
@@ -78,6 +80,7 @@ STATUS_NAMES = {
     E_FIRST_BYTE_TIMEOUT: "LLMPOOL_E_FIRST_BYTE_TIMEOUT",
     E_READ_TIMEOUT: "LLMPOOL_E_READ_TIMEOUT",
     E_TOTAL_TIMEOUT: "LLMPOOL_E_TOTAL_TIMEOUT",
+    E_EVENT_TIMEOUT: "LLMPOOL_E_EVENT_TIMEOUT",
     E_RESOLVE: "LLMPOOL_E_RESOLVE",
     E_CONNECT: "LLMPOOL_E_CONNECT",
     E_PROXY: "LLMPOOL_E_PROXY",
@@ -107,6 +110,7 @@ STATUS_MESSAGES = {
     E_FIRST_BYTE_TIMEOUT: "the server did not begin to answer in time",
     E_READ_TIMEOUT: "the server fell silent",
     E_TOTAL_TIMEOUT: "the request took longer than its total time",
+    E_EVENT_TIMEOUT: "the stream is alive, but no event came",
     E_RESOLVE: "the host name could not be resolved",
     E_CONNECT: "connection refused or unreachable",
     E_PROXY: "the proxy refused or failed",

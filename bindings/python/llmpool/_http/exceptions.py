@@ -6,6 +6,7 @@
           TimeoutException
             ConnectTimeout
             ReadTimeout
+              EventTimeout          *
               FirstByteTimeout      *
             WriteTimeout
             PoolTimeout
@@ -61,6 +62,7 @@ __all__ = [
     "ConnectError",
     "ConnectTimeout",
     "DecodingError",
+    "EventTimeout",
     "FirstByteTimeout",
     "ForkedPool",
     "HTTPError",
@@ -161,6 +163,12 @@ class FirstByteTimeout(ReadTimeout):
     """The server did not begin to answer in time."""
 
     _statuses = ("E_FIRST_BYTE_TIMEOUT",)
+
+
+class EventTimeout(ReadTimeout):
+    """The stream is alive, but for its event timeout no event came that says something."""
+
+    _statuses = ("E_EVENT_TIMEOUT",)
 
 
 class WriteTimeout(TimeoutException):

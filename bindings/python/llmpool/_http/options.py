@@ -11,11 +11,11 @@ class RequestOptions:
 
     Attributes:
         priority: higher goes first among those waiting for a connection.
-        first_byte, total: timeouts in seconds, as llmpool.Timeout has them.
+        first_byte, total, event: timeouts in seconds, as llmpool.Timeout has them.
         retry: as llmpool.Client takes it.
     """
 
-    NAMES = ("priority", "first_byte", "total", "retry")
+    NAMES = ("priority", "first_byte", "total", "event", "retry")
     __slots__ = NAMES
 
     def __init__(
@@ -23,18 +23,20 @@ class RequestOptions:
         priority: Union[int, Unset] = UNSET,
         first_byte: MaybeSeconds = UNSET,
         total: MaybeSeconds = UNSET,
+        event: MaybeSeconds = UNSET,
         retry: Union[RetryTypes, Unset] = UNSET,
     ) -> None:
         if not isinstance(priority, Unset) and (
             isinstance(priority, bool) or not isinstance(priority, int)
         ):
             raise TypeError(f"priority is a whole number, not {type(priority).__name__}")
-        Timeout(first_byte=first_byte, total=total)  # refuses what cannot be meant
+        Timeout(first_byte=first_byte, total=total, event=event)  # refuses what cannot be meant
         if not isinstance(retry, Unset):
             as_retry(retry)
         self.priority = priority
         self.first_byte = first_byte
         self.total = total
+        self.event = event
         self.retry = retry
 
     def arguments(self, retry: RetryTypes) -> Dict[str, Any]:
@@ -88,6 +90,7 @@ class options:
         priority: higher goes first among those waiting for a connection; 0 is normal.
         first_byte: seconds from the request sent to the first byte of its answer; None: no limit.
         total: seconds from submission to the last byte; None: no limit.
+        event: seconds from one event of a stream that says something to the next; None: no limit.
         retry: None, False, "status", "sent" or a llmpool.Retry.
 
     Raises:
@@ -104,9 +107,10 @@ class options:
         priority: Union[int, Unset] = UNSET,
         first_byte: MaybeSeconds = UNSET,
         total: MaybeSeconds = UNSET,
+        event: MaybeSeconds = UNSET,
         retry: Union[RetryTypes, Unset] = UNSET,
     ) -> None:
-        self._options = RequestOptions(priority, first_byte, total, retry)
+        self._options = RequestOptions(priority, first_byte, total, event, retry)
         self._token: Optional[Token[RequestOptions]] = None
 
     def __enter__(self) -> None:

@@ -52,9 +52,10 @@ class Options(ctypes.Structure):
         ("no_proxy", c_char_p),
         ("filled", c_uint64),
         ("max_event_bytes", c_uint32),
-        ("reserved", c_uint32),
+        ("event_timeout_ms", c_uint32),
         ("ca_path", c_char_p),
         ("ca_pem", c_char_p),
+        ("quiet_events", c_char_p),
     ]
 
 
@@ -82,6 +83,8 @@ class Request(ctypes.Structure):
         ("max_retries", c_uint32),
         ("retry_after_max_ms", c_uint32),
         ("max_event_bytes", c_size_t),
+        ("event_timeout_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -190,6 +193,7 @@ class Stats(ctypes.Structure):
         ("bytes_sent", c_uint64),
         ("bytes_received", c_uint64),
         ("utilization", c_double),
+        ("unwatched_streams", c_uint64),
     ]
 
 

@@ -45,3 +45,4 @@ class Stats:
     bytes_sent: int
     bytes_received: int
     utilization: float
+    unwatched_streams: int

@@ -4,7 +4,18 @@ import ctypes
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from .._http.config import (
     UNSET,
@@ -51,6 +62,21 @@ def _text(name: str, value: Optional[str]) -> Optional[bytes]:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} is a str or None, not {type(value).__name__}")
     return None if value is None else c_string(name, value)
+
+
+def _names(name: str, value: Any) -> Optional[bytes]:
+    """A list with commas, of what is a sequence of names."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a sequence of str or None, not {type(value).__name__}")
+    names = list(value)
+    for one in names:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} has names that are str, not {type(one).__name__}")
+        if not one or one != one.strip(" ") or set(one) & set(",\r\n"):
+            raise ValueError(f"{name} has names without a comma, blanks around it or a line end")
+    return c_string(name, ",".join(names))
 
 
 def key_pair(value: Any) -> Tuple[Any, Any]:
@@ -118,6 +144,7 @@ _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "ping_interval": ("ping_interval_ms", _seconds_or_never),
     "stream_window_bytes": ("stream_window_bytes", _count),
     "max_event_bytes": ("max_event_bytes", _count),
+    "quiet_events": ("quiet_events", _names),
     "utilization_warning_percent": ("utilization_warning_percent", _count),
 }
 OPTION_NAMES = (*_OPTIONS, "client_cert", "http1", "http2")
@@ -191,6 +218,8 @@ class Pool:
         stream_window_bytes: [1048576] of one answer held here unread.
         max_event_bytes: [16777216] of one server-sent event; a larger one is ResponseTooLarge.
             Of a stream that comes compressed it is always 16 MiB.
+        quiet_events: [("ping", "keepalive")] types of server-sent events that say nothing, so
+            that the event timeout goes on; None: these.
         utilization_warning_percent: [80] of max_connections; 0: never.
 
     Raises:
@@ -220,6 +249,7 @@ class Pool:
         ping_interval: MaybeSeconds = UNSET,
         stream_window_bytes: Union[int, Unset] = UNSET,
         max_event_bytes: Union[int, Unset] = UNSET,
+        quiet_events: Union[Sequence[str], None, Unset] = UNSET,
         utilization_warning_percent: Union[int, Unset] = UNSET,
     ) -> None:
         arguments = locals()

@@ -3,7 +3,7 @@
 from typing import Any, AsyncIterator, Dict, List, NamedTuple, Tuple
 
 from ._exchange import SSE, Exchange, compact
-from ._failures import ErrorAnswer, Failures
+from ._failures import PING, ErrorAnswer, Failures
 from ._limits import anthropic_limits, instant
 from ._provider import Handler, Provider, tell_to_wait
 from ._schemas import value_of
@@ -81,6 +81,7 @@ class Anthropic(Provider):
 
     def identify(self, exchange: Exchange) -> None:
         exchange.common["request-id"] = f"req_{exchange.number:024x}"
+        exchange.alive = PING
 
     def bad_key(self, given: str) -> ErrorAnswer:
         return ErrorAnswer(401, "invalid x-api-key")

@@ -80,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.retry_after,
         help="seconds, sent with 429, 503 and 529",
     )
+    add(
+        "--alive-interval",
+        type=float,
+        default=defaults.alive_interval,
+        help="seconds between what a stream that stalls or thinks still brings",
+    )
     for what in ("requests", "tokens"):
         add(
             f"--{what}-per-minute",

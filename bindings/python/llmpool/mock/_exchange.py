@@ -6,7 +6,7 @@ import time
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Tuple
 from urllib.parse import parse_qs
 
-from ._failures import NOTHING, ErrorAnswer, Plan
+from ._failures import COMMENT, NOTHING, ErrorAnswer, Plan
 from ._settings import Settings
 
 Scope = Dict[str, Any]
@@ -29,6 +29,7 @@ class Exchange:
         number: of the request, from 1.
         plan: what the name of its model says.
         common: headers of the answer, which the provider adds to.
+        alive: by which a stream of this provider says that it is alive.
         begun: whether the answer has.
     """
 
@@ -42,6 +43,7 @@ class Exchange:
         self.number = number
         self.plan: Plan = NOTHING
         self.common: Dict[str, str] = {}
+        self.alive = COMMENT
         self.begun = False
         self._arrived = time.monotonic()
         self._scope = scope
@@ -109,6 +111,16 @@ class Exchange:
         delay = self._settings.ttft + self.plan.delay + (tokens / rate if rate else 0.0)
         if delay:
             await asyncio.sleep(delay)
+        if self.plan.think:
+            await self._ponder(self.plan.think)
+
+    async def _ponder(self, seconds: float) -> None:
+        """A whole answer just takes as long."""
+        end = time.monotonic() + seconds
+        while self.begun and time.monotonic() < end - self._settings.alive_interval:
+            await self.piece(self.alive)
+            await asyncio.sleep(self._settings.alive_interval)
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
 
     async def paced(self, pieces: List[str]) -> AsyncIterator[str]:
         """The pieces, each at its time, so that delays do not add up; and what goes wrong there."""
@@ -122,7 +134,7 @@ class Exchange:
         longest = max(map(len, choices), default=0)
         for index in range(longest):
             if self.plan is not NOTHING:
-                self._go_wrong(index, longest)
+                await self._go_wrong(index, longest)
             if rate:
                 delay = begin + index / rate - time.monotonic()
                 if delay > 0:
@@ -131,11 +143,15 @@ class Exchange:
                 if index < len(pieces):
                     yield which, pieces[index]
 
-    def _go_wrong(self, index: int, count: int) -> None:
+    async def _go_wrong(self, index: int, count: int) -> None:
         if self.plan.late and index == count // 2:
             raise ErrorAnswer(self.plan.late)
         if index == self.plan.cut:
             raise Cut
+        while index == self.plan.stall:  # until the client leaves
+            await asyncio.sleep(self._settings.alive_interval)
+            if self.plan.stall_bytes:
+                await self.piece(self.plan.stall_bytes)
 
 
 def compact(value: Any) -> str:

@@ -6,6 +6,10 @@
     slow-1.5                       so many seconds more before the first token
     late-529                       an error in the middle of a stream
     cut-3                          the connection breaks after 3 tokens of a stream
+    stall-3                        a stream that stays open and brings no more after 3 tokens
+    stall-3-comments               the same, with a comment now and then; or -pings, with events of
+                                   type ping, or -bytes, with a byte of an event that never ends
+    think-1.5                      a stream that says nothing but that it is alive, so many seconds
 
 count at the end of a name, behind "-", "/" or ":", as in "gpt-4o-error-429". What follows behind
 one more "-" is the code, or makes a name whose failures are counted by themselves.
@@ -20,8 +24,13 @@ from ._settings import Settings
 REMEMBERED = 1000  # names of which the failures are counted
 _PLANS = re.compile(
     r"(?:^|[-/:])(?:(error|late)-(\d{3})|flaky-(\d{1,4})-(\d{3})|slow-(\d+(?:\.\d+)?)"
-    r"|cut-(\d{1,6}))(?:-([\w.]+))?$"
+    r"|cut-(\d{1,6})|stall-(\d{1,6})|think-(\d+(?:\.\d+)?))(?:-([\w.]+))?$"
 )
+
+# What a stalled stream still brings, again and again.
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+COMMENT = b": keep-alive\n\n"
+STALLS: Dict[Optional[str], bytes] = {"comments": COMMENT, "pings": PING, "bytes": b"d", None: b""}
 
 MESSAGES = {
     400: "The request is not valid.",
@@ -81,12 +90,23 @@ class Plan:
         delay: seconds more before the first token.
         late: status of an error in the middle of a stream; 0: none.
         cut: tokens after which the connection breaks; None: never.
+        stall: tokens after which a stream brings nothing but what stall_bytes has; None: never.
+        think: seconds in which a stream says nothing but that it is alive.
     """
 
-    __slots__ = ("cut", "delay", "late")
+    __slots__ = ("cut", "delay", "late", "stall", "stall_bytes", "think")
 
-    def __init__(self, delay: float = 0.0, late: int = 0, cut: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        delay: float = 0.0,
+        late: int = 0,
+        cut: Optional[int] = None,
+        stall: Optional[int] = None,
+        stall_bytes: bytes = b"",
+        think: float = 0.0,
+    ) -> None:
         self.delay, self.late, self.cut = delay, late, cut
+        self.stall, self.stall_bytes, self.think = stall, stall_bytes, think
 
 
 NOTHING = Plan()
@@ -112,7 +132,7 @@ class Failures:
         found = _PLANS.search(model)
         if found is None:
             return NOTHING
-        kind, status, times, flaky, slow, cut, code = found.groups()
+        kind, status, times, flaky, slow, cut, stall, think, code = found.groups()
         if kind == "error":
             raise self._error(int(status), code)
         if kind == "late":
@@ -121,6 +141,10 @@ class Failures:
             self._count(model, int(times), int(flaky))
         if slow:
             return Plan(delay=float(slow))
+        if stall:
+            return Plan(stall=int(stall), stall_bytes=STALLS.get(code, b""))
+        if think:
+            return Plan(think=float(think))
         return Plan(cut=int(cut)) if cut else NOTHING
 
     def _count(self, model: str, times: int, status: int) -> None:

@@ -15,6 +15,7 @@ class Settings:
         error_rate: from 0 to 1, how many calls get an error instead.
         seed: which calls those are: the same seed gives the same ones.
         retry_after: seconds, sent with 429, 503 and 529.
+        alive_interval: seconds between what a stream that stalls or thinks still brings.
         requests_per_minute: the limit that the headers tell of; nothing enforces it.
         tokens_per_minute: the same of tokens.
         models: the only models that there are, separated by commas; "": any name is one.
@@ -27,6 +28,7 @@ class Settings:
     error_rate: float = 0.0
     seed: int = 0
     retry_after: float = 1.0
+    alive_interval: float = 1.0
     requests_per_minute: int = 10_000
     tokens_per_minute: int = 2_000_000
     models: str = ""

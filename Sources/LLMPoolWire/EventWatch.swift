@@ -1,0 +1,105 @@
+/// Tells when an event of a stream of events (HTML Living Standard, section 9.2.6) ends that says something, without
+/// keeping the stream: for answers that somebody else parses. It sees the same events as `SSEParser`.
+public struct EventWatch: Sendable {
+  /// Types of events by which a server only says that it is there, if nothing else is said. Anthropic sends `ping`.
+  public static let usualQuietNames = "ping,keepalive"
+
+  /// The names in a list with commas, blanks around them left out.
+  public static func names(_ list: String) -> [[UInt8]] {
+    list.split(separator: ",").map { Array($0.utf8.drop { $0 == Byte.space }.reversed().drop { $0 == Byte.space }) }
+      .filter { !$0.isEmpty }.map { $0.reversed() }
+  }
+
+  /// Events of these types say nothing.
+  private let quietNames: [[UInt8]]
+  /// The beginning of the line at hand where it came in pieces, as much of it as a quiet event's name may take.
+  private var beginning: [UInt8] = []
+  private let kept: Int
+  private var isFirstLine = true
+  /// The last byte was a CR that ended a line: a LF belongs to it.
+  private var skipsLF = false
+  private var hasData = false
+  private var isQuiet = false
+
+  private static let eventField: StaticString = "event"
+  private static let dataField: StaticString = "data"
+  private static let byteOrderMark: StaticString = "\u{FEFF}"
+
+  public init(quietNames: [[UInt8]]) {
+    self.quietNames = quietNames
+    // A byte order mark, "event: ", the longest name, and one that it would be too long by.
+    kept = 3 + 7 + (quietNames.map(\.count).max() ?? 0) + 1
+  }
+
+  /// Takes the next bytes; true where an event that says something ends in them.
+  public mutating func take(_ input: UnsafeRawBufferPointer) -> Bool {
+    let start = input.bytePointer
+    let count = input.count
+    var isHeard = false
+    var position = 0
+    if skipsLF, count > 0 {
+      skipsLF = false
+      if start[0] == Byte.lf { position = 1 }
+    }
+    while position < count {
+      let lineEnd = firstLineEnd(in: start, from: position, to: count)
+      guard lineEnd >= 0 else {
+        keep(start + position, count &- position)
+        break
+      }
+      if beginning.isEmpty {
+        if takeLine(start + position, lineEnd &- position) { isHeard = true }
+      } else {
+        keep(start + position, lineEnd &- position)
+        let line = beginning
+        beginning.removeAll(keepingCapacity: true)
+        if line.withUnsafeBytes({ takeLine($0.bytePointer, $0.count) }) { isHeard = true }
+      }
+      position = lineEnd &+ 1
+      if start[lineEnd] == Byte.cr {
+        if position == count { skipsLF = true } else if start[position] == Byte.lf { position &+= 1 }
+      }
+    }
+    return isHeard
+  }
+
+  private mutating func keep(_ start: BytePointer, _ count: Int) {
+    let room = min(count, kept - beginning.count)
+    if room > 0 { beginning.append(contentsOf: UnsafeRawBufferPointer(start: start, count: room)) }
+  }
+
+  /// A line, or its beginning where it is long. True: it ended an event that says something.
+  private mutating func takeLine(_ start: BytePointer, _ count: Int) -> Bool {
+    var line = start
+    var size = count
+    if isFirstLine {
+      isFirstLine = false
+      if EventWatch.begins(line, size, EventWatch.byteOrderMark) { (line, size) = (line + 3, size - 3) }
+    }
+    guard size > 0 else {
+      defer { (hasData, isQuiet) = (false, false) }
+      return hasData && !isQuiet
+    }
+    if EventWatch.isField(line, size, EventWatch.dataField) {
+      hasData = true
+    } else if EventWatch.isField(line, size, EventWatch.eventField) {
+      var first = min(size, EventWatch.eventField.utf8CodeUnitCount + 1)
+      if first < size, line[first] == Byte.space { first += 1 }
+      let name = UnsafeRawBufferPointer(start: line + first, count: size - first)
+      isQuiet = quietNames.contains { $0.elementsEqual(name) }
+    }
+    return false
+  }
+
+  private static func begins(_ line: BytePointer, _ count: Int, _ text: StaticString) -> Bool {
+    guard count >= text.utf8CodeUnitCount else { return false }
+    for i in 0..<text.utf8CodeUnitCount where line[i] != text.utf8Start[i] { return false }
+    return true
+  }
+
+  /// The name of the field is all before the first colon.
+  private static func isField(_ line: BytePointer, _ count: Int, _ name: StaticString) -> Bool {
+    let size = name.utf8CodeUnitCount
+    return begins(line, count, name) && (count == size || line[size] == Byte.colon)
+  }
+}
