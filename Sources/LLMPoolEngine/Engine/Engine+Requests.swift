@@ -17,7 +17,9 @@ extension Engine {
       if port.queue.coalesce == 0 { impatientPorts += 1 }
     }
     request.creditThreshold = max(1, streamWindow / 4)
-    request.hasEventClock = request.options.resolved(with: settings.core).timeouts.event != .max
+    let eventTimeout = request.options.timeouts.event
+    request.hasEventClock =
+      (eventTimeout == RequestOptions.asPool ? settings.core.timeouts.event : eventTimeout) != .max
     request.origin = origin(of: request).id.slot
     tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
     // Where it was closed since the request was submitted, the engine may have been told of that before.

@@ -388,6 +388,7 @@ class FaultServer:
     def __exit__(self, *_):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._accepting.join(PATIENCE)  # no thread is made any more, and each has begun
         self.heal()
         for thread in self._threads:
             thread.join(PATIENCE)
