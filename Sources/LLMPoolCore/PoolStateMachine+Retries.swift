@@ -116,8 +116,7 @@ extension PoolStateMachine {
   }
 
   private func retryAfterMax(_ slot: Int) -> Nanoseconds {
-    let own = requests[slot].options.retryAfterMax
-    return own == RequestOptions.asPool ? options.retryAfterMax : own
+    RequestOptions.resolved(requests[slot].options.retryAfterMax, with: options.retryAfterMax)
   }
 
   /// The head of an answer is here: it goes out, or the request is tried again because of its status.

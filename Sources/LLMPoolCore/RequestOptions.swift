@@ -27,10 +27,15 @@ public struct RequestOptions: Sendable, Equatable {
 
   public init(submittedAt: Instant = .never) { self.submittedAt = submittedAt }
 
+  /// A time of a request, which may follow the pool's.
+  public static func resolved(_ own: Nanoseconds, with pool: Nanoseconds) -> Nanoseconds {
+    own == asPool ? pool : own
+  }
+
   /// The timeouts that are left to the pool take its values as they are now.
   public func resolved(with pool: PoolOptions) -> RequestOptions {
     var result = self
-    result.timeouts = timeouts.combined(with: pool.timeouts) { $0 == RequestOptions.asPool ? $1 : $0 }
+    result.timeouts = timeouts.combined(with: pool.timeouts) { RequestOptions.resolved($0, with: $1) }
     return result
   }
 }

@@ -6,8 +6,13 @@ public struct EventWatch: Sendable {
 
   /// The names in a list with commas, blanks around them left out.
   public static func names(_ list: String) -> [[UInt8]] {
-    list.split(separator: ",").map { Array($0.utf8.drop { $0 == Byte.space }.reversed().drop { $0 == Byte.space }) }
-      .filter { !$0.isEmpty }.map { $0.reversed() }
+    var names: [[UInt8]] = []
+    Array(list.utf8).withUnsafeBytes { bytes in
+      forEachListElement(bytes.bytePointer, count: bytes.count) { start, count in
+        names.append(Array(UnsafeRawBufferPointer(start: start, count: count)))
+      }
+    }
+    return names
   }
 
   /// Events of these types say nothing.
@@ -20,10 +25,6 @@ public struct EventWatch: Sendable {
   private var skipsLF = false
   private var hasData = false
   private var isQuiet = false
-
-  private static let eventField: StaticString = "event"
-  private static let dataField: StaticString = "data"
-  private static let byteOrderMark: StaticString = "\u{FEFF}"
 
   public init(quietNames: [[UInt8]]) {
     self.quietNames = quietNames
@@ -70,36 +71,21 @@ public struct EventWatch: Sendable {
 
   /// A line, or its beginning where it is long. True: it ended an event that says something.
   private mutating func takeLine(_ start: BytePointer, _ count: Int) -> Bool {
-    var line = start
-    var size = count
+    var line = UnsafeRawBufferPointer(start: start, count: count)
     if isFirstLine {
       isFirstLine = false
-      if EventWatch.begins(line, size, EventWatch.byteOrderMark) { (line, size) = (line + 3, size - 3) }
+      if line.starts(with: "\u{FEFF}".utf8) { line = UnsafeRawBufferPointer(rebasing: line[3...]) }
     }
-    guard size > 0 else {
+    guard line.count > 0 else {
       defer { (hasData, isQuiet) = (false, false) }
       return hasData && !isQuiet
     }
-    if EventWatch.isField(line, size, EventWatch.dataField) {
+    let field = SSEField(line.bytePointer, line.count)
+    if field.isNamed("data") {
       hasData = true
-    } else if EventWatch.isField(line, size, EventWatch.eventField) {
-      var first = min(size, EventWatch.eventField.utf8CodeUnitCount + 1)
-      if first < size, line[first] == Byte.space { first += 1 }
-      let name = UnsafeRawBufferPointer(start: line + first, count: size - first)
-      isQuiet = quietNames.contains { $0.elementsEqual(name) }
+    } else if field.isNamed("event") {
+      isQuiet = quietNames.contains { $0.elementsEqual(field.value) }
     }
     return false
-  }
-
-  private static func begins(_ line: BytePointer, _ count: Int, _ text: StaticString) -> Bool {
-    guard count >= text.utf8CodeUnitCount else { return false }
-    for i in 0..<text.utf8CodeUnitCount where line[i] != text.utf8Start[i] { return false }
-    return true
-  }
-
-  /// The name of the field is all before the first colon.
-  private static func isField(_ line: BytePointer, _ count: Int, _ name: StaticString) -> Bool {
-    let size = name.utf8CodeUnitCount
-    return begins(line, count, name) && (count == size || line[size] == Byte.colon)
   }
 }

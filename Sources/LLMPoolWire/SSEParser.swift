@@ -182,33 +182,22 @@ public struct SSEParser: ~Copyable, Sendable {
 
   @inline(__always)
   private mutating func takeField(_ line: BytePointer, _ count: Int, _ borrowed: inout Borrowed) {
-    let colon = firstOffset(of: Byte.colon, in: line, from: 0, to: count)
-    let nameCount = colon < 0 ? count : colon
-    var first = colon < 0 ? count : colon &+ 1
-    if first < count, line[first] == Byte.space { first &+= 1 }
-    let value = UnsafeRawBufferPointer(start: line + first, count: count &- first)
-    if isField(line, nameCount, "data") {
+    let field = SSEField(line, count)
+    let value = field.value
+    if field.isNamed("data") {
       takeData(value, &borrowed)
-    } else if isField(line, nameCount, "event") {
+    } else if field.isNamed("event") {
       borrowed.type = value
-    } else if isField(line, nameCount, "id") {
+    } else if field.isNamed("id") {
       guard value.count <= SSEParser.maximumIDBytes,
         firstOffset(of: 0, in: value.bytePointer, from: 0, to: value.count) < 0
       else { return }
       idBuffer.removeAll(keepingCapacity: true)
       idBuffer.append(value)
       hasID = true
-    } else if isField(line, nameCount, "retry") {
+    } else if field.isNamed("retry") {
       takeRetry(value)
     }
-  }
-
-  /// Names of fields are compared as they are, case included.
-  @inline(__always)
-  private func isField(_ name: BytePointer, _ count: Int, _ expected: StaticString) -> Bool {
-    guard count == expected.utf8CodeUnitCount else { return false }
-    for i in 0..<count where name[i] != expected.utf8Start[i] { return false }
-    return true
   }
 
   @inline(__always)

@@ -77,7 +77,7 @@ import Testing
   @Test(.enabled(if: exist)) func canary() throws {
     let (violation, options) = try #require(hunt(.streamLimitOffByOne))
     let short = minimise(violation, options)
-    #expect(short.trace.count < violation.trace.count / 4)
+    #expect(short.trace.count < max(violation.trace.count / 10, 10))
     #expect(replay(short.trace, options) == short.what)
     #expect("\(short)".hasPrefix("seed \(options.seed): "))
     var healthy = options

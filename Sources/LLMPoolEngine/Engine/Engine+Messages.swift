@@ -46,12 +46,11 @@ extension Engine {
   }
 
   private func eventText(_ request: RequestState, _ name: String, _ limit: String, _ waited: String) -> String {
-    let watch = request.answer.watch
-    let lastByte = watch.map { "the last byte came \(Engine.text(now - $0.lastByte)) ago" } ?? ""
-    let lastEvent =
-      watch.map { $0.lastEvent > 0 ? "the last event \(Engine.text(now - $0.lastEvent)) ago" : "no event at all" } ?? ""
+    // The clock runs only where there is a watch.
+    guard let watch = request.answer.watch else { return "no event came from \(name) for \(limit)" }
+    let lastEvent = watch.lastEvent > 0 ? "the last event \(Engine.text(now - watch.lastEvent)) ago" : "no event at all"
     return "the stream from \(name) is alive, but no event came for \(limit), its event timeout: "
-      + "\(lastByte), \(lastEvent); \(waited) after submission"
+      + "the last byte came \(Engine.text(now - watch.lastByte)) ago, \(lastEvent); \(waited) after submission"
   }
 
   private func poolText(_ failure: Failure, _ name: String, _ waited: String, _ origin: Origin?) -> String {

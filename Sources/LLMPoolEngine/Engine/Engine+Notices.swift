@@ -1,4 +1,5 @@
 import LLMPoolCore
+import LLMPoolWire
 
 /// A queue that wants to hear of a pool's doings.
 struct Watcher {
@@ -25,17 +26,16 @@ extension Engine {
 
   func note(_ notice: Notice) { announce(describe(notice)) }
 
-  /// What the core does not see, as it sees no answers: an event timeout does not run for a stream of this origin.
-  func noteUnwatchedStream(_ origin: Origin, isEncoded: Bool) {
-    guard watchers.contains(where: { $0.mask.contains(.unwatchedStream) }) else { return }
+  /// What the core does not see, as it sees no answers: an event timeout does not run for a stream of this origin. Told
+  /// once for each origin, to whoever watches by then.
+  func noteUnwatchedStream(_ origin: Origin, _ answer: Answer) {
+    guard !origin.isUnwatchedTold, watchers.contains(where: { $0.mask.contains(.unwatchedStream) }) else { return }
     origin.isUnwatchedTold = true
-    let reason = isEncoded ? "encoded" : "no-event-stream"
-    let message = isEncoded ? "its body is encoded; send accept-encoding: identity" : "it is no text/event-stream"
+    let isEncoded = HeaderBlock.value(of: "content-encoding", in: answer.headers) != nil
+    let fields = Engine.lines([("origin", origin.name), ("reason", isEncoded ? "encoded" : "no-event-stream")])
+    let why = isEncoded ? "its body is encoded; send accept-encoding: identity" : "it is no text/event-stream"
     announce(
-      (
-        .unwatchedStream, Engine.lines([("origin", origin.name), ("reason", reason)]),
-        "the event timeout does not run for a stream from \(origin.name): \(message)", nil
-      ))
+      (.unwatchedStream, fields, "the event timeout does not run for a stream from \(origin.name): \(why)", nil))
   }
 
   private func announce(_ notice: (NoticeMask, String, String, ConnectionID?)) {

@@ -17,9 +17,8 @@ extension Engine {
       if port.queue.coalesce == 0 { impatientPorts += 1 }
     }
     request.creditThreshold = max(1, streamWindow / 4)
-    let eventTimeout = request.options.timeouts.event
     request.hasEventClock =
-      (eventTimeout == RequestOptions.asPool ? settings.core.timeouts.event : eventTimeout) != .max
+      RequestOptions.resolved(request.options.timeouts.event, with: settings.core.timeouts.event) != .max
     request.origin = origin(of: request).id.slot
     tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
     // Where it was closed since the request was submitted, the engine may have been told of that before.
@@ -177,8 +176,7 @@ extension Engine {
       return
     }
     stageHead(request)
-    // HTML Living Standard, section 9.2.3: only such a 200 is a stream of events. The rest is for people, or JSON.
-    if request.flags.contains(.sse), answer.status == 200, HeaderBlock.isEventStream(answer.headers) {
+    if request.flags.contains(.sse), answer.isEventStream {
       let limit = request.maxEventBytes == 0 ? Int(settings.maxEventBytes) : request.maxEventBytes
       answer.sse = SSEStream(maximumEventBytes: limit)
     }

@@ -80,11 +80,11 @@ extension Engine: SessionHost {
 
   // MARK: What follows from it
 
-  /// Only a 200 that is an unencoded stream of events (HTML Living Standard, section 9.2.3) has an event clock. With it
-  /// no retry follows, so that this is the head that goes out.
+  /// Only a stream of events has an event clock. It is a 200, after which no retry follows, so that this is the head
+  /// that goes out.
   private func watchEvents(_ request: RequestState, _ attempt: AttemptID) {
     let answer = request.answer
-    guard answer.status == 200, HeaderBlock.isEventStream(answer.headers) else {
+    guard answer.isEventStream else {
       if request.isStreamed, answer.status == 200 { noteUnwatched(request) }
       return
     }
@@ -92,14 +92,11 @@ extension Engine: SessionHost {
     tell(.progressed(attempt, .beganEvents))
   }
 
-  /// Told once for each origin, to whoever watches by then.
   private func noteUnwatched(_ request: RequestState) {
     counters.unwatchedStreams += 1
     guard let origin = origins[Int(request.origin)] else { return }
     origin.counters.unwatchedStreams += 1
-    guard !origin.isUnwatchedTold else { return }
-    let isEncoded = HeaderBlock.value(of: "content-encoding", in: request.answer.headers) != nil
-    noteUnwatchedStream(origin, isEncoded: isEncoded)
+    noteUnwatchedStream(origin, request.answer)
   }
 
   private func noteEvents(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {

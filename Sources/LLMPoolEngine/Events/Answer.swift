@@ -46,6 +46,9 @@ final class Answer {
 
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
+  /// HTML Living Standard, section 9.2.3: only such a 200, unencoded, is a stream of events. The rest is for people, or
+  /// JSON.
+  var isEventStream: Bool { status == 200 && HeaderBlock.isEventStream(headers) }
 }
 
 /// What the event clock is told by, and what its message says.

@@ -30,7 +30,7 @@ _PLANS = re.compile(
 # What a stalled stream still brings, again and again.
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 COMMENT = b": keep-alive\n\n"
-STALLS: Dict[Optional[str], bytes] = {"comments": COMMENT, "pings": PING, "bytes": b"d", None: b""}
+STALLS: Dict[Optional[str], bytes] = {"comments": COMMENT, "pings": PING, "bytes": b"d"}
 
 MESSAGES = {
     400: "The request is not valid.",
