@@ -61,6 +61,8 @@ extern "C" {
   X(E_QUEUE_FULL, -20, "too many requests are waiting for a connection")       \
   X(E_POOL_TIMEOUT, -21, "no connection became free in time")                  \
   X(E_CANCELLED, -22, "cancelled by the application")                          \
+  X(E_BUDGET, -23, "the request costs more than its budget ever allows")       \
+  X(E_BUDGET_TIMEOUT, -24, "the budget did not have room for it in time")      \
   /* time */                                                                   \
   X(E_CONNECT_TIMEOUT, -30, "connecting took too long")                        \
   X(E_WRITE_TIMEOUT, -31, "the server stopped taking the request")             \
@@ -117,7 +119,7 @@ typedef struct llmpool_options {
   uint32_t keepalive_expiry_ms;        /* [30000] how long an idle one is kept */
   uint32_t max_connection_age_ms;      /* [0] retired after this, +-10 % at random */
   uint32_t max_streams_per_connection; /* [100] HTTP/2: also bounded by the server */
-  uint32_t max_pending_requests;       /* [10000] waiting for a connection */
+  uint32_t max_pending_requests;       /* [10000] waiting for a connection, or for their budget */
 
   /* Timeouts; 0 means none. */
   uint32_t connect_timeout_ms;    /* [5000] of a dial: name, TCP, proxy and TLS together */
@@ -169,6 +171,10 @@ typedef struct llmpool_options {
 
   const char *quiet_events; /* types of events that say nothing, separated by commas; "": none;
                                NULL: "ping,keepalive" */
+  uint32_t budget_timeout_ms; /* [60000] a timeout as above: longest wait of a request for its budget, before it waits
+                                 for a connection, while which pool_timeout_ms does not run. After half of it the
+                                 request comes before every priority */
+  uint32_t reserved;          /* [0] */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -208,9 +214,11 @@ enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
   LLMPOOL_REQUEST_SSE_JOIN = 1 << 7,      /* with SSE, where many tokens come at once: events of type "message" without
                                              id and retry of their own that arrive together are one: data has theirs,
                                              separated by CR, which is in none; sse_count says how many */
-  LLMPOOL_REQUEST_NO_REDIAL = 1 << 8      /* a connection that cannot be made ends it with E_CONNECT at once, without
+  LLMPOOL_REQUEST_NO_REDIAL = 1 << 8,     /* a connection that cannot be made ends it with E_CONNECT at once, without
                                              the retries that max_retries allows, and without waiting for the pause of
                                              up to 1 s that follows a dial which failed */
+  LLMPOOL_REQUEST_COST_ESTIMATED = 1 << 9 /* input_cost and output_cost are guesses: what they say is more than a limit
+                                             of the budget goes alone, when all of that is there, and not E_BUDGET */
 };
 
 #define LLMPOOL_NO_TIMEOUT UINT32_MAX /* in a request: none, whatever the pool has */
@@ -242,7 +250,10 @@ typedef struct llmpool_request {
                                   0: as the pool's option says; LLMPOOL_NO_TIMEOUT: any */
   size_t max_event_bytes;  /* of a server-sent event, within the same range; 0: as the pool has it */
   uint32_t event_timeout_ms;
-  uint32_t reserved; /* [0] */
+  uint32_t budget_timeout_ms;
+  const char *budget;   /* the name of its budget, 1 to 200 bytes without control characters; NULL: none */
+  uint64_t input_cost;  /* tokens that it is taken to cost until it is settled: llmpool_budget_settle() */
+  uint64_t output_cost;
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -255,6 +266,7 @@ typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0
   uint64_t first_byte; /* first byte of the answer */
   uint64_t first_data; /* first byte of its body; with SSE, the first event: time to first token */
   uint64_t done;
+  uint64_t budgeted; /* its budget had room for it */
 } llmpool_timings_t;
 
 enum { /* llmpool_event_t.kind */
@@ -276,7 +288,10 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
   LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
   LLMPOOL_NOTICE_RETRY = 1 << 4,
-  LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5 /* once for an origin: llmpool_stats_t.unwatched_streams has grown */
+  LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* once for an origin: llmpool_stats_t.unwatched_streams has grown */
+  LLMPOOL_NOTICE_BUDGET_STOPPED = 1 << 6, /* an answer of 429, 503 or 529 asks to be left alone: budget, status,
+                                             delay-ms, waiting */
+  LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7  /* that time is over: budget */
 };
 
 typedef struct llmpool_event {
@@ -388,7 +403,7 @@ typedef struct llmpool_record {
   uint32_t sse_event_end; /* empty for "message" */
   uint32_t sse_id_end;    /* empty where it is as in the request's last record, or, with ID_RESET, empty */
   uint32_t text_end;      /* reason and peer, or message, each ended by a NUL */
-  uint32_t timings_end;   /* DONE: eight uint64_t, aligned; as in llmpool_timings_t */
+  uint32_t timings_end;   /* DONE: nine uint64_t, aligned; as in llmpool_timings_t */
   uint32_t sse_retry_ms;
   uint64_t connection_id;
   uint32_t sse_count;
@@ -410,6 +425,64 @@ llmpool_status_t llmpool_queue_close(llmpool_queue_t *queue);
  * there is none. Borrowed from the event; not NUL-terminated: *size_out bytes. */
 const char *llmpool_event_header(const llmpool_event_t *event, const char *name, size_t *size_out);
 
+/* ---- budgets ------------------------------------------------------------------ */
+
+/* A budget is a name under which requests share what a provider allows. A request that names one waits until it has
+ * room, by priority, then age, and then for a connection. The limits of a budget are configured, told by the headers
+ * of the answers (x-ratelimit-*, anthropic-ratelimit-*), or both: all hold at once. Each is a bucket that is debited
+ * when a request is sent, again at each retry, and filled evenly with time. A name needs no configuring: a budget that
+ * was only named learns; of more than 1,000 such those that were idle longest are forgotten.
+ *
+ * An answer of 429, 503 or 529 with a Retry-After stops the whole budget for that time (RFC 9110, section 10.2.3), and
+ * afterwards it goes on at the pace of its limits; with "x-should-retry: false" it stops nothing. Where such answers
+ * tell no limit the number of requests without an answer adapts: halved, then one more for each round of answers. Who
+ * certainly waits longer than its budget or total timeout ends at once with E_BUDGET_TIMEOUT, UNSEEN. */
+enum { /* llmpool_limit_t.unit */
+  LLMPOOL_UNIT_REQUESTS = 0,
+  LLMPOOL_UNIT_TOKENS = 1, /* input and output together */
+  LLMPOOL_UNIT_INPUT = 2,  /* tokens */
+  LLMPOOL_UNIT_OUTPUT = 3  /* tokens */
+};
+
+typedef struct llmpool_limit {
+  uint32_t unit;
+  uint32_t told;      /* from llmpool_budget_get(): 1, an answer told it; such are passed over by _configure() */
+  uint64_t amount;    /* 1 to 2^40 */
+  uint64_t window_ms; /* in which so much comes back, evenly; 1 to 2^40 */
+  int64_t remaining;  /* from llmpool_budget_get(): what could be spent now; below 0 where more was */
+  uint64_t full_ms;   /* from llmpool_budget_get(): until all is there */
+} llmpool_limit_t;
+
+typedef struct llmpool_budget {
+  size_t size; /* sizeof(llmpool_budget_t) */
+  uint32_t max_concurrent; /* requests from their admission to their DONE; 0: no limit */
+  uint32_t burst_ms;       /* what a limit gives in so long may be spent at once after a pause; 0: in its window */
+  uint32_t no_learning;    /* 1: what answers tell is not minded */
+  uint32_t reserved;       /* [0] */
+  /* from llmpool_budget_get(): */
+  uint64_t in_flight;  /* admitted, and not over */
+  uint64_t waiting;
+  uint64_t refusals;   /* answers of 429, 503 and 529 */
+  uint64_t stopped_ms; /* until it goes on; 0: it is not stopped */
+  uint64_t adaptive;   /* requests that may be without an answer at a time; 0: any number */
+} llmpool_budget_t;
+
+/* Sets the limits of a budget, at most six (they are walked by limit_size), and the rest that is said of it; what was
+ * spent stays spent. Kept across a fork, for the shared pool. */
+llmpool_status_t llmpool_budget_configure(llmpool_t *pool, const char *name, const llmpool_budget_t *budget,
+                                          const llmpool_limit_t *limits, size_t limit_size, uint32_t count);
+/* What a budget has now: the budget, and of its limits at most capacity; *count_out says how many there are. The pool
+ * knows no such budget: E_NOT_FOUND. */
+llmpool_status_t llmpool_budget_get(llmpool_t *pool, const char *name, llmpool_budget_t *budget_out,
+                                    llmpool_limit_t *limits_out, size_t limit_size, uint32_t capacity,
+                                    uint32_t *count_out);
+/* The names of the budgets that the pool knows, a line each, as llmpool_origins() does it. */
+int64_t llmpool_budgets(llmpool_t *pool, char *text_out, size_t size);
+/* [fast] Says what a request really took, before or after its DONE, once: the difference to its costs is given back, or
+ * taken, where the answer did not tell what was left. Of requests that are over the last 4,096 can be settled; others,
+ * and those without a budget, are passed over. A request that nobody settles keeps what it was taken to cost. */
+llmpool_status_t llmpool_budget_settle(llmpool_t *pool, uint64_t request_id, uint64_t input, uint64_t output);
+
 /* ---- looking at a pool ------------------------------------------------------ */
 
 typedef struct llmpool_stats {
@@ -420,7 +493,7 @@ typedef struct llmpool_stats {
   uint64_t failed;
   uint64_t cancelled;
   uint64_t retries;
-  uint64_t pending;     /* waiting for a connection */
+  uint64_t pending;     /* waiting for a connection, or for their budget */
   uint64_t active;      /* on a connection */
   uint64_t backing_off; /* waiting to be tried again */
   /* connections: opened == connecting + in_use + idle + closed */
@@ -441,6 +514,7 @@ typedef struct llmpool_stats {
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */
   uint64_t unwatched_streams; /* STREAM or SSE answers of 200 for which an event timeout did not run: their body is
                                  encoded, or no text/event-stream */
+  uint64_t awaiting_budget; /* of those pending: waiting for their budget */
 } llmpool_stats_t;
 
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as

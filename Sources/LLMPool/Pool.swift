@@ -103,6 +103,7 @@ private final class Call: Receiver, @unchecked Sendable {
 
 extension Response {
   init(_ record: EventRecord) {
+    requestID = record.requestID
     status = Int(record.httpStatus)
     body = Array(UnsafeRawBufferPointer(start: record.data.base, count: record.data.count))
     headers = Response.headers(record)

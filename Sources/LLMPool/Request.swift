@@ -19,6 +19,8 @@ public struct Request: Sendable {
   public var retry: Retry?
   /// For TLS (RFC 6066, section 3), where it is not the URL's host.
   public var serverName: String?
+  /// Whose limits it shares; it waits until there is room.
+  public var spending: Spending?
 
   /// The timeouts of one request; nil: as the pool has it; `.zero` or less: none.
   public typealias Timeouts = LLMPoolCore.Timeouts<Duration?>
@@ -58,45 +60,33 @@ extension Request {
     input.maxResponseBytes = maxResponseBytes
     input.options.timeouts = timeouts.map(Request.timeout)
     try retry?.set(&input)
+    if let spending {
+      input.options.inputCost = spending.inputTokens
+      input.options.outputCost = spending.outputTokens
+      if spending.isEstimated { input.flags.insert(.estimatedCost) }
+    }
     let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8), name: Array((serverName ?? "").utf8))
+    let budget = Array((spending?.budget ?? "").utf8)
     let result: Result<Void, Fault> = parts.method.withUnsafeBytes { method in
       parts.url.withUnsafeBytes { url in
         parts.name.withUnsafeBytes { name in
           block.withUnsafeBytes { headers in
-            self.body.withUnsafeBytes { content in
-              if self.method != nil { input.method = method }
-              if serverName != nil { input.serverName = name }
-              input.url = url
-              input.headers = headers
-              input.body = content
-              do throws(Fault) { return .success(try body(input)) } catch { return .failure(error) }
+            budget.withUnsafeBytes { budget in
+              self.body.withUnsafeBytes { content in
+                if self.method != nil { input.method = method }
+                if serverName != nil { input.serverName = name }
+                if spending != nil { input.budget = budget }
+                input.url = url
+                input.headers = headers
+                input.body = content
+                do throws(Fault) { return .success(try body(input)) } catch { return .failure(error) }
+              }
             }
           }
         }
       }
     }
     try result.get()
-  }
-}
-
-/// An answer, whatever its status: 4xx and 5xx are answers too.
-public struct Response: Sendable {
-  public let status: Int
-  /// Names as received, values without the whitespace around them.
-  public let headers: [(name: String, value: String)]
-  public let body: [UInt8]
-  /// "HTTP/1.1" or "HTTP/2".
-  public let httpVersion: String
-  /// An open connection carried the request.
-  public let isReused: Bool
-  /// How often the request was sent, at least 1.
-  public let attempts: Int
-  /// "192.0.2.1:443"
-  public let peer: String
-
-  /// The first value of a header, names compared without regard to case.
-  public func header(_ name: String) -> String? {
-    headers.first { $0.name.lowercased() == name.lowercased() }?.value
   }
 }
 

@@ -49,6 +49,8 @@ enum Layout {
     "ca_path": MemoryLayout<llmpool_options_t>.offset(of: \.ca_path)!,
     "ca_pem": MemoryLayout<llmpool_options_t>.offset(of: \.ca_pem)!,
     "quiet_events": MemoryLayout<llmpool_options_t>.offset(of: \.quiet_events)!,
+    "budget_timeout_ms": MemoryLayout<llmpool_options_t>.offset(of: \.budget_timeout_ms)!,
+    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
   ]
 
   static let request: [String: Int] = [
@@ -75,7 +77,10 @@ enum Layout {
     "retry_after_max_ms": MemoryLayout<llmpool_request_t>.offset(of: \.retry_after_max_ms)!,
     "max_event_bytes": MemoryLayout<llmpool_request_t>.offset(of: \.max_event_bytes)!,
     "event_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.event_timeout_ms)!,
-    "reserved": MemoryLayout<llmpool_request_t>.offset(of: \.reserved)!,
+    "budget_timeout_ms": MemoryLayout<llmpool_request_t>.offset(of: \.budget_timeout_ms)!,
+    "budget": MemoryLayout<llmpool_request_t>.offset(of: \.budget)!,
+    "input_cost": MemoryLayout<llmpool_request_t>.offset(of: \.input_cost)!,
+    "output_cost": MemoryLayout<llmpool_request_t>.offset(of: \.output_cost)!,
   ]
 
   static let stats: [String: Int] = [
@@ -103,5 +108,6 @@ enum Layout {
     "bytes_received": MemoryLayout<llmpool_stats_t>.offset(of: \.bytes_received)!,
     "utilization": MemoryLayout<llmpool_stats_t>.offset(of: \.utilization)!,
     "unwatched_streams": MemoryLayout<llmpool_stats_t>.offset(of: \.unwatched_streams)!,
+    "awaiting_budget": MemoryLayout<llmpool_stats_t>.offset(of: \.awaiting_budget)!,
   ]
 }

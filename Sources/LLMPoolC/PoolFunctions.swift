@@ -108,7 +108,7 @@ public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePoi
 }
 
 /// As much of the text as fits, and a NUL; returns the length of all of it.
-private func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size: Int) -> Int64 {
+func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size: Int) -> Int64 {
   var text = text
   return text.withUTF8 { source in
     guard let target, size > 0 else { return Int64(source.count) }

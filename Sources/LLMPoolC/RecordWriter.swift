@@ -21,12 +21,15 @@ struct RecordWriter {
     self.bytesSize = bytesSize
   }
 
-  /// The timings are eight numbers, aligned; offsets are 32 bits.
+  private static let timingsSize =
+    MemoryLayout<TimingsRecord>.size - MemoryLayout<TimingsRecord>.offset(of: \.admitted)!
+
+  /// The timings are numbers, aligned; offsets are 32 bits.
   private func end(of event: EventRecord) -> (begin: Int, timings: Int, end: Int) {
     let plain = event.data.count + event.headers.count + sseEvent(event).count + sseID(event).count + textSize(event)
     guard event.kind == .done else { return (used, used + plain, used + plain) }
     let timings = (used + plain + 7) & ~7
-    return (used, timings, timings + 64)
+    return (used, timings, timings + RecordWriter.timingsSize)
   }
 
   private func sseEvent(_ event: EventRecord) -> EventBytes {
@@ -114,8 +117,8 @@ struct RecordWriter {
     guard event.kind == .done else { return UInt32(used) }
     let offset = MemoryLayout<TimingsRecord>.offset(of: \.admitted)!
     withUnsafeBytes(of: event.timings) {
-      (bytes + start).copyMemory(from: $0.baseAddress! + offset, byteCount: 64)
+      (bytes + start).copyMemory(from: $0.baseAddress! + offset, byteCount: RecordWriter.timingsSize)
     }
-    return UInt32(start + 64)
+    return UInt32(start + RecordWriter.timingsSize)
   }
 }

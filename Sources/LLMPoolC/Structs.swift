@@ -172,6 +172,9 @@ extension llmpool_request_t {
     input.options.maxRetries = max_retries
     input.options.retryAfterMax = llmpool_request_t.time(retry_after_max_ms)
     input.serverName = bytes(server_name)
+    input.budget = bytes(budget)
+    input.options.inputCost = Int64(clamping: input_cost)
+    input.options.outputCost = Int64(clamping: output_cost)
     return input
   }
 

@@ -23,6 +23,9 @@ public enum Action: Sendable {
   case complete(RequestID, Completion)
   /// Nothing has used the origin for long: its id is free again.
   case forget(OriginID)
+  case forgetBudget(BudgetID)
+  /// Its budget has room for the request, which now seeks a connection.
+  case admitted(RequestID)
   case notice(Notice)
   /// After `closing`: nothing is left.
   case stopped
@@ -42,4 +45,7 @@ public enum Notice: Sendable, Equatable {
   case connectionClosed(ConnectionID, OriginID, CloseReason)
   /// `failure` nil: because of the answer's status.
   case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds)
+  /// An answer has asked to be left alone for so long.
+  case budgetStopped(BudgetID, delay: Nanoseconds, httpStatus: Int, waiting: Int)
+  case budgetResumed(BudgetID)
 }

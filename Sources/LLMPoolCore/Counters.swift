@@ -8,6 +8,7 @@ public struct Counters: Sendable, Equatable {
   public var cancelled = 0
   public var retries = 0
   public var pending = 0
+  public var awaitingBudget = 0
   public var active = 0
   public var backingOff = 0
   public var connecting = 0
@@ -30,7 +31,9 @@ public struct Counters: Sendable, Equatable {
     .counter("failed", \.failed, "requests_failed_total", "Requests that got none."),
     .counter("cancelled", \.cancelled, "requests_cancelled_total", "Requests cancelled by the application."),
     .counter("retries", \.retries, "retries_total", "Attempts after the first."),
-    .gauge("pending", \.pending, "requests_pending", "Requests waiting for a connection."),
+    .gauge("pending", \.pending, "requests_pending", "Requests waiting for a connection, or for their budget."),
+    .gauge(
+      "awaiting_budget", \.awaitingBudget, "requests_awaiting_budget", "Requests of those waiting for their budget."),
     .gauge("active", \.active, "requests_active", "Requests on a connection."),
     .gauge("backing_off", \.backingOff, "requests_backing_off", "Requests waiting to be tried again."),
     .gauge("connecting", \.connecting, "connections_connecting", "Connections being opened."),

@@ -39,6 +39,14 @@ public enum Event: Sendable {
   case progressed(AttemptID, Phase)
   case answered(AttemptID, httpStatus: Int, RetryAdvice)
   case finished(AttemptID, Outcome, reusable: Bool)
+  /// What the head of its answer, which is told of next, says of the provider's limits.
+  case limitsTold(AttemptID, RateReport)
+
+  // Budgets. One must be named before a request has it.
+  case budgetNamed(BudgetID)
+  case budgetConfigured(BudgetID, BudgetOptions)
+  /// What a request took, in tokens; it may be over.
+  case settled(RequestID, input: Int64, output: Int64)
 }
 
 /// What an attempt is doing; each report restarts the clock of that phase.
@@ -107,5 +115,7 @@ public struct NoticeMask: OptionSet, Sendable {
   public static let connectionClosed = NoticeMask(rawValue: 1 << 3)
   public static let retry = NoticeMask(rawValue: 1 << 4)
   public static let unwatchedStream = NoticeMask(rawValue: 1 << 5)
-  public static let all = NoticeMask(rawValue: (1 << 6) - 1)
+  public static let budgetStopped = NoticeMask(rawValue: 1 << 6)
+  public static let budgetResumed = NoticeMask(rawValue: 1 << 7)
+  public static let all = NoticeMask(rawValue: (1 << 8) - 1)
 }

@@ -14,6 +14,8 @@ public enum Failure: Int32, Sendable, CaseIterable {
   case queueFull = -20
   case poolTimeout = -21
   case cancelled = -22
+  case budget = -23
+  case budgetTimeout = -24
 
   case connectTimeout = -30
   case writeTimeout = -31

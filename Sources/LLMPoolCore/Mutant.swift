@@ -7,6 +7,8 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case settingsIgnored, resetAsUnseen, oldIdentityReused, leastRecentlyReused
   case answeredAsUnseen, refusalCounted, refusalForEver, refusalHammered, outageUntold, outageUnexplained
   case backoffBeyondEnd, forgottenResets, redialUnasked, forgottenEventTimer, eventClockRuns
+  case reservationIgnored, stopIgnored, concurrencyIgnored, budgetPlaceKept, passedForEver, forgottenBudgetTimer
+  case unseenKeepsDebit, correctionForgetsMeanwhile, cutForEach, forgottenBudgetTimeout
 }
 
 extension PoolStateMachine {

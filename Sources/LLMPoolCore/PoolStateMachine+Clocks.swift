@@ -1,11 +1,11 @@
 // What is due when. Each record has at most one entry in its heap; an entry may be early, then the record is looked
 // at and armed again.
 extension PoolStateMachine {
-  /// A request that waits half of its pool timeout comes before every priority; without a pool timeout after 5 s.
+  /// A request that waits half of the timeout of its wait comes before every priority; without a timeout after 5 s.
   private func agesAt(_ slot: Int) -> Instant {
-    let options = requests[slot].options
-    let patience = options.timeouts.pool == .max ? Nanoseconds.seconds(5) : options.timeouts.pool / 2
-    return requests[slot].queuedAt + patience
+    let timeouts = requests[slot].options.timeouts
+    let timeout = requests[slot].budgetStep == .waiting ? timeouts.budget : timeouts.pool
+    return requests[slot].queuedAt + (timeout == .max ? .seconds(5) : timeout / 2)
   }
 
   /// The next thing that happens to the request by time alone, and the failure that it is; nil: not a failure.
@@ -22,7 +22,11 @@ extension PoolStateMachine {
     switch requests[slot].state {
     case .free: return (.never, nil)
     case .pending:
-      if requests[slot].isCovered, !isMutant(.poolClockRuns) {
+      if requests[slot].budgetStep == .waiting {
+        if !isMutant(.forgottenBudgetTimeout) {
+          earlier(requests[slot].waitsSince + options.timeouts.budget, .budgetTimeout)
+        }
+      } else if requests[slot].isCovered, !isMutant(.poolClockRuns) {
         earlier(requests[slot].waitsSince + options.timeouts.connect, .connectTimeout)
       } else if !isMutant(.forgottenPoolTimer) {
         let left = options.timeouts.pool == .max ? .max : options.timeouts.pool - requests[slot].poolTimeUsed
@@ -86,6 +90,10 @@ extension PoolStateMachine {
       originTimers.remove(first.slot, &originTimerPositions)
       originDue(first.slot)
     }
+    while let first = budgetTimers.first, first.key.major <= now.nanoseconds {
+      budgetTimers.remove(first.slot, &budgetTimerPositions)
+      budgetDue(at: first.slot)
+    }
     while let first = requestTimers.first, first.key.major <= now.nanoseconds {
       requestTimers.remove(first.slot, &requestTimerPositions)
       requestDue(Int(first.slot))
@@ -95,7 +103,8 @@ extension PoolStateMachine {
   private mutating func requestDue(_ slot: Int) {
     let (due, failure) = nextClock(slot)
     guard due <= now else { return arm(slot) }
-    if failure != nil, requests[slot].state == .pending, !requests[slot].isCovered, let cause = outage(slot) {
+    let waitsForConnection = requests[slot].state == .pending && requests[slot].budgetStep != .waiting
+    if failure != nil, waitsForConnection, !requests[slot].isCovered, let cause = outage(slot) {
       return end(slot, cause)
     }
     if let failure { return timeOut(slot, failure) }
@@ -133,7 +142,11 @@ extension PoolStateMachine {
 
   private mutating func reRank(_ slot: Int) {
     let origin = Int(requests[slot].origin)
-    if requests[slot].isCovered {
+    if requests[slot].budgetStep == .waiting {
+      let budget = requests[slot].options.budget.slot
+      budgets[Int(budget)].queue.update(Int32(slot), rank(slot), &queuePositions)
+      touch(budget)
+    } else if requests[slot].isCovered {
       origins[origin].covered.update(Int32(slot), rank(slot), &queuePositions)
     } else {
       origins[origin].uncovered.update(Int32(slot), rank(slot), &queuePositions)

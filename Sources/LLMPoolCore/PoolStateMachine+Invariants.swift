@@ -16,6 +16,9 @@ extension PoolStateMachine {
     for slot in connections.indices {
       if let broken = checkConnection(slot) { return broken }
     }
+    for slot in budgets.indices where budgets[slot].isKnown {
+      if let broken = checkBudget(slot) { return broken }
+    }
     if let broken = checkTimers() { return broken }
     return checkLists()
   }
@@ -26,7 +29,9 @@ extension PoolStateMachine {
     if !counters.connectionsAddUp { return "connections do not add up: \(counters)" }
     if counters.smallest < 0 { return "a count is negative: \(counters)" }
     if counters.idle != idle.count { return "\(counters.idle) idle, \(idle.count) listed" }
-    if counters.pending != waiting.count { return "\(counters.pending) pending, \(waiting.count) listed" }
+    if counters.pending != waiting.count + counters.awaitingBudget {
+      return "\(counters.pending) pending, \(counters.awaitingBudget) for a budget, \(waiting.count) listed"
+    }
     if isStopped, counters.connections + counters.pending + counters.active + counters.backingOff > 0 {
       return "stopped, but not empty: \(counters)"
     }
@@ -46,7 +51,9 @@ extension PoolStateMachine {
 
   package func isIdle(_ id: ConnectionID) -> Bool { live(id).map { connections[$0].isIdle } ?? false }
 
-  private var mayWaitForever: Bool { options.timeouts.pool == .max || options.timeouts.connect == .max }
+  private var mayWaitForever: Bool {
+    options.timeouts.pool == .max || options.timeouts.connect == .max || options.timeouts.budget == .max
+  }
 
   /// One origin: its counts, its queues, and that nothing free is kept from a waiter.
   package func checkOrigin(_ id: OriginID) -> String? {
@@ -55,7 +62,7 @@ extension PoolStateMachine {
     let counts = origins[slot].counters
     func broken(_ what: String) -> String { "origin \(slot): \(what)" }
     if !counts.requestsAddUp || !counts.connectionsAddUp { return broken("counts do not add up: \(counts)") }
-    if origins[slot].waiting != counts.pending { return broken("queues and pending differ") }
+    if origins[slot].waiting != counts.pending - counts.awaitingBudget { return broken("queues and pending differ") }
     if origins[slot].requests != counts.pending + counts.active + counts.backingOff {
       return broken("\(origins[slot].requests) requests, \(counts)")
     }
@@ -116,7 +123,7 @@ extension PoolStateMachine {
     let request = requests[slot]
     func broken(_ what: String) -> String { "request \(slot): \(what)" }
     if (queuePositions[slot] != IndexedHeap.absent) != (request.state == .pending) { return broken("queue and state") }
-    let isLinked = request.state == .pending || request.state == .active
+    let isLinked = (request.state == .pending && request.budgetStep != .waiting) || request.state == .active
     if requestLinks[slot].isLinked != isLinked { return broken("list and state") }
     if (request.attempt.connection >= 0) != (request.state == .active) { return broken("connection and state") }
     if request.state == .free { return isTimed(slot) ? broken("a timer, and no request") : nil }
@@ -127,6 +134,40 @@ extension PoolStateMachine {
       guard isTimed(slot) else { return broken("no timer") }
       let armed = requestTimers.key(of: Int32(slot), requestTimerPositions).major
       if armed > due.nanoseconds { return broken("its timer is late") }
+    }
+    return nil
+  }
+
+  /// A budget: what it counts is what its requests do, and who waits has a reason, and something that will end it.
+  private func checkBudget(_ slot: Int) -> String? {
+    let budget = budgets[slot]
+    func broken(_ what: String) -> String { "budget \(slot): \(what)" }
+    var count = (requests: 0, waiting: 0, inFlight: 0)
+    var reserved = Cost()
+    var headless = Cost()
+    var output: Int64 = 0
+    for (index, request) in requests.enumerated() where request.state != .free {
+      guard request.options.budget.slot == Int32(slot) else { continue }
+      count.requests += 1
+      if request.budgetStep == .waiting { count.waiting += 1 }
+      guard request.budgetStep.isInFlight else { continue }
+      count.inFlight += 1
+      if request.budgetStep == .reserved { reserved += uses[index].cost } else { output += uses[index].cost.output }
+      if request.budgetStep != .answered { headless += uses[index].cost }
+      if (request.budgetStep == .reserved) != (request.state == .pending) { return broken("a step of another state") }
+    }
+    if budget.requests != count.requests { return broken("\(budget.requests) requests, seen \(count.requests)") }
+    if budget.inFlight != count.inFlight { return broken("\(budget.inFlight) in flight, seen \(count.inFlight)") }
+    if budget.queue.count != count.waiting { return broken("\(budget.queue.count) queued, seen \(count.waiting)") }
+    if budget.reserved != reserved || budget.headless != headless || budget.output != output {
+      return broken("what is reserved, without a head, or may yet come out")
+    }
+    let isIdle = budget.requests == 0 && !budget.isConfigured
+    if budgetLinks[slot].isLinked != isIdle { return broken("its list and its requests") }
+    if budget.isTouched { return broken("touched, and not looked at") }
+    for (index, entry) in budget.queue.entries.enumerated() {
+      if queuePositions[Int(entry.slot)] != Int32(index) { return broken("a wrong place in its queue") }
+      if entry.key != rank(Int(entry.slot)) { return broken("an old rank") }
     }
     return nil
   }
@@ -171,6 +212,7 @@ extension PoolStateMachine {
     if !isHeap(requestTimers, requestTimerPositions) { return "the heap of requests is broken" }
     if !isHeap(connectionTimers, connectionTimerPositions) { return "the heap of connections is broken" }
     if !isHeap(originTimers, originTimerPositions) { return "the heap of origins is broken" }
+    if !isHeap(budgetTimers, budgetTimerPositions) { return "the heap of budgets is broken" }
     if !isHeap(byConnections, byConnectionsPositions) { return "the heap by connections is broken" }
     return nil
   }
@@ -190,6 +232,7 @@ extension PoolStateMachine {
       return count == list.count && list.last == previous
     }
     if !isList(waiting, requestLinks) { return "the list of waiters is broken" }
+    if !isList(idleBudgets, budgetLinks) { return "the list of idle budgets is broken" }
     if !isList(idle, idleLinks) { return "the list of idle connections is broken" }
     if !isList(blockedWithout, blockedLinks) || !isList(blockedWith, blockedLinks) { return "the blocked lists" }
     for slot in origins.indices where origins[slot].isKnown {
@@ -210,12 +253,13 @@ extension PoolStateMachine {
 
 extension Counters {
   /// What exists now, without the history.
-  fileprivate var current: [Int] { [pending, active, backingOff, connecting, inUse, idle] }
+  fileprivate var current: [Int] { [pending, awaitingBudget, active, backingOff, connecting, inUse, idle] }
   fileprivate var smallest: Int {
     min(current.min()!, min(submitted, succeeded, failed, cancelled), min(retries, opened, closed, reused))
   }
   fileprivate mutating func add(_ other: Counters) {
     pending += other.pending
+    awaitingBudget += other.awaitingBudget
     active += other.active
     backingOff += other.backingOff
     connecting += other.connecting

@@ -51,7 +51,7 @@ extension PoolStateMachine {
       isUtilizationHigh = true
       guard watched.contains(.utilizationHigh) else { return }
       actions.append(
-        .notice(.utilizationHigh(used: used, limit: limit, waiting: counters.pending, longestWait: longestWait())))
+        .notice(.utilizationHigh(used: used, limit: limit, waiting: waiting.count, longestWait: longestWait())))
     } else if isUtilizationHigh, percent <= max(0, options.utilizationWarning - PoolStateMachine.hysteresis) {
       isUtilizationHigh = false
       guard watched.contains(.utilizationNormal) else { return }

@@ -18,19 +18,28 @@ extension PoolStateMachine {
       $0.pending += 1
     }
     requests[slot].state = .pending
-    waiting.append(Int32(slot), &requestLinks)
     requests[slot].waitsSince = min(requestOptions.submittedAt, now)
     requests[slot].queuedAt = requests[slot].waitsSince
+    if requestOptions.budget.exists { joinBudget(slot) }
     if closeDeadline != nil { return complete(slot, .closed) }
+    if requestOptions.budget.exists { return enterBudget(slot) }
+    seekConnection(slot, isNew: true)
+  }
+
+  /// A pending request that nothing else keeps: onto a connection, or into its origin's queue.
+  mutating func seekConnection(_ slot: Int, isNew: Bool) {
+    let origin = requests[slot].origin
+    waiting.append(Int32(slot), &requestLinks)
     if origins[Int(origin)].waiting == 0, let connection = availableConnection(origin) {
       return assign(slot, to: connection)
     }
-    let limit = options.maxPendingRequests - (isMutant(.pendingOffByOne) ? 1 : 0)
-    guard counters.pending <= limit else { return complete(slot, .queueFull) }
+    guard !isNew || hasRoomToWait else { return complete(slot, .queueFull) }
     enqueue(slot)
     serve(origin)
     if requests[slot].state == .pending { arm(slot) }
   }
+
+  var hasRoomToWait: Bool { counters.pending <= options.maxPendingRequests - (isMutant(.pendingOffByOne) ? 1 : 0) }
 
   mutating func cancel(_ id: RequestID) {
     guard let slot = live(id) else { return }
@@ -98,6 +107,7 @@ extension PoolStateMachine {
     let unseen = failure != nil && !requests[slot].wasSeen
     actions.append(
       .complete(requests[slot].id, Completion(failure: failure, unseen: unseen, attempts: requests[slot].attempts)))
+    if requests[slot].options.budget.exists { partFromBudget(slot) }
     requests[slot].state = .free
     origins[Int(origin)].requests -= 1
     origins[Int(origin)].lastUsed = now
@@ -110,8 +120,13 @@ extension PoolStateMachine {
     switch requests[slot].state {
     case .free: break
     case .pending:
-      dequeue(slot)
-      waiting.remove(Int32(slot), &requestLinks)
+      if requests[slot].budgetStep == .waiting {
+        leaveBudgetQueue(slot)
+      } else {
+        dequeue(slot)
+        waiting.removeIfLinked(Int32(slot), &requestLinks)
+        if requests[slot].budgetStep == .reserved { leaveBudget(slot) }
+      }
       count(origin) { $0.pending -= 1 }
     case .active:
       assert(requests[slot].attempt.connection < 0)
@@ -177,6 +192,7 @@ extension PoolStateMachine {
 
   mutating func assign(_ slot: Int, to connection: Int) {
     let origin = requests[slot].origin
+    if requests[slot].budgetStep == .reserved { debit(slot) }
     leaveState(slot)
     count(origin) { $0.active += 1 }
     // It carried others, or was open before anybody waited for it (`warm`).
@@ -208,6 +224,7 @@ extension PoolStateMachine {
     if connections[connection].isMultiplexed { updateRoom(connection) }
     requests[slot].attempt.connection = -1
     requests[slot].attempt.clock = .none
+    if requests[slot].budgetStep != .none { leaveBudget(slot) }
   }
 
   /// The write clock runs until the request is sent, except while an upload waits for the application; from then

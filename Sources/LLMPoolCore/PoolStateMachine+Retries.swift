@@ -4,7 +4,7 @@ extension PoolStateMachine {
   /// An attempt, or a dial that the request counted on, has failed; the request is on no connection. `refusal`: of the
   /// attempt, where there was one.
   mutating func attemptFailed(_ slot: Int, _ failure: Failure, unseen: Bool, _ refusal: Refusal? = nil) {
-    if !unseen { requests[slot].wasSeen = true }
+    if unseen { refund(slot) } else { requests[slot].wasSeen = true }
     // Its answer was to be dropped anyway.
     if requests[slot].isDiscarding { return backOff(slot, until: requests[slot].retryAt) }
     if unseen, let refusal, isReplayable(slot), PoolStateMachine.isRefusal(failure) {
@@ -16,7 +16,10 @@ extension PoolStateMachine {
 
   /// The connection was gone before the engine sent anything: no attempt in any server's eyes, so that not even who
   /// wants no retry minds.
-  mutating func attemptUnsent(_ slot: Int) { resend(slot, .write, .neverSent) }
+  mutating func attemptUnsent(_ slot: Int) {
+    refund(slot)
+    resend(slot, .write, .neverSent)
+  }
 
   // MARK: What nobody has acted on
 
@@ -124,6 +127,7 @@ extension PoolStateMachine {
     requests[slot].wasSeen = true
     requests[slot].attempt.hasProgress = true
     forgetRefusals(slot)
+    headOfBudget(slot, status, advice)
     if let delay = statusRetryDelay(slot, status, advice) {
       requests[slot].isDiscarding = true
       requests[slot].retryAt = now + delay
@@ -196,18 +200,19 @@ extension PoolStateMachine {
     arm(slot)
   }
 
-  /// Back to its old place in the queue. The caller serves the origin afterwards.
+  /// Back to its old place in the queue, or to its budget. The caller serves the origin afterwards.
   mutating func requeue(_ slot: Int) {
     let origin = requests[slot].origin
     leaveState(slot)
     count(origin) { $0.pending += 1 }
     requests[slot].state = .pending
-    waiting.append(Int32(slot), &requestLinks)
     requests[slot].isDiscarding = false
     requests[slot].isAged = false
     requests[slot].waitsSince = now
     requests[slot].queuedAt = now
     requests[slot].poolTimeUsed = requests[slot].refusedAt == .never ? 0 : now - requests[slot].refusedAt
+    if requests[slot].options.budget.exists { return enterBudgetAgain(slot) }
+    waiting.append(Int32(slot), &requestLinks)
     enqueue(slot)
     arm(slot)
   }

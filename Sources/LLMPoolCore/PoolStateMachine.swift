@@ -55,6 +55,18 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   /// Origins that lost a connection, maybe to another origin, and have waiters who may dial now.
   var unserved: [Int32] = []
 
+  var budgets = ContiguousArray<BudgetRecord>()
+  /// By the slots of requests, as far as they have had budgets.
+  var uses = ContiguousArray<BudgetUse>()
+  var openDebits = ContiguousArray<OpenDebit>()
+  var budgetTimers = IndexedHeap()
+  var budgetTimerPositions = IndexedHeap.Positions()
+  /// Budgets that are only named and have no request, those first that have had none for longest.
+  var idleBudgets = SlotList()
+  var budgetLinks = SlotList.Links()
+  var knownBudgets = 0
+  var touchedBudgets: [Int32] = []
+
   var nextOrder: UInt64 = 1
   var nextSequence: UInt32 = 1
   var identity: UInt32 = 1
@@ -95,6 +107,7 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     if let first = requestTimers.first { earliest = min(earliest, first.key.major) }
     if let first = connectionTimers.first { earliest = min(earliest, first.key.major) }
     if let first = originTimers.first { earliest = min(earliest, first.key.major) }
+    if let first = budgetTimers.first { earliest = min(earliest, first.key.major) }
     if let closeDeadline { earliest = min(earliest, closeDeadline.nanoseconds) }
     return earliest == .max ? nil : Instant(nanoseconds: earliest)
   }
@@ -111,7 +124,13 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   }
 
   @inline(__always) private mutating func end(_ actions: inout [Action]) {
-    while let origin = unserved.popLast() { settle(origin) }
+    while true {
+      if let origin = unserved.popLast() { settle(origin) } else if let budget = touchedBudgets.popLast() {
+        pump(budget)
+      } else {
+        break
+      }
+    }
     noteUtilization()
     stopIfEmpty()
     swap(&self.actions, &actions)
@@ -141,6 +160,10 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     case .answered(let attempt, let status, let advice): if let slot = live(attempt) { answered(slot, status, advice) }
     case .finished(let attempt, let outcome, let reusable):
       if let slot = live(attempt) { finished(slot, outcome, reusable) }
+    case .limitsTold(let attempt, let report): if let slot = live(attempt) { told(slot, report) }
+    case .budgetNamed(let id): nameBudget(id)
+    case .budgetConfigured(let id, let options): configureBudget(id, options)
+    case .settled(let id, let input, let output): settled(id, input: input, output: output)
     }
   }
 

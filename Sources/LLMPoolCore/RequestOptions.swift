@@ -10,6 +10,8 @@ public struct RequestOptions: Sendable, Equatable {
     public static let noRetry = Flags(rawValue: 1 << 3)
     /// A dial that fails ends it, and it does not wait for the pause after one that has failed.
     public static let noRedial = Flags(rawValue: 1 << 4)
+    /// What it costs is a guess: no limit refuses it for that.
+    public static let estimatedCost = Flags(rawValue: 1 << 5)
   }
 
   /// A time that follows the pool's option.
@@ -24,6 +26,10 @@ public struct RequestOptions: Sendable, Equatable {
   public var maxRetries: UInt32 = 0
   /// `asPool`: as the pool has it when it is asked; `.max`: any.
   public var retryAfterMax: Nanoseconds = asPool
+  public var budget = BudgetID.none
+  /// Tokens.
+  public var inputCost: Int64 = 0
+  public var outputCost: Int64 = 0
 
   public init(submittedAt: Instant = .never) { self.submittedAt = submittedAt }
 

@@ -10,11 +10,26 @@ struct RequestRecord {
     /// Waits to be tried again. Can transition to: pending, free
     case backingOff
   }
+  /// Where an attempt stands with its budget.
+  enum BudgetStep: UInt8 {
+    /// It has none, or no attempt is under way.
+    case none
+    /// pending: the budget has no room yet.
+    case waiting
+    /// pending: it has, and a connection is sought.
+    case reserved
+    /// active: debited, and no head of an answer yet.
+    case sent
+    case answered
+
+    var isInFlight: Bool { self == .reserved || self == .sent || self == .answered }
+  }
   var id = RequestID(value: 0)
   var state = State.free
+  var budgetStep = BudgetStep.none
   /// Waits for a dial that serves it: its pool clock stands still, its connect clock runs.
   var isCovered = false
-  /// Waited for half of its pool timeout since it was queued: ranks before every priority.
+  /// Waited for half of its pool timeout, or of its budget timeout, since it was queued: ranks before every priority.
   var isAged = false
   /// The head of the answer went to the application: nothing is retried any more.
   var isDelivered = false

@@ -9,6 +9,8 @@ public struct Timeouts<Value> {
   public var write: Value
   /// Longest wait for a connection.
   public var pool: Value
+  /// Longest wait for its budget, before that.
+  public var budget: Value
   /// From the last byte of the request to the first of the answer; where there is none, `read` runs there too.
   public var firstByte: Value
   /// From submission to the last byte.
@@ -17,12 +19,14 @@ public struct Timeouts<Value> {
   public var event: Value
 
   @inlinable public init(
-    connect: Value, read: Value, write: Value, pool: Value, firstByte: Value, total: Value, event: Value
+    connect: Value, read: Value, write: Value, pool: Value, budget: Value, firstByte: Value, total: Value,
+    event: Value
   ) {
     self.connect = connect
     self.read = read
     self.write = write
     self.pool = pool
+    self.budget = budget
     self.firstByte = firstByte
     self.total = total
     self.event = event
@@ -31,8 +35,8 @@ public struct Timeouts<Value> {
   /// Each by its name in `llmpool.h`, where it ends in `_timeout_ms`.
   public static var fields: [(name: String, path: WritableKeyPath<Timeouts, Value> & Sendable)] {
     [
-      ("connect", \.connect), ("read", \.read), ("write", \.write), ("pool", \.pool), ("first_byte", \.firstByte),
-      ("total", \.total), ("event", \.event),
+      ("connect", \.connect), ("read", \.read), ("write", \.write), ("pool", \.pool), ("budget", \.budget),
+      ("first_byte", \.firstByte), ("total", \.total), ("event", \.event),
     ]
   }
 
@@ -42,8 +46,9 @@ public struct Timeouts<Value> {
   ) -> Timeouts<Result> {
     Timeouts<Result>(
       connect: combine(connect, other.connect), read: combine(read, other.read), write: combine(write, other.write),
-      pool: combine(pool, other.pool), firstByte: combine(firstByte, other.firstByte),
-      total: combine(total, other.total), event: combine(event, other.event))
+      pool: combine(pool, other.pool), budget: combine(budget, other.budget),
+      firstByte: combine(firstByte, other.firstByte), total: combine(total, other.total),
+      event: combine(event, other.event))
   }
 
   @inlinable public func map<Result>(_ transform: (Value) -> Result) -> Timeouts<Result> {
@@ -53,7 +58,8 @@ public struct Timeouts<Value> {
   /// The same for all.
   @inlinable public init(all value: Value) {
     self.init(
-      connect: value, read: value, write: value, pool: value, firstByte: value, total: value, event: value)
+      connect: value, read: value, write: value, pool: value, budget: value, firstByte: value, total: value,
+      event: value)
   }
 }
 
@@ -68,8 +74,8 @@ extension Timeouts where Value: ExpressibleByNilLiteral {
 extension Timeouts where Value == Nanoseconds {
   public static var ofNewPool: Timeouts {
     Timeouts(
-      connect: .seconds(5), read: .seconds(60), write: .seconds(10), pool: .seconds(10), firstByte: .max, total: .max,
-      event: .max)
+      connect: .seconds(5), read: .seconds(60), write: .seconds(10), pool: .seconds(10), budget: .seconds(60),
+      firstByte: .max, total: .max, event: .max)
   }
 
   static var numbers: [NumberOption<Timeouts>] { fields.map { .timeout("\($0.name)_timeout_ms", $0.path) } }

@@ -33,7 +33,7 @@ public enum HTTPDate {
     return seconds(year: year, month: month, day: day, time: time)
   }
 
-  private static func seconds(year: Int64, month: Int64, day: Int64, time: Int64) -> Int64? {
+  static func seconds(year: Int64, month: Int64, day: Int64, time: Int64) -> Int64? {
     guard year >= 1, day >= 1, day <= daysInMonth(month, year: year) else { return nil }
     return daysSince1970(year: year, month: month, day: day) * 86_400 + time
   }

@@ -131,6 +131,37 @@ final class Script {
     change(&options)
     return handle(.reconfigured(options, identityChanged: identity))
   }
+  @discardableResult func budget(_ slot: Int32 = 0, _ change: (inout BudgetOptions) -> Void) -> [String] {
+    var options = BudgetOptions()
+    options.learns = false
+    change(&options)
+    return handle(.budgetConfigured(BudgetID(slot: slot), options))
+  }
+  /// A request of budget 0, with so many tokens.
+  @discardableResult func spend(
+    _ input: Int64 = 0, _ output: Int64 = 0, priority: Int32 = 0, flags: RequestOptions.Flags = [],
+    _ change: (inout RequestOptions) -> Void = { _ in }
+  ) -> [String] {
+    submit(priority: priority, flags: flags) {
+      $0.budget = BudgetID(slot: 0)
+      $0.inputCost = input
+      $0.outputCost = output
+      change(&$0)
+    }
+  }
+  @discardableResult func told(
+    _ name: String, _ limit: ToldLimit, _ amount: Int64, remaining: Int64, full: Nanoseconds? = nil,
+    window: Nanoseconds? = nil
+  ) -> [String] {
+    var report = RateReport()
+    report[limit].limit = amount
+    report[limit].remaining = remaining
+    report[limit].untilFull = full
+    report[limit].window = window
+    return handle(.limitsTold(attempt(name), report))
+  }
+  /// What is left of the limits of budget 0.
+  var left: [Int64] { pool.view(of: BudgetID(slot: 0))!.limits.map(\.remaining) }
   func watch(_ mask: NoticeMask) { handle(.watching(mask)) }
 
   /// An open connection with nothing on it.
@@ -180,6 +211,8 @@ final class Script {
       let end = completion.failure.map { "\($0)" } ?? "ok"
       return "complete \(name) \(end)" + (completion.unseen ? " unseen" : "")
     case .forget(let origin): return "forget o\(origin.slot)"
+    case .forgetBudget(let id): return "forget b\(id.slot)"
+    case .admitted(let request): return "admit \(requestNames[request]!)"
     case .notice(let notice): return describe(notice)
     case .stopped: return "stopped"
     }
@@ -195,6 +228,9 @@ final class Script {
     case .retry(let request, _, let failure, let status, let delay):
       delays.append(delay)
       return "retry \(requestNames[request]!) " + (failure.map { "\($0)" } ?? "\(status)")
+    case .budgetStopped(let id, let delay, let status, let waiting):
+      return "stopped b\(id.slot) by \(status), \(waiting) waiting, \(delay / 1_000_000) ms"
+    case .budgetResumed(let id): return "resumed b\(id.slot)"
     }
   }
 }

@@ -49,6 +49,13 @@ package final class Model {
     var lastEventsSince: Instant?
     var hasAnswer = false
     var hasProgress = false
+    /// Waits for its budget, or has been admitted and not sent.
+    var awaitsBudget = false
+    var isAdmitted = false
+    var isDebited = false
+    var cost = Cost()
+    var loss = 0.0
+    var sentAs = 0
     /// Streams on its connection with this one, where the SETTINGS had not come.
     var streamsBeforeSettings = 0
   }
@@ -88,19 +95,44 @@ package final class Model {
     var fresh: [RequestID] = []
   }
 
+  /// What is left of the limits of a budget, and who has it.
+  struct Budget {
+    var options: BudgetOptions
+    var levels: [Double] = []
+    var at: Instant
+    var reserved = Cost()
+    var inFlight: Set<RequestID> = []
+    var waiting: Set<RequestID> = []
+    var stoppedUntil = Instant(nanoseconds: .min)
+    var provider: Provider?
+    var cutAt = 0
+    var limits: [BudgetLimit] { options.limits.indices.map { options.limits[$0] }.filter(\.exists) }
+    func rate(_ limit: BudgetLimit) -> Double { Double(limit.amount) / Double(limit.window) }
+    func capacity(_ limit: BudgetLimit) -> Double { rate(limit) * Double(min(limit.window, options.burst)) }
+  }
+
   private(set) var options: PoolOptions
+  var budgets: [BudgetID: Budget] = [:]
+  var sends = 0
+  /// With this event.
+  var admittedNow: [RequestID] = []
+  var eventsSeen = 0
+  /// Of requests that are over.
+  var debits: [RequestID: (BudgetID, Cost)] = [:]
+  /// Of the budget whose answer is told of, before it is.
+  var adaptiveBefore: (budget: BudgetID, limit: Int, isOld: Bool)?
   private(set) var now = Instant(nanoseconds: 0)
   private(set) var violation: String?
-  private(set) var requests: [RequestID: Request] = [:]
+  var requests: [RequestID: Request] = [:]
   private(set) var connections: [ConnectionID: Connection] = [:]
   private(set) var origins: [OriginID: Origin] = [:]
-  private var attempts: [AttemptID: RequestID] = [:]
+  private(set) var attempts: [AttemptID: RequestID] = [:]
   private var lookups: Set<HostID> = []
   private var lookupFailedAt: [HostID: Instant] = [:]
-  private var closeDeadline: Instant?
+  private(set) var closeDeadline: Instant?
   private(set) var isStopped = false
   private var nextOrder = 0
-  private var event: Event?
+  private(set) var event: Event?
   private var submitted = 0
   private var done = 0
   private var active = 0
@@ -120,6 +152,7 @@ package final class Model {
   func fail(_ what: @autoclosure () -> String) { if violation == nil { violation = what() } }
 
   package func knows(_ origin: OriginID) -> Bool { origins[origin] != nil }
+  package func knows(_ budget: BudgetID) -> Bool { !budget.exists || budgets[budget] != nil }
   package func hasLive(slot: Int) -> Bool { slotsInUse.contains(slot) }
   private var slotsInUse: Set<Int> = []
 
@@ -129,6 +162,7 @@ package final class Model {
     if self.event == nil { advancedTo = self.now }
     self.now = now
     self.event = event
+    admittedNow.removeAll()
     connectionsBefore = core.counters.connections
     guard let event else { return }
     switch event {
@@ -153,7 +187,17 @@ package final class Model {
     case .resetsHeld(let id): if connections[id]?.isOpen == true { connections[id]!.resetsHeldAt = now }
     case .connectionClosed(let id, _): connectionClosed(id)
     case .progressed(let id, let phase): if let request = attempts[id] { progress(request, phase) }
-    case .answered(let id, _, _): if let request = attempts[id] { answered(request) }
+    case .answered(let id, let status, let advice):
+      if let request = attempts[id] {
+        refused(request, status, advice, core)
+        answered(request)
+      }
+    case .limitsTold: break
+    case .budgetNamed(let id): if budgets[id] == nil { budgets[id] = Budget(options: BudgetOptions(), at: now) }
+    case .budgetConfigured(let id, let options):
+      budgets[id] = Budget(options: options, at: now)
+      budgets[id]!.levels = budgets[id]!.limits.map { budgets[id]!.capacity($0) }
+    case .settled(let id, let input, let output): settled(id, Cost(requests: 1, input: input, output: output))
     case .finished(let id, let outcome, _): finished(id, outcome, core)
     case .cancelled, .warm, .watching: break
     }
@@ -166,8 +210,14 @@ package final class Model {
       origin: origin, options: fill(asked), order: nextOrder, waitsSince: asked.submittedAt, clockSince: now)
     request.dialTimeBefore = dialTime(origin)
     nextOrder += 1
+    if asked.budget.exists {
+      request.awaitsBudget = true
+      request.isFresh = false
+      request.cost = Cost(requests: 1, input: asked.inputCost, output: asked.outputCost)
+      budgets[asked.budget]!.waiting.insert(id)
+    }
     requests[id] = request
-    origins[origin]!.fresh.append(id)
+    if !request.awaitsBudget { origins[origin]!.fresh.append(id) }
   }
 
   private func fill(_ asked: RequestOptions) -> RequestOptions {
@@ -237,7 +287,7 @@ package final class Model {
     origins[origin]!.dialingSince = nil
   }
 
-  private func dialTime(_ id: OriginID) -> Nanoseconds {
+  func dialTime(_ id: OriginID) -> Nanoseconds {
     guard let origin = origins[id] else { return 0 }
     return origin.dialTime + (origin.dialingSince.map { now - $0 } ?? 0)
   }
@@ -364,6 +414,7 @@ package final class Model {
     requests[id]!.state = .between
     requests[id]!.attempt = nil
     requests[id]!.connection = nil
+    leaveBudget(id, end)
     requests[id]!.lastClock = request.clock
     requests[id]!.lastEventsSince = request.isHeld ? nil : request.eventsSince
     requests[id]!.clock = .none
@@ -394,6 +445,11 @@ package final class Model {
     case .close(let id, let reason): close(id, reason)
     case .complete(let id, let completion): complete(id, completion, core)
     case .forget(let origin): forget(origin)
+    case .forgetBudget(let id):
+      if budgets.removeValue(forKey: id).map({ !$0.waiting.isEmpty || !$0.inFlight.isEmpty }) ?? true {
+        fail("a budget is forgotten that is in use")
+      }
+    case .admitted(let id): admitted(id, core)
     case .notice(.retry(let id, _, let failure, _, let delay)): retried(id, failure, delay)
     case .notice: break
     case .stopped:
@@ -442,6 +498,7 @@ package final class Model {
     }
     checkChoice(on, connection, core)
     checkRetry(id, request)
+    debit(id)
     checkOrder(id, request)
     if connection.active.isEmpty { inUse += 1 }
     active += 1
@@ -556,6 +613,8 @@ package final class Model {
       forgetRefusals(id)
     }
     if closeDeadline != nil { fail("a retry while closing") }
+    // It was to go onto a connection that could not be made.
+    if request.isAdmitted, request.attempt == nil { leaveBudget(id, nil) }
     if requests[id]!.isFresh { removeFresh(id) }
     requests[id]!.backsOffUntil = now + delay
     requests[id]!.state = requests[id]!.state == .active ? .active : .between
@@ -612,6 +671,7 @@ package final class Model {
     if completion.attempts != request.attempts { fail("\(completion.attempts) attempts, seen \(request.attempts)") }
     if completion.unseen, request.wasSeen { fail("unseen, but the server may have acted") }
     if completion.unseen, completion.failure == nil { fail("unseen success") }
+    if request.options.budget.exists { overOfBudget(id) }
     checkFailure(id, request, completion.failure, core)
     if let failure = completion.failure { checkGivenUp(request, failure) }
     if completion.failure == nil { origins[request.origin]!.succeeded += 1 }
@@ -641,6 +701,8 @@ package final class Model {
         return fail("the queue is full for an old one")
       }
       if requests.count - 1 - active < self.options.maxPendingRequests { fail("the queue was not full") }
+    case .budget: checkBeyond(id, request)
+    case .budgetTimeout: checkBudgetTimeout(id, request)
     case .closed: if closeDeadline == nil { fail("closed while open") }
     case .poolTimeout: checkPoolTimeout(request, core)
     case .totalTimeout: if now < options.submittedAt + options.timeouts.total { fail("total timeout too early") }
@@ -728,6 +790,7 @@ package final class Model {
     if counters.connections < connections.count {
       fail("\(counters.connections) connections, \(connections.count) open")
     }
+    checkBudgets(core)
     if let origin = originOfFailedDial { checkOutage(origin, core) }
     originOfFailedDial = nil
     if let id = mustEnd, requests[id] != nil { fail("request \(id.value) goes on after its success") }
@@ -737,11 +800,12 @@ package final class Model {
 
   /// After three dials in a row that failed nobody waits any more, but for those whom a dial under way serves. Where
   /// time has failed the dial, a request may have come back from its backoff at the same moment, and waits for
-  /// another.
+  /// another; and so may one whom its budget had room for when these had left.
   private func checkOutage(_ id: OriginID, _ core: borrowing PoolStateMachine) {
     guard event != nil, let origin = origins[id], origin.dialFailures >= 3 else { return }
-    guard let counters = core.counters(of: id), counters.connecting == 0, counters.pending > 0 else { return }
-    if !isUsable(origin, core) { fail("\(counters.pending) wait at origin \(id.slot), which is down") }
+    guard let counters = core.counters(of: id), counters.connecting == 0 else { return }
+    let waiting = counters.pending - counters.awaitingBudget - admittedNow.filter { requests[$0]?.origin == id }.count
+    if waiting > 0, !isUsable(origin, core) { fail("\(waiting) wait at origin \(id.slot), which is down") }
   }
 
   /// Looks at everything that runs, for what should have ended by now. Called now and then.
@@ -767,6 +831,9 @@ package final class Model {
       // The pause before what was never sent goes again is told to nobody.
       if request.state == .between, case .unsent? = request.end, request.refusals > 2 { backingOff.maybe += 1 }
       if request.isFresh { checkPatience(id, request) }
+      if request.awaitsBudget, request.attempts == 0, request.retries == 0 {
+        late(request.waitsSince + options.timeouts.budget, "budget timeout")
+      }
     }
     if core.counters.backingOff < backingOff.sure || core.counters.backingOff > backingOff.maybe {
       fail("\(core.counters.backingOff) back off, seen \(backingOff)")

@@ -55,7 +55,8 @@ private struct Player: ~Copyable {
 /// What the caller of the core promises still holds where steps were left out.
 private func isAllowed(_ event: Event?, _ model: Model) -> Bool {
   switch event {
-  case .submitted(let id, let origin, _): return model.knows(origin) && !model.hasLive(slot: id.slot)
+  case .submitted(let id, let origin, let options):
+    return model.knows(origin) && !model.hasLive(slot: id.slot) && model.knows(options.budget)
   case .warm(let origin, _): return model.knows(origin)
   default: return true
   }

@@ -47,6 +47,7 @@ package struct SimulationOptions {
   package var origins = 1_000
   package var pool = PoolOptions()
   package var faults = Faults()
+  package var budgets: [BudgetOptions] = []
   /// Callers reconfigure, close and cancel, too.
   package var isUnruly = true
   /// In how many events one looks at everything; each event looks at the origin that it concerns.
@@ -83,7 +84,52 @@ package struct SimulationOptions {
     pool.retryBackoff = pick(0, .milliseconds(500))
     pool.dnsCacheTTL = pick(0, .seconds(2), .seconds(300))
     pool.maxRetries = pick(0, 2, 5)
+    pool.timeouts.budget = pick(.seconds(2), .seconds(60))
+    for _ in 0..<pick(0, 1, 1, 4) { budgets.append(SimulationOptions.budget(using: &random)) }
+    // Providers that refuse nearly everything.
+    if Int.random(in: 0..<4, using: &random) == 0 { faults.temporaryStatus = 600 }
   }
+}
+
+extension SimulationOptions {
+  /// It learns, and is told all that there is to know of a provider's one limit; or is configured, and learns nothing.
+  fileprivate static func budget(using random: inout RandomSource) -> BudgetOptions {
+    func pick<Value>(_ values: Value...) -> Value { values.randomElement(using: &random)! }
+    var budget = BudgetOptions()
+    budget.learns = Bool.random(using: &random)
+    budget.maxConcurrent = pick(.max, .max, 1, 5)
+    guard !budget.learns else { return budget }
+    budget.burst = pick(.max, .max, .milliseconds(500))
+    for index in 0..<pick(0, 1, 2, 3) {
+      let unit = BudgetUnit.allCases.randomElement(using: &random)!
+      let amount: Int64 = unit == .requests ? pick(5, 100, 1_000) : pick(100, 1_000, 100_000)
+      budget.limits[index] = BudgetLimit(unit, amount, per: pick(.seconds(1), .seconds(10), .seconds(3_600)))
+    }
+    return budget
+  }
+}
+
+/// What a provider has left of a limit of tokens, by its own books. It is never full: what a full one does not take
+/// back an answer that was under way cannot tell.
+struct Provider {
+  var limit = 1_000_000.0
+  /// A nanosecond's.
+  var rate = 500.0 / 1e9
+  var level = 300_000.0
+  var at = Instant(nanoseconds: 0)
+
+  mutating func take(_ amount: Int64, _ now: Instant) -> RateReport {
+    level = level(now) - Double(amount)
+    at = now
+    var report = RateReport()
+    let left = level.rounded(.down)
+    report[.tokens].limit = Int64(limit)
+    report[.tokens].remaining = Int64(left)
+    report[.tokens].untilFull = Nanoseconds((limit - left) / rate)
+    return report
+  }
+
+  func level(_ now: Instant) -> Double { min(limit, level + rate * Double(now - at)) }
 }
 
 /// One thing that the core was told, for the record: an event, or nil for the time alone.
@@ -130,6 +176,10 @@ package final class Simulation {
     var phase = 0
     var pieces: Int
     var hasEvents = false
+    /// What its answer will tell of the provider's limit.
+    var report = RateReport()
+    var cost: Int64 = 0
+    var budget = BudgetID.none
   }
 
   package let options: SimulationOptions
@@ -152,6 +202,8 @@ package final class Simulation {
   private var serial: UInt64 = 0
   private var isClosing = false
   private var graveyard: [Event] = []
+  private var providers: [Int32: Provider] = [:]
+  private var budgetOf: [RequestID: (BudgetID, Int64)] = [:]
 
   package init(_ options: SimulationOptions) {
     self.options = options
@@ -173,6 +225,11 @@ package final class Simulation {
   /// Runs to the end, which closes the pool; nil if all was well.
   package func run() -> Violation? {
     tell(.watching([.retry, .connectionOpened, .connectionClosed, .utilizationHigh, .utilizationNormal]))
+    for (slot, budget) in options.budgets.enumerated() {
+      tell(.budgetConfigured(BudgetID(slot: Int32(slot)), budget))
+      // Others learn, and are told nothing.
+      if budget.learns, chance(500) { providers[Int32(slot)] = Provider(at: now) }
+    }
     agenda.add(now, .caller)
     while stepsTaken < options.steps, model.violation == nil, step() {}
     if !isClosing, model.violation == nil { tell(.closing(deadline: now + .seconds(below(3)))) }
@@ -251,6 +308,7 @@ package final class Simulation {
     case .dial(let id, let origin, _, _): dial(id, origin)
     case .send(let attempt, let request, let connection, _):
       attempts[attempt] = Attempt(request: request, connection: connection, pieces: below(4))
+      take(attempt, request)
       peers[connection]!.attempts.append(attempt)
       agenda.add(now + delay(0...5), .attempt(attempt))
     case .abort(let attempt, _): remove(attempt)
@@ -261,6 +319,22 @@ package final class Simulation {
     case .complete(let id, _): completed(id)
     default: break
     }
+  }
+
+  /// The provider debits when the request comes to it, and tells what was left then when it answers.
+  private func take(_ attempt: AttemptID, _ request: RequestID) {
+    guard let (budget, cost) = budgetOf[request], providers[budget.slot] != nil else { return }
+    attempts[attempt]!.budget = budget
+    attempts[attempt]!.cost = cost
+    attempts[attempt]!.report = providers[budget.slot]!.take(cost, now)
+    model.provided(budget, providers[budget.slot]!)
+  }
+
+  /// It has not seen it.
+  private func giveBack(_ attempt: Attempt) {
+    guard providers[attempt.budget.slot] != nil else { return }
+    _ = providers[attempt.budget.slot]!.take(-attempt.cost, now)
+    model.provided(attempt.budget, providers[attempt.budget.slot]!)
   }
 
   /// Events for what is over may still come.
@@ -373,6 +447,8 @@ package final class Simulation {
       if chance(300) { advice.retryAfter = delay(0...90_000) }
       if chance(200) { advice.shouldRetry = chance(500) }
     }
+    if let report = attempts[id]?.report { tell(.limitsTold(id, report)) }
+    guard attempts[id] != nil else { return }
     tell(.answered(id, httpStatus: status, advice))
     if status == 200, chance(500), attempts[id] != nil {
       attempts[id]!.hasEvents = true
@@ -395,6 +471,7 @@ package final class Simulation {
   private func finish(_ id: AttemptID, _ outcome: Outcome, reusable: Bool) {
     guard let attempt = attempts[id] else { return }
     attempts[id] = nil
+    if model.isUnseen(id, outcome) { giveBack(attempt) }
     bury(.progressed(id, .received))
     if let index = peers[attempt.connection]?.attempts.firstIndex(of: id) {
       peers[attempt.connection]!.attempts.remove(at: index)
@@ -419,7 +496,7 @@ package final class Simulation {
       finish(attempt, Outcome(failure: .read), reusable: false)
     }
     guard let peer = peers.removeValue(forKey: id) else { return }
-    for attempt in peer.attempts { attempts[attempt] = nil }
+    for attempt in peer.attempts { if let unsent = attempts.removeValue(forKey: attempt) { giveBack(unsent) } }
     bury(.goAway(id))
     tell(.connectionClosed(id, .error))
   }
@@ -427,6 +504,9 @@ package final class Simulation {
   // MARK: The callers
 
   private func completed(_ id: RequestID) {
+    if let (budget, cost) = budgetOf.removeValue(forKey: id), providers[budget.slot] == nil, chance(500) {
+      sideEvents.append(.settled(id, input: Int64(below(Int(cost) + 1)), output: Int64(below(100))))
+    }
     guard let index = livePosition.removeValue(forKey: id) else { return }
     let last = live.removeLast()
     if last != id {
@@ -444,7 +524,8 @@ package final class Simulation {
     case 70..<76: for _ in 0..<below(60) { submit(to: Int(pickOrigin())) }
     case 76..<80:
       let origin = Int(pickOrigin())
-      for _ in 0..<below(100) { submit(to: origin) }
+      let budget = chance(500) ? pickBudget() : nil
+      for _ in 0..<below(100) { submit(to: origin, budget) }
     case 80..<94 where options.isUnruly: if let id = live.randomElement(using: &random) { tell(.cancelled(id)) }
     case 94..<96: warm()
     case 96 where options.isUnruly: if chance(options.faults.reconfigures) { reconfigure() }
@@ -466,7 +547,11 @@ package final class Simulation {
     tell(.originAdded(origin, host, isTLS: isTLS(origin)))
   }
 
-  private func submit(to slot: Int) {
+  private func pickBudget() -> BudgetID? {
+    options.budgets.isEmpty ? nil : BudgetID(slot: Int32(below(options.budgets.count)))
+  }
+
+  private func submit(to slot: Int, _ chosen: BudgetID? = nil) {
     let origin = OriginID(slot: Int32(slot))
     know(origin)
     let requestSlot: Int
@@ -486,6 +571,14 @@ package final class Simulation {
     if chance(50) { request.timeouts.connect = delay(1...2_000) }
     if chance(50) { request.timeouts.firstByte = delay(1...2_000) }
     if chance(50) { request.timeouts.event = delay(1...2_000) }
+    if let budget = chosen ?? (chance(500) ? pickBudget() : nil) {
+      request.budget = budget
+      request.inputCost = Int64(chance(100) ? below(2_000) : below(50))
+      request.outputCost = Int64(below(50))
+      if chance(500) { request.flags.insert(.estimatedCost) }
+      if chance(50) { request.timeouts.budget = delay(1...2_000) }
+      budgetOf[id] = (request.budget, request.inputCost + request.outputCost)
+    }
     livePosition[id] = live.count
     live.append(id)
     tell(.submitted(id, origin, request))

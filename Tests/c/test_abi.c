@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 184);
+  SIZE(llmpool_options_t, 192);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -48,10 +48,11 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, ca_path, 160);
   OFFSET(llmpool_options_t, ca_pem, 168);
   OFFSET(llmpool_options_t, quiet_events, 176);
+  OFFSET(llmpool_options_t, budget_timeout_ms, 184);
 }
 
 static void test_request_layout(void) {
-  SIZE(llmpool_request_t, 144);
+  SIZE(llmpool_request_t, 168);
   OFFSET(llmpool_request_t, size, 0);
   OFFSET(llmpool_request_t, flags, 8);
   OFFSET(llmpool_request_t, priority, 12);
@@ -75,10 +76,14 @@ static void test_request_layout(void) {
   OFFSET(llmpool_request_t, retry_after_max_ms, 124);
   OFFSET(llmpool_request_t, max_event_bytes, 128);
   OFFSET(llmpool_request_t, event_timeout_ms, 136);
+  OFFSET(llmpool_request_t, budget_timeout_ms, 140);
+  OFFSET(llmpool_request_t, budget, 144);
+  OFFSET(llmpool_request_t, input_cost, 152);
+  OFFSET(llmpool_request_t, output_cost, 160);
 }
 
 static void test_timings_layout(void) {
-  SIZE(llmpool_timings_t, 72);
+  SIZE(llmpool_timings_t, 80);
   OFFSET(llmpool_timings_t, size, 0);
   OFFSET(llmpool_timings_t, admitted, 8);
   OFFSET(llmpool_timings_t, resolved, 16);
@@ -88,6 +93,7 @@ static void test_timings_layout(void) {
   OFFSET(llmpool_timings_t, first_byte, 48);
   OFFSET(llmpool_timings_t, first_data, 56);
   OFFSET(llmpool_timings_t, done, 64);
+  OFFSET(llmpool_timings_t, budgeted, 72);
 }
 
 static void test_event_layout(void) {
@@ -151,8 +157,32 @@ static void test_record_layout(void) {
   OFFSET(llmpool_record_t, sse_count, 80);
 }
 
+static void test_budget_layout(void) {
+  SIZE(llmpool_limit_t, 40);
+  OFFSET(llmpool_limit_t, unit, 0);
+  OFFSET(llmpool_limit_t, told, 4);
+  OFFSET(llmpool_limit_t, amount, 8);
+  OFFSET(llmpool_limit_t, window_ms, 16);
+  OFFSET(llmpool_limit_t, remaining, 24);
+  OFFSET(llmpool_limit_t, full_ms, 32);
+  SIZE(llmpool_budget_t, 64);
+  OFFSET(llmpool_budget_t, size, 0);
+  OFFSET(llmpool_budget_t, max_concurrent, 8);
+  OFFSET(llmpool_budget_t, burst_ms, 12);
+  OFFSET(llmpool_budget_t, no_learning, 16);
+  OFFSET(llmpool_budget_t, in_flight, 24);
+  OFFSET(llmpool_budget_t, waiting, 32);
+  OFFSET(llmpool_budget_t, refusals, 40);
+  OFFSET(llmpool_budget_t, stopped_ms, 48);
+  OFFSET(llmpool_budget_t, adaptive, 56);
+  CHECK_EQ(LLMPOOL_UNIT_REQUESTS, 0);
+  CHECK_EQ(LLMPOOL_UNIT_TOKENS, 1);
+  CHECK_EQ(LLMPOOL_UNIT_INPUT, 2);
+  CHECK_EQ(LLMPOOL_UNIT_OUTPUT, 3);
+}
+
 static void test_stats_layout(void) {
-  SIZE(llmpool_stats_t, 192);
+  SIZE(llmpool_stats_t, 200);
   OFFSET(llmpool_stats_t, size, 0);
   OFFSET(llmpool_stats_t, submitted, 8);
   OFFSET(llmpool_stats_t, succeeded, 16);
@@ -177,6 +207,7 @@ static void test_stats_layout(void) {
   OFFSET(llmpool_stats_t, bytes_received, 168);
   OFFSET(llmpool_stats_t, utilization, 176);
   OFFSET(llmpool_stats_t, unwatched_streams, 184);
+  OFFSET(llmpool_stats_t, awaiting_budget, 192);
 }
 
 static void test_status_values(void) {
@@ -191,6 +222,8 @@ static void test_status_values(void) {
   CHECK_EQ(LLMPOOL_E_QUEUE_FULL, -20);
   CHECK_EQ(LLMPOOL_E_POOL_TIMEOUT, -21);
   CHECK_EQ(LLMPOOL_E_CANCELLED, -22);
+  CHECK_EQ(LLMPOOL_E_BUDGET, -23);
+  CHECK_EQ(LLMPOOL_E_BUDGET_TIMEOUT, -24);
   CHECK_EQ(LLMPOOL_E_CONNECT_TIMEOUT, -30);
   CHECK_EQ(LLMPOOL_E_WRITE_TIMEOUT, -31);
   CHECK_EQ(LLMPOOL_E_FIRST_BYTE_TIMEOUT, -32);
@@ -240,6 +273,8 @@ static void test_flags(void) {
   CHECK_EQ(LLMPOOL_EVENT_WRITABLE, 6);
   CHECK_EQ(LLMPOOL_NOTICE_RETRY, 16);
   CHECK_EQ(LLMPOOL_NOTICE_UNWATCHED_STREAM, 32);
+  CHECK_EQ(LLMPOOL_NOTICE_BUDGET_STOPPED, 64);
+  CHECK_EQ(LLMPOOL_NOTICE_BUDGET_RESUMED, 128);
 }
 
 static void test_version(void) {
@@ -260,6 +295,7 @@ int main(void) {
   RUN(test_queue_options_layout);
   RUN(test_record_layout);
   RUN(test_stats_layout);
+  RUN(test_budget_layout);
   RUN(test_status_values);
   RUN(test_status_texts);
   RUN(test_unknown_statuses_have_texts);

@@ -295,7 +295,7 @@ static void test_request_body_and_flags(void) {
   request = harness_request(server_url(server, "/echo"));
   request.flags = 1u << 31;
   check_request_refused(&request, UNSUPPORTED, "flags");
-  request.flags = LLMPOOL_REQUEST_NO_REDIAL << 1;
+  request.flags = LLMPOOL_REQUEST_COST_ESTIMATED << 1;
   check_request_refused(&request, UNSUPPORTED, "flags");
   llmpool_event_t done;
   request.flags = LLMPOOL_REQUEST_STREAM; /* perform gives one event only */

@@ -167,6 +167,7 @@ static void *use_closed_pool(void *argument) {
   llmpool_request_t request = harness_request("http://127.0.0.1:1/");
   llmpool_stats_t stats = {.size = sizeof stats};
   llmpool_event_t event;
+  llmpool_budget_t budget = {.size = sizeof budget};
   char text[64];
   uint64_t id;
   CHECK_STATUS(llmpool_submit(pool, &request, queue, &id), CLOSED);
@@ -180,7 +181,11 @@ static void *use_closed_pool(void *argument) {
   CHECK_STATUS(llmpool_close(pool, 0), CLOSED);
   llmpool_status_t later[] = {(llmpool_status_t)llmpool_metrics(pool, text, sizeof text),
                               llmpool_warm(pool, "http://127.0.0.1:1/", 1), llmpool_write(pool, 1, "x", 1, 0),
-                              llmpool_watch(pool, queue, LLMPOOL_NOTICE_RETRY, 1)};
+                              llmpool_watch(pool, queue, LLMPOOL_NOTICE_RETRY, 1),
+                              llmpool_budget_configure(pool, "b", &budget, NULL, 0, 0),
+                              llmpool_budget_get(pool, "b", &budget, NULL, 0, 0, NULL),
+                              (llmpool_status_t)llmpool_budgets(pool, text, sizeof text),
+                              llmpool_budget_settle(pool, 1, 1, 1)};
   for (size_t i = 0; i < sizeof later / sizeof *later; i++)
     CHECK_STATUS(later[i], CLOSED);
   CHECK_OK(llmpool_queue_close(queue));

@@ -290,8 +290,20 @@ def put_functions(put, functions):
             continue
         put(f"        self.{short} = bind(")
         put(f'            {kind}, "{name}", {ctype},')
-        put(f"            {', '.join(types)},")
+        for line in wrapped(types, 12):
+            put(line)
         put("        )")
+
+
+def wrapped(words, indent):
+    """A list of arguments, in lines that are not too long."""
+    lines = [" " * indent]
+    for word in words:
+        if len(lines[-1]) + len(word) + 1 > 100:
+            lines[-1] = lines[-1].rstrip()
+            lines.append(" " * indent)
+        lines[-1] += f"{word}, "
+    return [*lines[:-1], lines[-1].rstrip()]
 
 
 def generate(text):

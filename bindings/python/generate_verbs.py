@@ -107,7 +107,7 @@ def verbs(request, is_async):
 IMPORTS = """\
 from typing import {typing}
 
-from .._http.config import UNSET, RetryTypes, TimeoutTypes
+from .._http.config import UNSET, MaybeBudget, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response

@@ -11,6 +11,8 @@ extension Engine {
     switch failure {
     case .poolTimeout, .queueFull:
       return poolText(failure, name, waited, origin)
+    case .budget: return costText(request)
+    case .budgetTimeout: return budgetText(request, waited)
     case .connectTimeout:
       let limit = Engine.text(timeouts.connect)
       return "no connection to \(name) within \(limit), its connect timeout; \(waited) after submission"
@@ -59,7 +61,7 @@ extension Engine {
     let limit = most == .max ? "no limit" : "max_connections \(most)"
     let use =
       "connections: \(counts.inUse) in use, \(counts.connecting) connecting, \(limit); "
-      + "\(counts.pending + 1) requests were waiting"
+      + "\(counts.pending - counts.awaitingBudget + 1) requests were waiting"
     let dial = origin?.lastDialFailure.map { "; the last dial failed: \($0)" } ?? ""
     if failure == .queueFull {
       return "max_pending_requests \(settings.core.maxPendingRequests) reached for \(name): \(use)"
@@ -68,7 +70,7 @@ extension Engine {
   }
 
   /// "50 ms", "2.5 s".
-  private static func text(_ nanoseconds: Int64) -> String {
+  static func text(_ nanoseconds: Int64) -> String {
     let milliseconds = max(0, nanoseconds) / 1_000_000
     if milliseconds < 1_000 { return "\(milliseconds) ms" }
     return "\(milliseconds / 1_000).\(milliseconds % 1_000 / 100) s"

@@ -79,6 +79,9 @@ extension Engine {
         .connectionClosed, Engine.lines([("origin", name), ("reason", reason.word)]),
         "connection to \(name) closed: \(reason.word)", id
       )
+    case .budgetStopped(let id, let delay, let status, let waiting): return describeStop(id, delay, status, waiting)
+    case .budgetResumed(let id):
+      return (.budgetResumed, Engine.lines([("budget", name(of: id))]), "budget \(name(of: id)) goes on", nil)
     case .retry(_, let origin, let failure, let status, let delay):
       let name = name(of: origin)
       let reason = failure.map(Engine.word) ?? "status \(status)"
@@ -87,6 +90,21 @@ extension Engine {
         "request to \(name) is tried again in \(delay / 1_000_000) ms: \(reason)", nil
       )
     }
+  }
+
+  private func describeStop(_ id: BudgetID, _ delay: Nanoseconds, _ status: Int, _ waiting: Int)
+    -> (NoticeMask, String, String, ConnectionID?)
+  {
+    let name = name(of: id)
+    let milliseconds = delay / 1_000_000
+    return (
+      .budgetStopped,
+      Engine.lines([
+        ("budget", name), ("status", "\(status)"), ("delay-ms", "\(milliseconds)"), ("waiting", "\(waiting)"),
+      ]),
+      "budget \(name) stops for \(Engine.text(delay)): an answer of \(status) asked for it; \(waiting) requests wait",
+      nil
+    )
   }
 
   private func name(of origin: OriginID) -> String { origins[Int(origin.slot)]?.name ?? "" }

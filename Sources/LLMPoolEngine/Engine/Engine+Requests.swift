@@ -20,7 +20,12 @@ extension Engine {
     request.hasEventClock =
       RequestOptions.resolved(request.options.timeouts.event, with: settings.core.timeouts.event) != .max
     request.origin = origin(of: request).id.slot
-    tell(.submitted(request.id, OriginID(slot: request.origin), request.options))
+    var options = request.options
+    if let name = request.budgetName {
+      request.budget = budget(named: name)
+      options.budget = request.budget
+    }
+    tell(.submitted(request.id, OriginID(slot: request.origin), options))
     // Where it was closed since the request was submitted, the engine may have been told of that before.
     if request.queue.isClosed { tell(.cancelled(request.id)) }
   }
@@ -49,6 +54,7 @@ extension Engine {
 
   private func noteTimes(_ request: RequestState, _ connection: Connection) {
     request.attempt.timings.admitted = microseconds(since: request)
+    request.attempt.timings.budgeted = request.budgeted
     // A connection that is used again, or was warmed before the submission: nobody waited for it.
     let opened = max(connection.connectedAt, connection.securedAt)
     guard !request.attempt.isReused, opened >= request.options.submittedAt.nanoseconds else { return }
@@ -194,6 +200,7 @@ extension Engine {
   func complete(_ id: RequestID, _ completion: Completion) {
     guard let request = requests[id.slot], request.id == id else { return }
     request.attempt.timings.done = microseconds(since: request)
+    request.attempt.timings.budgeted = request.budgeted
     endSending(request)
     request.attempt.id = nil
     let answer = request.answer

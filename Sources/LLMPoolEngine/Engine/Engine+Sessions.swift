@@ -35,7 +35,9 @@ extension Engine: SessionHost {
       answer.reasonCount = reason.count
     }
     var advice = RetryAdvice.none
-    if request.flags.contains(.retryStatus), status >= 400 { advice = retryAdvice(answer.headers) }
+    let minds = request.flags.contains(.retryStatus) || request.budget.exists
+    if minds, status >= 400 { advice = retryAdvice(answer.headers) }
+    if request.budget.exists { noteLimits(attempt, answer.headers) }
     tell(.answered(attempt, httpStatus: Int(status), advice))
     if request.hasEventClock { watchEvents(request, attempt) }
   }
@@ -107,10 +109,8 @@ extension Engine: SessionHost {
   }
 
   private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
-    var clock = timespec()
-    clock_gettime(CLOCK_REALTIME, &clock)
     var advice = RetryAdvice()
-    if let wait = RetryAfter.milliseconds(in: headers, now: Int64(clock.tv_sec)) {
+    if let wait = RetryAfter.milliseconds(in: headers, now: wallClockSeconds()) {
       advice.retryAfter = .milliseconds(min(wait, UInt64(Int32.max)))
     }
     if let value = HeaderBlock.value(of: "x-should-retry", in: headers) {

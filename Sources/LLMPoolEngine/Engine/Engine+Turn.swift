@@ -41,7 +41,7 @@ extension Engine: TurnHolder {
     guard !hasWorkLeft else { return .awake }
     var situation = Situation(now: now, due: nextDue)
     situation.isDialing = core.counters.connecting > 0
-    situation.isPressed = core.counters.pending > 0 || sending > 0
+    situation.isPressed = core.counters.pending > core.counters.awaitingBudget || sending > 0
     situation.putOff = timeOfPutOffWakes
     if impatientPorts == 0 { situation.patience = patience }
     let rest = inbox.rests { shared in
@@ -230,6 +230,8 @@ extension Engine: TurnHolder {
     case .ping(let id): connection(id)?.session?.ping()
     case .releaseResets(let id): connection(id)?.session?.releaseResets()
     case .forget(let origin): forget(origin)
+    case .admitted(let id): budgeted(id)
+    case .forgetBudget(let id): forgetBudget(id)
     case .notice(let notice): note(notice)
     case .stopped:
       isStopped = true
@@ -276,6 +278,9 @@ extension Engine: TurnHolder {
     case .credit(let id, let bytes, let records): credit(id, bytes, records: records)
     case .queueClosed(let queue): cancelAll(of: queue)
     case .configure(let configuration): apply(configuration)
+    case .configureBudget(let configuration):
+      tell(.budgetConfigured(budget(named: configuration.name), configuration.options))
+    case .settle(let id, let input, let output): tell(.settled(id, input: input, output: output))
     case .warm(let request, let connections): tell(.warm(origin(of: request).id, connections: connections))
     case .watch(let watcher): watch(watcher)
     case .written(let id): written(id)

@@ -44,6 +44,11 @@ package final class Engine: @unchecked Sendable {
   /// Of the last request without a server name, and what its URL said.
   var lastOrigin: Origin?
   var lastOriginText: [UInt8] = []
+  var budgetNames: [String?] = []
+  var budgetByName: [String: Int] = [:]
+  var freeBudgets: [Int] = []
+  /// Of the last request that had one.
+  var lastBudget: (name: String, id: BudgetID)?
   var hosts: [Host?] = []
   var hostByNames: [HostNames: Int] = [:]
   var hostGeneration: UInt32 = 0
@@ -223,7 +228,7 @@ package final class Engine: @unchecked Sendable {
     post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
   }
 
-  package var metrics: String { published.metrics }
+  package var metrics: String { published.metrics(budgets) }
 
   /// Opens connections to the URL's origin ahead of need.
   package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(Fault) {

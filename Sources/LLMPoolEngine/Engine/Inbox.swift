@@ -11,6 +11,9 @@ enum Message {
   case queueClosed(CompletionQueue)
   /// By reference: the messages of every request are as large as the largest kind.
   case configure(Configuration)
+  case configureBudget(BudgetConfiguration)
+  /// The request may be over.
+  case settle(RequestID, input: Int64, output: Int64)
   case warm(RequestState, connections: Int)
   case watch(Watcher)
   /// Pieces of its body are there to be sent.

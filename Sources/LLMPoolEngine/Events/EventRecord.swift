@@ -31,6 +31,7 @@ package struct TimingsRecord {
   package var firstByte: UInt64 = 0
   package var firstData: UInt64 = 0
   package var done: UInt64 = 0
+  package var budgeted: UInt64 = 0
   package init() {}
 }
 

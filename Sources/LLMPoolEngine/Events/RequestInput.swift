@@ -13,7 +13,8 @@ package struct RequestFlags: OptionSet, Sendable {
   package static let manualCredit = RequestFlags(rawValue: 1 << 6)
   package static let joinSSE = RequestFlags(rawValue: 1 << 7)
   package static let noRedial = RequestFlags(rawValue: 1 << 8)
-  package static let known = RequestFlags(rawValue: (1 << 9) - 1)
+  package static let estimatedCost = RequestFlags(rawValue: 1 << 9)
+  package static let known = RequestFlags(rawValue: (1 << 10) - 1)
 }
 
 /// A request as the application describes it; the memory is the caller's and copied at once.
@@ -31,6 +32,8 @@ package struct RequestInput {
   package var maxResponseBytes = 0
   /// 0: as the pool has it.
   package var maxEventBytes = 0
+  /// Of its budget; empty: it has none.
+  package var budget = UnsafeRawBufferPointer(start: nil, count: 0)
   package var serverName = UnsafeRawBufferPointer(start: nil, count: 0)
   package init() {}
 }

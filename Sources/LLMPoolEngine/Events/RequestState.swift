@@ -30,6 +30,7 @@ final class RequestState: @unchecked Sendable {
   private let headersCount: Int
   let bodyCount: Int
   let serverName: String?
+  let budgetName: String?
   /// The body where it comes in pieces.
   let upload: Upload?
 
@@ -39,6 +40,9 @@ final class RequestState: @unchecked Sendable {
   var attempt = Attempt()
   var answer: Answer { attempt.answer }
   var origin: Int32 = -1
+  var budget = BudgetID.none
+  /// When its budget had room for it, in microseconds.
+  var budgeted: UInt64 = 0
   /// A piece of an upload went to a connection.
   var isBodyConsumed = false
   /// It has an event timeout.
@@ -74,6 +78,7 @@ final class RequestState: @unchecked Sendable {
     (methodKind, url) = try RequestState.validate(method, input.url)
     (fields, summary) = try RequestState.validate(headers: input)
     serverName = try RequestState.validate(serverName: input.serverName)
+    budgetName = try BudgetName.validate(input.budget)
     upload = input.flags.contains(.upload) ? Upload(declaredLength: summary.contentLength) : nil
     methodCount = method.count
     urlCount = input.url.count
@@ -157,6 +162,7 @@ final class RequestState: @unchecked Sendable {
     if input.flags.contains(.retrySent) { options.flags.insert(.retrySent) }
     if input.flags.contains(.noRetry) { options.flags.insert(.noRetry) }
     if input.flags.contains(.noRedial) { options.flags.insert(.noRedial) }
+    if input.flags.contains(.estimatedCost) { options.flags.insert(.estimatedCost) }
     return options
   }
 

@@ -1,3 +1,5 @@
+import LLMPoolCore
+
 /// What the application holds of a pool. It lives as long as the process: after the pool was closed it is a tombstone
 /// that answers `closed`, in a forked child one that answers `forked`, unless it is the shared pool's.
 package final class PoolHandle: @unchecked Sendable {
@@ -8,6 +10,8 @@ package final class PoolHandle: @unchecked Sendable {
   private let lock = Lock()
   private var engine: Engine?
   private var settings = PoolSettings()
+  /// As they were configured: a child of the process has them, too.
+  private var budgets: [String: BudgetConfiguration] = [:]
   private var isClosed = false
   private var generation = ProcessHooks.generation
   /// Engines of the processes that this one was forked from: never taken apart, as the parent still uses them.
@@ -59,11 +63,38 @@ package final class PoolHandle: @unchecked Sendable {
       let made: Engine? = try locked { () throws(Fault) in
         guard engine == nil else { return engine }
         guard settings == self.settings else { return nil }
-        engine = try Engine(configuration)
-        return engine
+        return try make(configuration)
       }
       if let made { return made }
     }
+  }
+
+  private func make(_ configuration: Configuration) throws(Fault) -> Engine {
+    let made = try Engine(configuration)
+    for budget in budgets.values { made.configureBudget(budget) }
+    engine = made
+    return made
+  }
+
+  package func configureBudget(_ configuration: BudgetConfiguration) throws(Fault) {
+    let engine = try open()
+    try locked { () throws(Fault) in
+      budgets[configuration.name] = configuration
+      engine.configureBudget(configuration)
+    }
+  }
+
+  /// Those that the engine knows, and those that it will know with its next turn.
+  package func budgetNames() throws(Fault) -> [String] {
+    let known = try open().budgets.map(\.name)
+    return Set(known).union(try locked { Array(budgets.keys) }).sorted()
+  }
+
+  /// What the engine has of it, or will have with its next turn; nil: it is not known.
+  package func budget(_ name: String) throws(Fault) -> BudgetView? {
+    let view = try open().budget(name)
+    guard let configuration = try locked({ budgets[name] }), view?.options != configuration.options else { return view }
+    return BudgetView(configuration.options)
   }
 
   /// Whatever is configured last is what both the engine and the handle have: told to both in one step. A shared pool
@@ -72,7 +103,7 @@ package final class PoolHandle: @unchecked Sendable {
     _ = try currentSettings()
     let configuration = try Configuration(settings)
     try locked { () throws(Fault) in
-      if let engine { engine.configure(configuration) } else { engine = try Engine(configuration) }
+      if let engine { engine.configure(configuration) } else { _ = try make(configuration) }
       self.settings = settings
     }
   }

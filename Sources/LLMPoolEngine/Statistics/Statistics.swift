@@ -66,10 +66,10 @@ final class PublishedStatistics: Sendable {
   func origin(_ name: String) -> Statistics? { state.withLock { $0.origins[name]?.statistics } }
   var originNames: [String] { state.withLock { $0.origins.keys.sorted() } }
 
-  var metrics: String {
+  func metrics(_ budgets: [(name: String, view: BudgetView)]) -> String {
     let (pool, origins) = state.withLock { state in
       (state.pool, state.origins.map { ($0.key, $0.value.statistics, $0.value.latencies) })
     }
-    return MetricsText(pool: pool, origins: origins.sorted { $0.0 < $1.0 }).text
+    return MetricsText(pool: pool, origins: origins.sorted { $0.0 < $1.0 }, budgets: budgets).text
   }
 }

@@ -25,25 +25,32 @@ from ._http.exceptions import *  # noqa: F403
 from ._http.headers import Headers
 from ._http.json import use_json
 from ._http.models import Request, Response
+from ._http.spending import BudgetRequest, Spending
 from ._http.sse import Event
 from ._http.urls import URL
 from ._pool.leaks import debug
-from ._pool.pool import Pool, configure, metrics, shared, stats, warm
+from ._pool.pool import Pool, budgets, configure, metrics, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
     from ._adapters.install import install, installed, uninstall
     from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
+    from ._http.budgets import auto_budget
     from ._http.options import options
     from ._http.timings import Timings
     from ._native.stats import Stats
+    from ._pool.budgets import Budget, BudgetLimit, BudgetState
 
 __all__ = [
     "URL",
     "AsyncClient",
     "AsyncStream",
     "AsyncStreamResponse",
+    "Budget",
+    "BudgetLimit",
+    "BudgetRequest",
+    "BudgetState",
     "Client",
     "Event",
     "Headers",
@@ -52,12 +59,15 @@ __all__ = [
     "Request",
     "Response",
     "Retry",
+    "Spending",
     "Stats",
     "Stream",
     "StreamResponse",
     "Timeout",
     "Timings",
     "__version__",
+    "auto_budget",
+    "budgets",
     "configure",
     "debug",
     "get",
@@ -86,8 +96,12 @@ _LATER = {
     "AsyncClient": "_client.async_client",
     "AsyncStream": "_client.async_client",
     "AsyncStreamResponse": "_client.async_stream",
+    "Budget": "_pool.budgets",
+    "BudgetLimit": "_pool.budgets",
+    "BudgetState": "_pool.budgets",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
+    "auto_budget": "_http.budgets",
     "install": "_adapters.install",
     "installed": "_adapters.install",
     "options": "_http.options",

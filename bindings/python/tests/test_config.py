@@ -11,19 +11,19 @@ NONE = abi.NO_TIMEOUT
 @pytest.mark.parametrize(
     "timeout, fields",
     [
-        (Timeout(), (0, 0, 0, 0, 0, 0, 0)),
-        (Timeout(5.0), (5000, 5000, 5000, 5000, 0, 0, 0)),
-        (Timeout(None), (NONE,) * 7),
-        (Timeout(None, connect=5), (5000, NONE, NONE, NONE, NONE, NONE, NONE)),
-        (Timeout(5, read=None), (5000, NONE, 5000, 5000, 0, 0, 0)),
-        (Timeout(first_byte=600, read=30), (0, 30000, 0, 0, 600000, 0, 0)),
-        (Timeout((1.0, 2.0)), (1000, 2000, NONE, NONE, 0, 0, 0)),
-        (Timeout((1.0, None, 3.0, 4.0)), (1000, NONE, 3000, 4000, 0, 0, 0)),
-        (Timeout(Timeout(5, total=9), pool=1), (5000, 5000, 5000, 1000, 0, 9000, 0)),
-        (Timeout(5, event=0.25), (5000, 5000, 5000, 5000, 0, 0, 250)),
-        (Timeout(0.0001), (1, 1, 1, 1, 0, 0, 0)),
-        (Timeout(0.0011), (2, 2, 2, 2, 0, 0, 0)),
-        (Timeout(total=float("inf")), (0, 0, 0, 0, 0, NONE - 1, 0)),
+        (Timeout(), (0, 0, 0, 0, 0, 0, 0, 0)),
+        (Timeout(5.0), (5000, 5000, 5000, 5000, 0, 0, 0, 0)),
+        (Timeout(None), (NONE,) * 8),
+        (Timeout(None, connect=5), (5000, NONE, NONE, NONE, NONE, NONE, NONE, NONE)),
+        (Timeout(5, read=None), (5000, NONE, 5000, 5000, 0, 0, 0, 0)),
+        (Timeout(first_byte=600, read=30), (0, 30000, 0, 0, 0, 600000, 0, 0)),
+        (Timeout((1.0, 2.0)), (1000, 2000, NONE, NONE, 0, 0, 0, 0)),
+        (Timeout((1.0, None, 3.0, 4.0)), (1000, NONE, 3000, 4000, 0, 0, 0, 0)),
+        (Timeout(Timeout(5, total=9), pool=1), (5000, 5000, 5000, 1000, 0, 0, 9000, 0)),
+        (Timeout(5, event=0.25), (5000, 5000, 5000, 5000, 0, 0, 0, 250)),
+        (Timeout(0.0001), (1, 1, 1, 1, 0, 0, 0, 0)),
+        (Timeout(0.0011), (2, 2, 2, 2, 0, 0, 0, 0)),
+        (Timeout(total=float("inf")), (0, 0, 0, 0, 0, 0, NONE - 1, 0)),
     ],
 )
 def test_timeout_as_request_fields(timeout, fields):
@@ -33,7 +33,7 @@ def test_timeout_as_request_fields(timeout, fields):
 def test_timeout_as_options():
     assert Timeout(None)._as_options() == {
         f"{name}_timeout_ms": 0
-        for name in ("connect", "read", "write", "pool", "first_byte", "total", "event")
+        for name in ("connect", "read", "write", "pool", "budget", "first_byte", "total", "event")
     }
     assert Timeout(read=2)._as_options() == {"read_timeout_ms": 2000}
 
@@ -188,7 +188,7 @@ def test_limits_and_timeouts_of_a_pool_can_be_read(open_pool):
         max_pending_requests=10_000,
     )  # fmt: skip
     assert fresh.timeout == llmpool.Timeout(
-        connect=5, read=60, write=10, pool=10, first_byte=None, total=None, event=None
+        connect=5, read=60, write=10, pool=10, budget=60, first_byte=None, total=None, event=None
     )
     assert llmpool.shared().limits.max_connections
     pool.close()

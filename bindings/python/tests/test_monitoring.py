@@ -51,7 +51,9 @@ def test_every_count_is_a_metric_with_its_value(open_client, nginx):
         re.findall(r"^llmpool_(\w+)\{[^}]*\} (\S+)$", client.pool.metrics(), re.MULTILINE)
     )
     fields = {
-        field.strip("`"): name for name, kind, _, field in rows(4) if kind in ("counter", "gauge")
+        field.strip("`"): name
+        for name, kind, _, field in rows(4)
+        if kind in ("counter", "gauge") and field
     }
     assert set(fields) == {name for name, _ in abi.Stats._fields_} - {"size"}
     for field, name in fields.items():
@@ -96,9 +98,12 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
     def handle(connection, _):
         buffer = b""
         while True:
-            _, _, buffer = servers.read_request(connection, buffer)
+            head, _, buffer = servers.read_request(connection, buffer)
             free.wait(10)
-            servers.answer(connection)
+            if head.startswith(b"GET /busy"):
+                servers.answer(connection, b"", b"retry-after-ms: 10\r\n", b"429 Too Many Requests")
+            else:
+                servers.answer(connection)
 
     pool = open_pool(limits=llmpool.Limits(max_connections=1), retry_backoff=0.001)
     watched = Watched(pool)
@@ -110,6 +115,8 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
         assert all(future.result().is_success for future in futures)
         with client.stream("GET", server.url, timeout=llmpool.Timeout(event=1)) as response:
             response.read()
+        assert client.get(server.url + "/busy", budget="b").status_code == 429
+        assert client.get(server.url, budget="b").is_success
         with pytest.raises(llmpool.ConnectError):
             client.get(f"http://127.0.0.1:{servers.free_port()}")
         pool.close()

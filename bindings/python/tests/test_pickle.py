@@ -200,10 +200,20 @@ def test_what_is_begun_refuses(server):
         llmpool.Client().stream("GET", server.url),
         llmpool.AsyncClient().stream("GET", server.url),
         llmpool.options(priority=1),
+        llmpool.BudgetRequest("GET", server.url, b"authorization: Bearer sk-x", None),
     ):
         for way in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError, match="cannot be pickled"):
                 way(value)
+
+
+def test_a_budget(server):
+    budget = llmpool.Budget("pickled", requests_per_minute=5, burst=2, max_concurrent=3)
+    for other in (pickle.loads(pickle.dumps(budget)), copy.copy(budget), copy.deepcopy(budget)):
+        assert (other.name, other._limits, other._burst, other._concurrent) == (
+            budget.name, budget._limits, budget._burst, budget._concurrent,
+        )  # fmt: skip
+    assert pickle.loads(pickle.dumps(llmpool.Client(budget=budget))).budget.name == "pickled"
 
 
 def test_values():
@@ -216,6 +226,9 @@ def test_values():
         llmpool.Event("a", "b", "c", 1),
         llmpool.Timings(),
         llmpool.stats(),
+        llmpool.Spending("b", 1, 2),
+        llmpool.BudgetLimit("tokens", 1, 2.0, 3, 4.0, True),
+        llmpool.BudgetState((), 1, 2, 3.0, 4, None, 5),
     ):
         for other in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
             assert other == value and type(other) is type(value)
@@ -224,9 +237,10 @@ def test_values():
 def test_this_file_knows_every_public_class():
     """A class that is added is to be pickled, copied or refused knowingly."""
     seen = {
-        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Client", "Event", "Headers", "Limits",
-        "Pool", "Request", "Response", "Retry", "Stats", "Stream", "StreamResponse", "Timeout",
-        "Timings", "URL", "options",
+        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Budget", "BudgetLimit",
+        "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Limits", "Pool", "Request",
+        "Response", "Retry", "Spending", "Stats", "Stream", "StreamResponse", "Timeout", "Timings",
+        "URL", "options",
     }  # fmt: skip
     classes = {name for name in llmpool.__all__ if inspect.isclass(getattr(llmpool, name))}
     errors = {name for name in classes if issubclass(getattr(llmpool, name), Exception)}

@@ -71,6 +71,18 @@ MADE = {
     "Client": lambda: llmpool.Client(base_url="https://h/v1", headers=HEADERS, params={"k": QUERY}),
     "AsyncClient": lambda: llmpool.AsyncClient(headers=HEADERS, params={"k": QUERY}),
     "Retry": lambda: llmpool.Retry(),
+    "Budget": lambda: llmpool.Budget("b"),
+    "BudgetLimit": lambda: llmpool.BudgetLimit("tokens", 1, 2.0, 3, 4.0, True),
+    "BudgetRequest": lambda: llmpool.BudgetRequest("GET", URL, str(HEADERS).encode(), None),
+    "BudgetState": lambda: llmpool.BudgetState((), 1, 2, 3.0, 4, None, 5),
+    "Spending": lambda: llmpool.auto_budget(
+        llmpool.BudgetRequest(
+            "POST",
+            f"https://{USER}:{PASSWORD}@h/v1?key={QUERY}",
+            "".join(f"{name}: {value}\r\n" for name, value in dict(HEADERS).items()).encode(),
+            b'{"model": "m"}',
+        )
+    ),
     "Stream": lambda: llmpool.Client(headers=HEADERS).stream("GET", URL),
     "AsyncStream": lambda: llmpool.AsyncClient(headers=HEADERS).stream("GET", URL),
     "StreamResponse": None,  # below, with a server

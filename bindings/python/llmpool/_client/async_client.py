@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional, Type
 
-from .._http.config import UNSET, RetryTypes, TimeoutTypes
+from .._http.config import UNSET, MaybeBudget, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -48,6 +48,7 @@ class AsyncClient(AsyncVerbs):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
@@ -59,7 +60,7 @@ class AsyncClient(AsyncVerbs):
             refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, priority,
-            retry, server_name,
+            retry, server_name, budget,
         )  # fmt: skip
         response = make_response(call, await hub.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
@@ -87,6 +88,7 @@ class AsyncClient(AsyncVerbs):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         sse: bool = True,
         **unsupported: NoReturn,
     ) -> "AsyncStream":
@@ -104,7 +106,7 @@ class AsyncClient(AsyncVerbs):
             refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, priority,
-            retry, server_name,
+            retry, server_name, budget,
         )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return AsyncStream(self, call, sse, follow)

@@ -6,6 +6,8 @@ from .._http import secrets
 from .._http.config import (
     AS_POOL,
     UNSET,
+    BudgetTypes,
+    MaybeBudget,
     Retry,
     RetryTypes,
     Timeout,
@@ -28,7 +30,7 @@ from .._http.headers import Headers, HeaderTypes, merge
 from .._http.models import Request, Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
-from .._native.call import NO_OPTIONS, Call, Options, failure
+from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, failure
 from .._native.failures import bad_redirect
 from .._native.record import Answer
 from .._native.text import c_string
@@ -77,6 +79,7 @@ class BaseClient:
         max_response_bytes: int = DEFAULT_MAX_RESPONSE_BYTES,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: BudgetTypes = None,
         **unsupported: NoReturn,
     ) -> None:
         if unsupported:
@@ -92,6 +95,7 @@ class BaseClient:
         self._timeout = as_timeout(timeout)
         self._retry = as_retry(retry)
         self._server_name = checked_name(server_name)
+        self.budget = budget
         self._closed = False
         self._urls: Dict[str, Tuple[URL, bytes]] = {}
         self.headers = merge(_default_headers(), Headers(headers))
@@ -208,6 +212,7 @@ class BaseClient:
         priority: int,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
     ) -> Call:
         """The request, checked and ready to submit."""
         if self._closed:
@@ -232,11 +237,25 @@ class BaseClient:
         name = self._server_name if server_name is None else checked_name(server_name)
         options = NO_OPTIONS
         if priority or priority.__class__ is not int or name is not None or again is not AS_POOL:
-            options = (priority, *again._fields, name)
-        return self._call(
+            options = (priority, *again._fields, name, *NO_SPENDING)
+        call = self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
             options, again._flags,
         )  # fmt: skip
+        chosen_budget = self.budget if isinstance(budget, Unset) else budget
+        if chosen_budget is not None:
+            self._spend(call, chosen_budget)
+        return call
+
+    def _spend(self, call: Call, budget: Any) -> None:
+        from .._pool.budgets import spent
+
+        request = call.request
+        spending, flags, call.meter = spent(
+            budget, call.pool, request.method, request.url, call.block, call.body
+        )
+        call.options = (*call.options[:4], *spending)
+        call.flags |= flags
 
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
         """Not cached: a boundary and a length are of one request."""
@@ -300,7 +319,7 @@ class BaseClient:
         options = call.options
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
-            options = (*options[:3], None)  # a server_name was meant for the first
+            options = (*options[:3], None, *options[4:])  # a server_name was meant for the first
         following = self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
             call.flags & ~REQUEST_UPLOAD,

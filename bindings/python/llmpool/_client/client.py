@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Mapping, NoReturn, Optional, Type
 
-from .._http.config import UNSET, RetryTypes, TimeoutTypes
+from .._http.config import UNSET, MaybeBudget, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -43,6 +43,9 @@ class Client(Verbs):
         retry: when requests may be sent again, as request() has it; None: where the server
             provably has not acted on them, as often as the pool allows.
         server_name: for TLS, where it is not the URL's host. Not for where a redirect leads.
+        budget: what requests share of a provider's limits: a Budget, a Spending, the name of a
+            budget, a function as auto_budget that chooses one, or None. What a request took is read
+            from the usage of its answer.
         max_response_bytes: [64 MiB] the largest body of an answer, before decoding and after; not
             of one that is streamed.
 
@@ -68,6 +71,7 @@ class Client(Verbs):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """Sends a request and waits for its complete answer.
@@ -91,6 +95,7 @@ class Client(Verbs):
                 its own; None: as the client has it.
             server_name: for TLS, where it is not the URL's host; "": the URL's host. None: as the
                 client has it.
+            budget: instead of the client's; None: none.
 
         Raises:
             TimeoutException: and its subclasses, which say what took too long.
@@ -106,7 +111,7 @@ class Client(Verbs):
             refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, priority,
-            retry, server_name,
+            retry, server_name, budget,
         )  # fmt: skip
         response = make_response(call, lane.run(call))
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
@@ -134,6 +139,7 @@ class Client(Verbs):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         sse: bool = True,
         **unsupported: NoReturn,
     ) -> "Stream":
@@ -158,7 +164,7 @@ class Client(Verbs):
             refuse_arguments(unsupported)
         call = self._prepare(
             method, url, content, data, files, json, params, headers, timeout, priority,
-            retry, server_name,
+            retry, server_name, budget,
         )  # fmt: skip
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         return Stream(self, call, sse, follow)

@@ -2,7 +2,7 @@
 
 from typing import Any, Mapping, NoReturn, Optional
 
-from .._http.config import UNSET, RetryTypes, TimeoutTypes
+from .._http.config import UNSET, MaybeBudget, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -35,6 +35,7 @@ def request(
     priority: int = 0,
     retry: RetryTypes = None,
     server_name: Optional[str] = None,
+    budget: MaybeBudget = UNSET,
     **unsupported: NoReturn,
 ) -> Response:
     """A request on the shared pool: see Client.request()."""
@@ -54,6 +55,7 @@ def request(
         priority=priority,
         retry=retry,
         server_name=server_name,
+        budget=budget,
     )
 
 
@@ -71,6 +73,7 @@ def get(
     priority: int = 0,
     retry: RetryTypes = None,
     server_name: Optional[str] = None,
+    budget: MaybeBudget = UNSET,
     **unsupported: NoReturn,
 ) -> Response:
     """GET on the shared pool: see Client.request()."""
@@ -90,6 +93,7 @@ def get(
         priority=priority,
         retry=retry,
         server_name=server_name,
+        budget=budget,
     )
 
 
@@ -107,6 +111,7 @@ def post(
     priority: int = 0,
     retry: RetryTypes = None,
     server_name: Optional[str] = None,
+    budget: MaybeBudget = UNSET,
     **unsupported: NoReturn,
 ) -> Response:
     """POST on the shared pool: see Client.request()."""
@@ -126,6 +131,7 @@ def post(
         priority=priority,
         retry=retry,
         server_name=server_name,
+        budget=budget,
     )
 
 
@@ -144,6 +150,7 @@ def stream(
     priority: int = 0,
     retry: RetryTypes = None,
     server_name: Optional[str] = None,
+    budget: MaybeBudget = UNSET,
     sse: bool = True,
     **unsupported: NoReturn,
 ) -> Stream:
@@ -164,5 +171,6 @@ def stream(
         priority=priority,
         retry=retry,
         server_name=server_name,
+        budget=budget,
         sse=sse,
     )

@@ -47,17 +47,31 @@ class Incoming:
         items = sink.items
         if items:
             sink.items = []
+            if self._call.meter is not None:
+                self._call.meter.note(items)
             self._lent = sink.credit  # type: ignore[misc]
             sink.credit = 0
             return items
         self._lent = 0  # type: ignore[misc]
         if done is None:
             return items
+        if self._call.meter is not None:
+            self._call.settle(sink.cell.value)
         self._conclude(done)
         self._ended()
         if done.status:
             raise failure(done, self._call.request)
         return None
+
+    def _settle_left(self) -> None:
+        """It is left: what it took is known where all that tells of it has come."""
+        meter = self._call.meter
+        if meter is None:
+            return
+        done = self._sink.done
+        if (done is not None and not done.status) or meter.has_end():
+            meter.note(self._sink.items)
+            self._call.settle(self._sink.cell.value)
 
     def _conclude(self, done: Answer) -> None:
         """What is known at the end only."""

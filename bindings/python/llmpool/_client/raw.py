@@ -16,7 +16,7 @@ from typing import (
     Union,
 )
 
-from .._http.config import AS_POOL, RetryTypes, Timeout, as_retry
+from .._http.config import AS_POOL, BudgetTypes, RetryTypes, Timeout, as_retry
 from .._http.constants import EVENT_REUSED, HTTP_1_0, HTTP_1_1, HTTP_2
 from .._http.exceptions import LocalProtocolError
 from .._http.later import later
@@ -24,7 +24,7 @@ from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
 from .._native import lane
 from .._native.abi import REQUEST_UPLOAD
-from .._native.call import NO_OPTIONS, Call, Options, check_range
+from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, check_range
 from .._native.lane import Lane
 from .._native.library import lib
 from .._native.record import Answer, Sink
@@ -66,6 +66,7 @@ class RawRequest(Call):
         server_name: for TLS, where it is not the URL's host.
         priority: higher goes first among those waiting for a connection.
         retry: None, False, "status", "sent" or a llmpool.Retry.
+        budget: see Client.request().
         translate: is given what goes wrong, in the call or while the answer is iterated, and
             returns what is raised instead.
 
@@ -75,7 +76,7 @@ class RawRequest(Call):
         UnsupportedProtocol: Upgrade, which a pool does not serve.
     """
 
-    __slots__ = ("translate", "_request")
+    __slots__ = ("translate", "_request", "_budget")
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class RawRequest(Call):
         server_name: Optional[str] = None,
         priority: int = 0,
         retry: RetryTypes = None,
+        budget: BudgetTypes = None,
         translate: Optional[Translate] = None,
     ) -> None:
         # Not Call's own: that one is given the request that this one makes when it is asked for.
@@ -124,12 +126,29 @@ class RawRequest(Call):
             again = AS_POOL if retry is None else as_retry(retry)
             self.flags = again._flags
             check_range("priority", priority)
-            options = (priority, *again._fields, checked_name(server_name))
+            options = (priority, *again._fields, checked_name(server_name), *NO_SPENDING)
+        self.meter = None
+        self._budget = budget
         if self.upload is not None:
             self.flags |= REQUEST_UPLOAD
         self.options = options
         self.limit = 0
         self.redirected_by = None
+
+    def on(self, pool: Pool) -> None:
+        """It is about to be sent there."""
+        self.pool = pool._handle
+        if self._budget is None:
+            return
+        from .._pool.budgets import spent
+
+        spending, flags, self.meter = spent(
+            self._budget, self.pool, self.method.decode("latin-1"), self.url.decode("latin-1"),
+            self.block, self.body,
+        )  # fmt: skip
+        self._budget = None  # it may be sent again
+        self.options = (*self.options[:4], *spending)
+        self.flags |= flags
 
     @property
     def request(self) -> Request:  # type: ignore[override]
@@ -291,6 +310,7 @@ class RawResponse(LaneIncoming, BaseRawResponse):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
+        self._settle_left()
         self._left()
         self._leave()
 
@@ -322,7 +342,7 @@ def send(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> RawR
         TransportError: its subclasses say what went wrong.
         InvalidURL: the URL cannot be used.
     """
-    request.pool = pool._handle
+    request.on(pool)
     sinks = None if group is None else group._sinks
     try:
         borrowed, sink = lane.start(request, False, False, sinks)

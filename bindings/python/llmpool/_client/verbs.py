@@ -2,7 +2,7 @@
 
 from typing import Any, Mapping, NoReturn, Optional
 
-from .._http.config import UNSET, RetryTypes, TimeoutTypes
+from .._http.config import UNSET, MaybeBudget, RetryTypes, TimeoutTypes
 from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
@@ -30,6 +30,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         raise NotImplementedError
@@ -49,6 +50,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """GET; the arguments are those of request()."""
@@ -68,6 +70,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def post(
@@ -85,6 +88,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """POST; the arguments are those of request()."""
@@ -104,6 +108,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def put(
@@ -121,6 +126,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """PUT; the arguments are those of request()."""
@@ -140,6 +146,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def patch(
@@ -157,6 +164,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """PATCH; the arguments are those of request()."""
@@ -176,6 +184,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def delete(
@@ -193,6 +202,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """DELETE; the arguments are those of request()."""
@@ -212,6 +222,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def head(
@@ -229,6 +240,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """HEAD; the arguments are those of request()."""
@@ -248,6 +260,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     def options(
@@ -265,6 +278,7 @@ class Verbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """OPTIONS; the arguments are those of request()."""
@@ -284,6 +298,7 @@ class Verbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
 
@@ -306,6 +321,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         raise NotImplementedError
@@ -325,6 +341,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """GET; the arguments are those of request()."""
@@ -344,6 +361,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def post(
@@ -361,6 +379,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """POST; the arguments are those of request()."""
@@ -380,6 +399,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def put(
@@ -397,6 +417,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """PUT; the arguments are those of request()."""
@@ -416,6 +437,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def patch(
@@ -433,6 +455,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """PATCH; the arguments are those of request()."""
@@ -452,6 +475,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def delete(
@@ -469,6 +493,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """DELETE; the arguments are those of request()."""
@@ -488,6 +513,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def head(
@@ -505,6 +531,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """HEAD; the arguments are those of request()."""
@@ -524,6 +551,7 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )
 
     async def options(
@@ -541,6 +569,7 @@ class AsyncVerbs(BaseClient):
         priority: int = 0,
         retry: RetryTypes = None,
         server_name: Optional[str] = None,
+        budget: MaybeBudget = UNSET,
         **unsupported: NoReturn,
     ) -> Response:
         """OPTIONS; the arguments are those of request()."""
@@ -560,4 +589,5 @@ class AsyncVerbs(BaseClient):
             priority=priority,
             retry=retry,
             server_name=server_name,
+            budget=budget,
         )

@@ -1,7 +1,7 @@
 """Limits and timeouts, and how they reach the library's structs."""
 
 import math
-from typing import Any, Dict, Literal, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Literal, Optional, Tuple, Union
 
 from .constants import (
     NO_TIMEOUT,
@@ -10,6 +10,7 @@ from .constants import (
     REQUEST_RETRY_SENT,
     REQUEST_RETRY_STATUS,
 )
+from .spending import BaseBudget, BudgetRequest, Spending
 
 
 class Unset:
@@ -25,6 +26,10 @@ MaybeInt = Union[int, None, Unset]
 MaybeSeconds = Union[float, None, Unset]
 TimeoutTypes = Union[float, None, Unset, "Timeout", Tuple[Optional[float], ...]]
 RetryTypes = Union[None, Literal["status", "sent", False], "Retry"]
+
+# What budget= takes: a llmpool.Budget, a Spending, a name, or a function that chooses one of these.
+BudgetTypes = Union[None, str, BaseBudget, Spending, Callable[[BudgetRequest], Any]]
+MaybeBudget = Union[BudgetTypes, Unset]
 
 # A uint32_t of milliseconds, less the value that means "no timeout": 49 days.
 LONGEST_MS = NO_TIMEOUT - 1
@@ -161,12 +166,13 @@ class Timeout:
 
     Args:
         timeout: the value of connect, read, write and pool where they are not given themselves.
-            None also means no first_byte, no total and no event timeout. Another Timeout is
+            None also means no budget, first_byte, total and event timeout. Another Timeout is
             copied.
         connect: of a dial: name, TCP, proxy and TLS together. A new pool has 5.
         read: the longest silence while bytes of the answer are awaited. 60.
         write: the longest time in which no byte of the request could be sent. 10.
         pool: the longest wait for a connection. 10.
+        budget: the longest wait for the request's budget, before that. 60.
         first_byte: from the request sent to the first byte of its answer. None: read runs there
             too.
         total: from submission to the last byte. None.
@@ -179,13 +185,14 @@ class Timeout:
         ValueError: negative, or not a number.
     """
 
-    NAMES = ("connect", "read", "write", "pool", "first_byte", "total", "event")
+    NAMES = ("connect", "read", "write", "pool", "budget", "first_byte", "total", "event")
     _OF_ONE_VALUE = ("connect", "read", "write", "pool")  # what a number, or a tuple, stands for
     __slots__ = (*NAMES, "_fields")
     connect: MaybeSeconds
     read: MaybeSeconds
     write: MaybeSeconds
     pool: MaybeSeconds
+    budget: MaybeSeconds
     first_byte: MaybeSeconds
     total: MaybeSeconds
     event: MaybeSeconds
@@ -198,6 +205,7 @@ class Timeout:
         read: MaybeSeconds = UNSET,
         write: MaybeSeconds = UNSET,
         pool: MaybeSeconds = UNSET,
+        budget: MaybeSeconds = UNSET,
         first_byte: MaybeSeconds = UNSET,
         total: MaybeSeconds = UNSET,
         event: MaybeSeconds = UNSET,

@@ -11,6 +11,7 @@
             WriteTimeout
             PoolTimeout
               QueueFull             *
+              BudgetTimeout         *
             TotalTimeout            *
           NetworkError
             ConnectError
@@ -26,6 +27,7 @@
               RefusedStream         *
           ProxyError
           UnsupportedProtocol
+          BudgetExceeded        *
           Cancelled                 *
           PoolClosed                *
           ForkedPool                *
@@ -56,6 +58,8 @@ else:
     Response = later("llmpool._http.models", "Response")
 
 __all__ = [
+    "BudgetExceeded",
+    "BudgetTimeout",
     "Cancelled",
     "CertificateError",
     "CloseError",
@@ -189,6 +193,12 @@ class QueueFull(PoolTimeout):
     _statuses = ("E_QUEUE_FULL",)
 
 
+class BudgetTimeout(PoolTimeout):
+    """The request's budget had no room for it in time, or certainly will not have."""
+
+    _statuses = ("E_BUDGET_TIMEOUT",)
+
+
 class TotalTimeout(TimeoutException):
     """The request took longer than its total time."""
 
@@ -269,6 +279,12 @@ class UnsupportedProtocol(TransportError):
     """The URL's scheme, or what was asked of it, is not supported."""
 
     _statuses = ("E_UNSUPPORTED",)
+
+
+class BudgetExceeded(TransportError):
+    """The request costs more than its budget ever allows."""
+
+    _statuses = ("E_BUDGET",)
 
 
 class Cancelled(TransportError):

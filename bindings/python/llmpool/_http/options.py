@@ -3,7 +3,7 @@
 from contextvars import ContextVar, Token
 from typing import Any, Dict, Optional, Union
 
-from .config import UNSET, MaybeSeconds, RetryTypes, Timeout, Unset, as_retry
+from .config import UNSET, MaybeBudget, MaybeSeconds, RetryTypes, Timeout, Unset, as_retry
 
 
 class RequestOptions:
@@ -13,9 +13,10 @@ class RequestOptions:
         priority: higher goes first among those waiting for a connection.
         first_byte, total, event: timeouts in seconds, as llmpool.Timeout has them.
         retry: as llmpool.Client takes it.
+        budget: as llmpool.Client takes it.
     """
 
-    NAMES = ("priority", "first_byte", "total", "event", "retry")
+    NAMES = ("priority", "first_byte", "total", "event", "retry", "budget")
     __slots__ = NAMES
 
     def __init__(
@@ -25,6 +26,7 @@ class RequestOptions:
         total: MaybeSeconds = UNSET,
         event: MaybeSeconds = UNSET,
         retry: Union[RetryTypes, Unset] = UNSET,
+        budget: Any = UNSET,
     ) -> None:
         if not isinstance(priority, Unset) and (
             isinstance(priority, bool) or not isinstance(priority, int)
@@ -38,12 +40,15 @@ class RequestOptions:
         self.total = total
         self.event = event
         self.retry = retry
+        self.budget = budget
 
     def arguments(self, retry: RetryTypes) -> Dict[str, Any]:
-        """priority and retry, as a RawRequest takes them, retry where none was given."""
+        """priority, retry and budget, as a RawRequest takes them, retry where none was given."""
         given: Dict[str, Any] = {"retry": retry if isinstance(self.retry, Unset) else self.retry}
         if self.priority is not UNSET:
             given["priority"] = self.priority
+        if self.budget is not UNSET:
+            given["budget"] = self.budget
         return given
 
     def over(self, below: "RequestOptions") -> "RequestOptions":
@@ -92,6 +97,7 @@ class options:
         total: seconds from submission to the last byte; None: no limit.
         event: seconds from one event of a stream that says something to the next; None: no limit.
         retry: None, False, "status", "sent" or a llmpool.Retry.
+        budget: a Budget, a Spending, a name, a function as auto_budget, or None.
 
     Raises:
         TypeError: of another type.
@@ -109,8 +115,9 @@ class options:
         total: MaybeSeconds = UNSET,
         event: MaybeSeconds = UNSET,
         retry: Union[RetryTypes, Unset] = UNSET,
+        budget: MaybeBudget = UNSET,
     ) -> None:
-        self._options = RequestOptions(priority, first_byte, total, event, retry)
+        self._options = RequestOptions(priority, first_byte, total, event, retry, budget)
         self._token: Optional[Token[RequestOptions]] = None
 
     def __enter__(self) -> None:

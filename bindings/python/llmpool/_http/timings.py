@@ -20,6 +20,7 @@ class Timings:
         first_byte: the first byte of the answer came.
         first_data: the first byte of its body came.
         done: it was complete.
+        budgeted: its budget had room for it.
     """
 
     __module__ = "llmpool"  # as __init__.py has it for what it imports
@@ -32,6 +33,7 @@ class Timings:
     first_byte: Optional[float] = None
     first_data: Optional[float] = None
     done: Optional[float] = None
+    budgeted: Optional[float] = None
 
     @property
     def time_to_first_token(self) -> Optional[float]:

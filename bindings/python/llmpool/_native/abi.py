@@ -56,6 +56,8 @@ class Options(ctypes.Structure):
         ("ca_path", c_char_p),
         ("ca_pem", c_char_p),
         ("quiet_events", c_char_p),
+        ("budget_timeout_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -84,7 +86,10 @@ class Request(ctypes.Structure):
         ("retry_after_max_ms", c_uint32),
         ("max_event_bytes", c_size_t),
         ("event_timeout_ms", c_uint32),
-        ("reserved", c_uint32),
+        ("budget_timeout_ms", c_uint32),
+        ("budget", c_char_p),
+        ("input_cost", c_uint64),
+        ("output_cost", c_uint64),
     ]
 
 
@@ -99,6 +104,7 @@ class Timings(ctypes.Structure):
         ("first_byte", c_uint64),
         ("first_data", c_uint64),
         ("done", c_uint64),
+        ("budgeted", c_uint64),
     ]
 
 
@@ -168,6 +174,32 @@ class Record(ctypes.Structure):
     ]
 
 
+class Limit(ctypes.Structure):
+    _fields_ = [
+        ("unit", c_uint32),
+        ("told", c_uint32),
+        ("amount", c_uint64),
+        ("window_ms", c_uint64),
+        ("remaining", c_int64),
+        ("full_ms", c_uint64),
+    ]
+
+
+class Budget(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("max_concurrent", c_uint32),
+        ("burst_ms", c_uint32),
+        ("no_learning", c_uint32),
+        ("reserved", c_uint32),
+        ("in_flight", c_uint64),
+        ("waiting", c_uint64),
+        ("refusals", c_uint64),
+        ("stopped_ms", c_uint64),
+        ("adaptive", c_uint64),
+    ]
+
+
 class Stats(ctypes.Structure):
     _fields_ = [
         ("size", c_size_t),
@@ -194,6 +226,7 @@ class Stats(ctypes.Structure):
         ("bytes_received", c_uint64),
         ("utilization", c_double),
         ("unwatched_streams", c_uint64),
+        ("awaiting_budget", c_uint64),
     ]
 
 
@@ -253,6 +286,10 @@ class Functions:
     queue_read: Callable[..., int]
     queue_close: Callable[..., int]
     event_header: Callable[..., Optional[int]]
+    budget_configure: Callable[..., int]
+    budget_get: Callable[..., int]
+    budgets: Callable[..., int]
+    budget_settle: Callable[..., int]
     stats: Callable[..., int]
     origins: Callable[..., int]
     metrics: Callable[..., int]
@@ -325,6 +362,20 @@ class Functions:
         self.event_header = bind(
             fast, "llmpool_event_header", c_void_p,
             POINTER(Event), c_char_p, POINTER(c_size_t),
+        )
+        self.budget_configure = bind(
+            blocking, "llmpool_budget_configure", c_int32,
+            c_void_p, c_char_p, POINTER(Budget), POINTER(Limit), c_size_t, c_uint32,
+        )
+        self.budget_get = bind(
+            blocking, "llmpool_budget_get", c_int32,
+            c_void_p, c_char_p, POINTER(Budget), POINTER(Limit), c_size_t, c_uint32,
+            POINTER(c_uint32),
+        )
+        self.budgets = bind(blocking, "llmpool_budgets", c_int64, c_void_p, c_void_p, c_size_t)
+        self.budget_settle = bind(
+            fast, "llmpool_budget_settle", c_int32,
+            c_void_p, c_uint64, c_uint64, c_uint64,
         )
         self.stats = bind(fast, "llmpool_stats", c_int32, c_void_p, c_char_p, POINTER(Stats))
         self.origins = bind(blocking, "llmpool_origins", c_int64, c_void_p, c_void_p, c_size_t)

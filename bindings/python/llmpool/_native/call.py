@@ -2,7 +2,7 @@
 
 import ctypes
 from ctypes import c_uint64
-from typing import Any, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
 
 from .._http.config import Timeout
 from .._http.models import Request
@@ -10,6 +10,9 @@ from . import abi
 from .failures import request_failed, submit_refused
 from .library import lib
 from .record import Answer, Sink
+
+if TYPE_CHECKING:
+    from .._http.budgets import Meter
 
 STREAM_FLAGS = abi.REQUEST_STREAM | abi.REQUEST_MANUAL_CREDIT
 SSE_FLAGS = abi.REQUEST_SSE | abi.REQUEST_SSE_JOIN | abi.REQUEST_MANUAL_CREDIT
@@ -21,10 +24,16 @@ ERROR_WAIT = 0.25
 
 
 # Fields of llmpool_request_t that most requests leave at 0, as a request's options.
-OPTIONS = ("priority", "max_retries", "retry_after_max_ms", "server_name")
-Options = Tuple[int, int, int, Optional[bytes]]
+OPTIONS = (
+    "priority", "max_retries", "retry_after_max_ms", "server_name", "budget", "input_cost",
+    "output_cost",
+)  # fmt: skip
+# The name of a budget, input_cost and output_cost.
+Spent = Tuple[Optional[bytes], int, int]
+NO_SPENDING: Spent = (None, 0, 0)
+Options = Tuple[int, int, int, Optional[bytes], Optional[bytes], int, int]
 _RANGES = {"priority": (-0x80000000, 0x7FFFFFFF)}
-NO_OPTIONS: Options = (0, 0, 0, None)
+NO_OPTIONS: Options = (0, 0, 0, None, *NO_SPENDING)
 _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 
@@ -38,11 +47,12 @@ class Call:
         options: values in the order of OPTIONS.
         limit: max_response_bytes.
         redirected_by: the request whose answer named this URL, or None.
+        meter: reads from the answer what the request took of its budget, or None.
     """
 
     __slots__ = (
         "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
-        "limit", "request", "redirected_by",
+        "limit", "request", "redirected_by", "meter",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +83,14 @@ class Call:
         self.limit = limit
         self.request = request
         self.redirected_by: Optional[Request] = None
+        self.meter: Optional[Meter] = None
+
+    def settle(self, key: int) -> None:
+        """Says what the request took of its budget, once, where the answer did."""
+        meter, self.meter = self.meter, None
+        taken = None if meter is None else meter.read()
+        if taken is not None:
+            lib.budget_settle(self.pool, key, *taken)
 
     def __reduce__(self) -> Any:
         raise TypeError("a request that is to be sent from this process cannot be pickled")

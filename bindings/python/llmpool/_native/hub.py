@@ -226,6 +226,9 @@ async def run(call: Call) -> Answer:
     try:
         while sink.done is None:
             await hub.arrival(sink)
+        if call.meter is not None:
+            call.meter.note([sink.done.data])
+            call.settle(sink.cell.value)
         return sink.done
     except BaseException:
         hub.abandon(sink)

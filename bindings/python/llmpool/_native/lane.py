@@ -158,6 +158,9 @@ class Lane:
                 answer = answer_of(record, blob)
                 if answer.status:
                     raise RequestEnded(failure(answer, call.request))
+                if call.meter is not None:
+                    call.meter.note([answer.data])
+                    call.settle(self._cell.value)
                 return answer
 
     def _refused(self, status: int, call: Call) -> None:

@@ -14,11 +14,12 @@ class Stats:
     Connections: opened == connecting + in_use + idle + closed.
 
     Attributes:
-        pending: waiting for a connection.
+        pending: waiting for a connection, or for their budget.
         active: on a connection.
         backing_off: waiting to be tried again.
         reused: requests that an already open connection carried.
         utilization: (connecting + in_use) / max_connections; 0 where there is no limit.
+        awaiting_budget: of those pending: waiting for their budget.
     """
 
     __module__ = "llmpool"  # where whoever imports it finds it
@@ -46,3 +47,4 @@ class Stats:
     bytes_received: int
     utilization: float
     unwatched_streams: int
+    awaiting_budget: int

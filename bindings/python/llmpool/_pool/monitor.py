@@ -1,10 +1,10 @@
 """What happens in the pools, to logging.
 
-The logger is "llmpool": a WARNING for each crossing of the utilization warning, INFO for
-connections opened and closed, and for a stream whose event timeout does not run, once for each
-origin; DEBUG for requests that are tried again. One thread waits for the notices of all pools, on a
-descriptor, with Python's own poll. It starts with the first client, if the logger is enabled for
-warnings by then.
+The logger is "llmpool": a WARNING for each crossing of the utilization warning, and where an answer
+stops a budget; INFO for a budget that goes on, connections opened and closed, and for a stream
+whose event timeout does not run, once for each origin; DEBUG for requests that are tried again. One
+thread waits for the notices of all pools, on a descriptor, with Python's own poll. It starts with
+the first client, if the logger is enabled for warnings by then.
 """
 
 import os
@@ -30,6 +30,8 @@ _LEVELS = {
     abi.NOTICE_CONNECTION_CLOSED: _INFO,
     abi.NOTICE_RETRY: _DEBUG,
     abi.NOTICE_UNWATCHED_STREAM: _INFO,
+    abi.NOTICE_BUDGET_STOPPED: _WARNING,
+    abi.NOTICE_BUDGET_RESUMED: _INFO,
 }
 _ALL = sum(_LEVELS)
 

@@ -36,7 +36,9 @@ from .._native.text import c_string
 
 if TYPE_CHECKING:
     from .._native.stats import Stats
+    from .budgets import BudgetState
 else:
+    BudgetState = later("llmpool._pool.budgets", "BudgetState")
     Stats = later("llmpool._native.stats", "Stats")
 
 Path = Union[str, "os.PathLike[str]"]
@@ -340,6 +342,12 @@ class Pool:
         """The origins that the pool knows, each as stats() takes it."""
         return self._read_text(lib.origins).split()
 
+    def budgets(self) -> "Dict[str, BudgetState]":
+        """Each budget that the pool knows, by its name: limits, what remains, who waits."""
+        from .budgets import states
+
+        return states(self)
+
     def metrics(self) -> str:
         """The counters of the pool and its origins, with latency histograms, in the Prometheus
         text format."""
@@ -447,6 +455,11 @@ def stats(origin: Optional[str] = None) -> "Stats":
 def warm(url: str, connections: int = 1) -> None:
     """Opens connections of the shared pool ahead of need: see Pool.warm()."""
     shared().warm(url, connections)
+
+
+def budgets() -> "Dict[str, BudgetState]":
+    """The budgets of the shared pool: see Pool.budgets()."""
+    return shared().budgets()
 
 
 def metrics() -> str:

@@ -1,0 +1,150 @@
+import CLLMPool
+import LLMPoolCore
+import LLMPoolEngine
+
+@implementation @_cdecl("llmpool_budget_configure")
+public func llmpool_budget_configure(
+  _ pool: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ budget: UnsafePointer<llmpool_budget_t>!,
+  _ limits: UnsafePointer<llmpool_limit_t>!, _ limit_size: Int, _ count: UInt32
+) -> llmpool_status_t {
+  status { () throws(Fault) in
+    let handle = try LLMPoolC.pool(pool)
+    guard name != nil else { throw Fault(.invalidArgument, "name: it is NULL") }
+    let given = try llmpool_budget_t.read(budget)
+    let limits = try llmpool_limit_t.read(limits, limit_size, count)
+    try handle.configureBudget(try given.configuration(bytes(name), limits))
+  }
+}
+
+@implementation @_cdecl("llmpool_budget_get")
+public func llmpool_budget_get(
+  _ pool: OpaquePointer!, _ name: UnsafePointer<CChar>!, _ budget_out: UnsafeMutablePointer<llmpool_budget_t>!,
+  _ limits_out: UnsafeMutablePointer<llmpool_limit_t>!, _ limit_size: Int, _ capacity: UInt32,
+  _ count_out: UnsafeMutablePointer<UInt32>!
+) -> llmpool_status_t {
+  status { () throws(Fault) in
+    let target = try required(budget_out, "budget_out")
+    let size = try declaredSize(target, "budget_out", smallest: llmpool_budget_t.smallestSize)
+    let view = try view(of: name, in: LLMPoolC.pool(pool))
+    try llmpool_limit_t.write(view.limits.prefix(Int(capacity)), to: limits_out, limit_size)
+    write(llmpool_budget_t(view, size: size), to: target, size: size)
+    count_out?.pointee = UInt32(view.limits.count)
+  }
+}
+
+private func view(of name: UnsafePointer<CChar>?, in pool: PoolHandle) throws(Fault) -> BudgetView {
+  guard let name = text(name) else { throw Fault(.invalidArgument, "name: it is NULL") }
+  guard let view = try pool.budget(name) else { throw Fault(.notFound, "name: the pool knows no budget \(name)") }
+  return view
+}
+
+@implementation @_cdecl("llmpool_budgets")
+public func llmpool_budgets(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
+  var text = ""
+  let result = status { () throws(Fault) in
+    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
+    try checkSize(size, "size")
+    text = try LLMPoolC.pool(pool).budgetNames().map { $0 + "\n" }.joined()
+  }
+  return result < 0 ? Int64(result) : copy(text, text_out, size)
+}
+
+@implementation @_cdecl("llmpool_budget_settle")
+public func llmpool_budget_settle(
+  _ pool: OpaquePointer!, _ request_id: UInt64, _ input: UInt64, _ output: UInt64
+) -> llmpool_status_t {
+  status { () throws(Fault) in try LLMPoolC.pool(pool).open().settle(request_id, input: input, output: output) }
+}
+
+// MARK: Structs
+
+extension llmpool_budget_t {
+  /// Up to what can be configured.
+  static let smallestSize = MemoryLayout<llmpool_budget_t>.offset(of: \.in_flight)!
+
+  fileprivate static func read(_ pointer: UnsafePointer<llmpool_budget_t>?) throws(Fault) -> llmpool_budget_t {
+    guard let pointer else { throw Fault(.invalidArgument, "budget: it is NULL") }
+    let given = try LLMPoolC.read(pointer, "budget", smallest: smallestSize, over: llmpool_budget_t())
+    guard given.no_learning <= 1 else {
+      throw Fault(.invalidArgument, "no_learning: expected 0 or 1, got \(given.no_learning)")
+    }
+    return given
+  }
+
+  fileprivate func configuration(
+    _ name: UnsafeRawBufferPointer, _ limits: [BudgetLimit]
+  ) throws(Fault) -> BudgetConfiguration {
+    try BudgetConfiguration(
+      name, limits: limits, burst: burst_ms == 0 ? .max : .milliseconds(burst_ms),
+      maxConcurrent: max_concurrent == 0 ? .max : Int(max_concurrent), learns: no_learning == 0)
+  }
+
+  fileprivate init(_ view: BudgetView, size: Int) {
+    self.init()
+    self.size = size
+    max_concurrent = view.options.maxConcurrent == .max ? 0 : UInt32(clamping: view.options.maxConcurrent)
+    burst_ms = view.options.burst == .max ? 0 : UInt32(clamping: view.options.burst / 1_000_000)
+    no_learning = view.options.learns ? 0 : 1
+    in_flight = UInt64(view.inFlight)
+    waiting = UInt64(view.waiting)
+    refusals = UInt64(view.refusals)
+    stopped_ms = UInt64((view.stoppedFor + 999_999) / 1_000_000)
+    adaptive = UInt64(view.adaptive ?? 0)
+  }
+}
+
+extension llmpool_limit_t {
+  private static let most: UInt64 = 1 << 40
+
+  private static func checkSize(_ size: Int) throws(Fault) {
+    try LLMPoolC.checkSize(size, of: llmpool_limit_t.self, "limit_size", smallest: MemoryLayout<llmpool_limit_t>.stride)
+  }
+
+  fileprivate init(_ limit: BudgetView.Limit) {
+    self.init()
+    unit = UInt32(limit.unit.rawValue)
+    told = limit.isTold ? 1 : 0
+    amount = UInt64(limit.limit)
+    window_ms = UInt64((limit.window + 999_999) / 1_000_000)
+    remaining = limit.remaining
+    full_ms = UInt64((limit.untilFull + 999_999) / 1_000_000)
+  }
+
+  fileprivate static func write(
+    _ views: ArraySlice<BudgetView.Limit>, to target: UnsafeMutablePointer<llmpool_limit_t>?, _ size: Int
+  ) throws(Fault) {
+    guard !views.isEmpty else { return }
+    guard let target else { throw Fault(.invalidArgument, "limits_out: it is NULL") }
+    try checkSize(size)
+    for (index, view) in views.enumerated() {
+      let place = UnsafeMutableRawPointer(target) + index * size
+      LLMPoolC.write(
+        llmpool_limit_t(view), to: place.assumingMemoryBound(to: llmpool_limit_t.self), size: size)
+    }
+  }
+
+  /// Those that were told are not configured.
+  fileprivate static func read(
+    _ limits: UnsafePointer<llmpool_limit_t>?, _ size: Int, _ count: UInt32
+  ) throws(Fault) -> [BudgetLimit] {
+    guard count > 0 else { return [] }
+    guard let limits else { throw Fault(.invalidArgument, "limits: NULL, but count is \(count)") }
+    try checkSize(size)
+    var result: [BudgetLimit] = []
+    for index in 0..<Int(count) {
+      let place = UnsafeRawPointer(limits) + index * size
+      let limit = place.loadUnaligned(as: llmpool_limit_t.self)
+      guard limit.told == 0 else { continue }
+      func refused(_ field: String, _ expected: String, _ value: UInt64) -> Fault {
+        Fault(.invalidArgument, "limits[\(index)].\(field): expected \(expected), got \(value)")
+      }
+      guard let unit = UInt8(exactly: limit.unit).flatMap({ BudgetUnit(rawValue: $0) }) else {
+        throw refused("unit", "one of LLMPOOL_UNIT_*", UInt64(limit.unit))
+      }
+      guard (1...most).contains(limit.amount) else { throw refused("amount", "1 to \(most)", limit.amount) }
+      guard (1...most).contains(limit.window_ms) else { throw refused("window_ms", "1 to \(most)", limit.window_ms) }
+      result.append(BudgetLimit(unit, Int64(limit.amount), per: .milliseconds(limit.window_ms)))
+    }
+    return result
+  }
+}

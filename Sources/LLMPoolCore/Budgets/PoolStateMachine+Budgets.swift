@@ -1,0 +1,354 @@
+// Who may spend what is left of a budget: first the budget, then a connection, so that who waits for a budget holds
+// nothing that others could use. An attempt is admitted (its cost is reserved), then sent (debited), then answered,
+// then over; each attempt anew.
+extension PoolStateMachine {
+  /// More that are only named are forgotten, those first that are idle and full.
+  static var budgetMemory: Int { 1_000 }
+  /// Until the first answer of a budget that learns nobody knows what it allows.
+  static var unansweredLimit: Int64 { 16 }
+  /// So many behind the first are looked at, whether they may pass it.
+  static var passersSeen: Int { 8 }
+
+  // MARK: Names
+
+  mutating func nameBudget(_ id: BudgetID) { addBudget(id) }
+
+  mutating func configureBudget(_ id: BudgetID, _ new: BudgetOptions) {
+    addBudget(id)
+    let slot = Int(id.slot)
+    budgets[slot].isConfigured = true
+    idleBudgets.removeIfLinked(id.slot, &budgetLinks)
+    budgets[slot].options = new
+    for index in 0..<BudgetOptions.limitCount {
+      budgets[slot].buckets[index].configure(new.limits[index], burst: new.burst, now)
+    }
+    touch(id.slot)
+  }
+
+  private mutating func addBudget(_ id: BudgetID) {
+    while budgets.count <= Int(id.slot) {
+      budgets.append(BudgetRecord(now))
+      budgetTimerPositions.append(IndexedHeap.absent)
+      budgetLinks.append(SlotList.Link())
+    }
+    guard !budgets[Int(id.slot)].isKnown else { return }
+    let generation = budgets[Int(id.slot)].generation &+ 1
+    budgets[Int(id.slot)] = BudgetRecord(now)
+    budgets[Int(id.slot)].isKnown = true
+    budgets[Int(id.slot)].generation = generation
+    knownBudgets += 1
+    if knownBudgets > PoolStateMachine.budgetMemory { forgetBudget() }
+    idleBudgets.append(id.slot, &budgetLinks)
+  }
+
+  /// Of the few that have been idle longest the first that is full: it knows least. None where all are in use.
+  private mutating func forgetBudget() {
+    var chosen = idleBudgets.first
+    var slot = chosen
+    for _ in 0..<PoolStateMachine.passersSeen where slot != SlotList.none {
+      if isFull(Int(slot)) {
+        chosen = slot
+        break
+      }
+      slot = budgetLinks[Int(slot)].next
+    }
+    guard chosen != SlotList.none else { return }
+    idleBudgets.remove(chosen, &budgetLinks)
+    if budgetTimerPositions[Int(chosen)] != IndexedHeap.absent { budgetTimers.remove(chosen, &budgetTimerPositions) }
+    budgets[Int(chosen)].isKnown = false
+    knownBudgets -= 1
+    actions.append(.forgetBudget(BudgetID(slot: chosen)))
+  }
+
+  private func isFull(_ budget: Int) -> Bool {
+    guard budgets[budget].stoppedUntil <= now else { return false }
+    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
+      if budgets[budget].buckets[index].level(now) < budgets[budget].buckets[index].capacity { return false }
+    }
+    return true
+  }
+
+  /// The request belongs to its budget from now until it is over.
+  mutating func joinBudget(_ slot: Int) {
+    let budget = requests[slot].options.budget.slot
+    while uses.count <= slot { uses.append(BudgetUse()) }
+    uses[slot] = BudgetUse()
+    uses[slot].cost = Cost(
+      requests: 1, input: min(max(0, requests[slot].options.inputCost), Cost.most),
+      output: min(max(0, requests[slot].options.outputCost), Cost.most))
+    budgets[Int(budget)].requests += 1
+    idleBudgets.removeIfLinked(budget, &budgetLinks)
+  }
+
+  mutating func partFromBudget(_ slot: Int) {
+    let budget = requests[slot].options.budget.slot
+    keepDebit(slot)
+    budgets[Int(budget)].requests -= 1
+    if budgets[Int(budget)].requests == 0, !budgets[Int(budget)].isConfigured {
+      idleBudgets.append(budget, &budgetLinks)
+    }
+  }
+
+  // MARK: Admission
+
+  /// A new request: to its connection, to those that wait for the budget, or to its end.
+  mutating func enterBudget(_ slot: Int) {
+    let budget = Int(requests[slot].options.budget.slot)
+    beginWaiting(slot)
+    if isBeyondLimit(slot) { return complete(slot, .budget) }
+    if budgets[budget].queue.isEmpty, fits(budget, uses[slot].cost) { return admit(slot, isNew: true) }
+    guard hasRoomToWait else { return complete(slot, .queueFull) }
+    if isMissed(slot) { return complete(slot, .budgetTimeout) }
+    queueForBudget(slot)
+  }
+
+  /// One that is tried again. Whether there is room is seen when the event is over.
+  mutating func enterBudgetAgain(_ slot: Int) {
+    beginWaiting(slot)
+    queueForBudget(slot)
+  }
+
+  private mutating func beginWaiting(_ slot: Int) {
+    requests[slot].budgetStep = .waiting
+    count(requests[slot].origin) { $0.awaitingBudget += 1 }
+  }
+
+  private mutating func queueForBudget(_ slot: Int) {
+    let budget = requests[slot].options.budget.slot
+    budgets[Int(budget)].queue.insert(Int32(slot), rank(slot), &queuePositions)
+    touch(budget)
+    arm(slot)
+  }
+
+  /// What the application said itself to cost more than it allowed. Estimates may be wrong and what is told may change:
+  /// such a request goes alone.
+  private func isBeyondLimit(_ slot: Int) -> Bool {
+    guard !requests[slot].options.flags.contains(.estimatedCost) else { return false }
+    let budget = Int(requests[slot].options.budget.slot)
+    for index in 0..<BudgetOptions.limitCount {
+      let limit = budgets[budget].options.limits[index]
+      if limit.exists, uses[slot].cost.amount(limit.unit) > limit.amount { return true }
+    }
+    return false
+  }
+
+  /// Its turn will certainly come too late.
+  private func isMissed(_ slot: Int) -> Bool {
+    let budget = Int(requests[slot].options.budget.slot)
+    return max(budgets[budget].stoppedUntil, ready(budget, uses[slot].cost)) > budgetDeadline(slot)
+  }
+
+  /// By then it must have been admitted.
+  func budgetDeadline(_ slot: Int) -> Instant {
+    let options = requests[slot].options
+    return min(requests[slot].waitsSince + options.timeouts.budget, options.submittedAt + options.timeouts.total)
+  }
+
+  /// When each bucket has so much, if nobody else takes any.
+  private func ready(_ budget: Int, _ cost: Cost) -> Instant {
+    var ready = now
+    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
+      let unit = budgets[budget].buckets[index].unit
+      let reserved = isMutant(.reservationIgnored) ? 0 : budgets[budget].reserved.amount(unit)
+      ready = max(ready, budgets[budget].buckets[index].ready(cost.amount(unit), reserved: reserved, now))
+    }
+    return ready
+  }
+
+  private func fits(_ budget: Int, _ cost: Cost) -> Bool { hasPlace(budget, cost) && ready(budget, cost) <= now }
+
+  /// Do all the limits but those of the buckets admit one more?
+  private func hasPlace(_ budget: Int, _ cost: Cost) -> Bool {
+    if budgets[budget].stoppedUntil > now, !isMutant(.stopIgnored) { return false }
+    let isBeyond = budgets[budget].inFlight >= budgets[budget].options.maxConcurrent
+    if isBeyond, !isMutant(.concurrencyIgnored) { return false }
+    if Double(budgets[budget].headless.requests) >= budgets[budget].adaptive.rounded(.down) { return false }
+    guard budgets[budget].options.learns, !budgets[budget].isAnswered else { return true }
+    return budgets[budget].headless.requests == 0 || isModest(budget, cost)
+  }
+
+  /// Before the first answer: few, and no more than the configured limits give in a second: nobody knows what is left.
+  private func isModest(_ budget: Int, _ cost: Cost) -> Bool {
+    guard budgets[budget].headless.requests < PoolStateMachine.unansweredLimit else { return false }
+    for index in 0..<BudgetOptions.limitCount where budgets[budget].buckets[index].holds {
+      let unit = budgets[budget].buckets[index].unit
+      let sum = budgets[budget].headless.amount(unit) + cost.amount(unit)
+      if Double(sum) > budgets[budget].buckets[index].rate * Double(Nanoseconds.seconds(1)) { return false }
+    }
+    return true
+  }
+
+  /// Its cost is set aside; it goes on to a connection.
+  private mutating func admit(_ slot: Int, isNew: Bool = false) {
+    let budget = Int(requests[slot].options.budget.slot)
+    leaveBudgetQueue(slot)
+    requests[slot].budgetStep = .reserved
+    uses[slot].loss = 0
+    uses[slot].isDebited = false  // what an attempt before this one took stays taken
+    budgets[budget].reserved += uses[slot].cost
+    budgets[budget].headless += uses[slot].cost
+    budgets[budget].inFlight += 1
+    requests[slot].waitsSince = now
+    requests[slot].queuedAt = now
+    actions.append(.admitted(requests[slot].id))
+    seekConnection(slot, isNew: isNew)
+  }
+
+  /// It waits for its budget no more.
+  mutating func leaveBudgetQueue(_ slot: Int) {
+    let budget = requests[slot].options.budget.slot
+    requests[slot].budgetStep = .none
+    count(requests[slot].origin) { $0.awaitingBudget -= 1 }
+    guard queuePositions[slot] != IndexedHeap.absent else { return }
+    budgets[Int(budget)].queue.remove(Int32(slot), &queuePositions)
+    touch(budget)
+  }
+
+  /// What was set aside or taken for its attempt is there for others: it has ended, or will not be.
+  mutating func leaveBudget(_ slot: Int) {
+    let budget = Int(requests[slot].options.budget.slot)
+    switch requests[slot].budgetStep {
+    case .none, .waiting: return
+    case .reserved: budgets[budget].reserved -= uses[slot].cost
+    case .sent, .answered: budgets[budget].output -= uses[slot].cost.output
+    }
+    if requests[slot].budgetStep != .answered { budgets[budget].headless -= uses[slot].cost }
+    if !isMutant(.budgetPlaceKept) { budgets[budget].inFlight -= 1 }
+    requests[slot].budgetStep = .none
+    touch(requests[slot].options.budget.slot)
+  }
+
+  // MARK: Whose turn it is
+
+  /// Somebody may be admitted when the event is over.
+  mutating func touch(_ budget: Int32) {
+    guard !budgets[Int(budget)].isTouched else { return }
+    budgets[Int(budget)].isTouched = true
+    touchedBudgets.append(budget)
+  }
+
+  /// Admits whom the budget has room for, by priority, then age.
+  mutating func pump(_ budget: Int32) {
+    budgets[Int(budget)].isTouched = false
+    while let first = budgets[Int(budget)].queue.first, fits(Int(budget), uses[Int(first.slot)].cost) {
+      admit(Int(first.slot))
+    }
+    letSmallerPass(budget)
+    armBudget(budget)
+  }
+
+  /// Behind one that waits until much has come together smaller ones go on, as long as that costs it less than a tenth
+  /// of its wait.
+  private mutating func letSmallerPass(_ budget: Int32) {
+    for slot in passers(budget) {
+      guard let first = budgets[Int(budget)].queue.first else { return }
+      let cost = uses[slot].cost
+      guard mayPass(Int(budget), cost, Int(first.slot)), fits(Int(budget), cost) else { continue }
+      uses[Int(first.slot)].loss += loss(Int(budget), cost, Int(first.slot))
+      admit(slot)
+    }
+  }
+
+  /// Those next behind the first, in their order.
+  private func passers(_ budget: Int32) -> [Int] {
+    guard budgets[Int(budget)].queue.count > 1 else { return [] }
+    let next = budgets[Int(budget)].queue.entries.prefix(PoolStateMachine.passersSeen + 1).dropFirst()
+    return next.sorted { $0.key < $1.key }.map { Int($0.slot) }
+  }
+
+  private func mayPass(_ budget: Int, _ cost: Cost, _ first: Int) -> Bool {
+    if isMutant(.passedForEver) { return true }
+    guard hasPlace(budget, uses[first].cost) else { return false }
+    let wait = ready(budget, uses[first].cost) - requests[first].waitsSince
+    return uses[first].loss + loss(budget, cost, first) < wait / 10
+  }
+
+  /// How much later the first gets what it waits for.
+  private func loss(_ budget: Int, _ cost: Cost, _ first: Int) -> Nanoseconds {
+    var loss = 0.0
+    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
+      let unit = budgets[budget].buckets[index].unit
+      let reserved = budgets[budget].reserved.amount(unit)
+      let ready = budgets[budget].buckets[index].ready(uses[first].cost.amount(unit), reserved: reserved, now)
+      if ready > now { loss = max(loss, Double(cost.amount(unit)) / budgets[budget].buckets[index].rate) }
+    }
+    return Nanoseconds(min(loss, 9e17))
+  }
+
+  // MARK: Time
+
+  /// When somebody may be admitted, or a stop is over.
+  private func budgetDue(_ budget: Int32) -> Instant {
+    let stoppedUntil = budgets[Int(budget)].stoppedUntil
+    var due = budgets[Int(budget)].isStopTold ? max(stoppedUntil, now) : .never
+    guard let first = budgets[Int(budget)].queue.first, !isMutant(.forgottenBudgetTimer) else { return due }
+    if stoppedUntil > now { return min(due, stoppedUntil) }
+    // Who waits for a place waits for others' ends.
+    guard hasPlace(Int(budget), uses[Int(first.slot)].cost) else { return due }
+    due = min(due, ready(Int(budget), uses[Int(first.slot)].cost))
+    for slot in passers(budget) where mayPass(Int(budget), uses[slot].cost, Int(first.slot)) {
+      due = min(due, ready(Int(budget), uses[slot].cost))
+    }
+    return due
+  }
+
+  mutating func armBudget(_ budget: Int32) {
+    let due = budgetDue(budget)
+    if due == .never {
+      guard budgetTimerPositions[Int(budget)] != IndexedHeap.absent else { return }
+      return budgetTimers.remove(budget, &budgetTimerPositions)
+    }
+    let key = IndexedHeap.Key(major: due.nanoseconds, minor: UInt64(budget))
+    if budgetTimerPositions[Int(budget)] == IndexedHeap.absent {
+      budgetTimers.insert(budget, key, &budgetTimerPositions)
+    } else {
+      budgetTimers.update(budget, key, &budgetTimerPositions)
+    }
+  }
+
+  mutating func budgetDue(at budget: Int32) {
+    if budgets[Int(budget)].isStopTold, budgets[Int(budget)].stoppedUntil <= now {
+      budgets[Int(budget)].isStopTold = false
+      if watched.contains(.budgetResumed) { actions.append(.notice(.budgetResumed(BudgetID(slot: budget)))) }
+    }
+    touch(budget)
+  }
+
+  // MARK: Looking at it
+
+  /// As it is at that time, which may be later than the last event.
+  public func view(of id: BudgetID, now: Instant? = nil) -> BudgetView? {
+    let now = max(now ?? self.now, self.now)
+    let slot = Int(id.slot)
+    guard slot >= 0, slot < budgets.count, budgets[slot].isKnown else { return nil }
+    let record = budgets[slot]
+    var limits: [BudgetView.Limit] = []
+    for index in 0..<BudgetRecord.bucketCount where record.buckets[index].holds {
+      limits.append(record.buckets[index].view(isTold: index >= BudgetOptions.limitCount, now))
+    }
+    return BudgetView(
+      limits: limits, options: record.options, inFlight: record.inFlight, waiting: record.queue.count,
+      stoppedFor: max(0, record.stoppedUntil == Instant(nanoseconds: .min) ? 0 : record.stoppedUntil - now),
+      refusals: record.refusals, adaptive: record.adaptive.isFinite ? Int(record.adaptive) : nil)
+  }
+
+  /// Some of those that hold the places of a budget, for the message of who waited for one in vain. Looks at all
+  /// requests.
+  public func holders(of id: BudgetID, atMost count: Int) -> [RequestID] {
+    var holders: [RequestID] = []
+    for slot in requests.indices where holders.count < count && requests[slot].state != .free {
+      if requests[slot].options.budget == id, requests[slot].budgetStep.isInFlight { holders.append(requests[slot].id) }
+    }
+    return holders
+  }
+}
+
+extension Bucket {
+  fileprivate func view(isTold: Bool, _ now: Instant) -> BudgetView.Limit {
+    let missing = max(0, capacity - level(now))
+    return BudgetView.Limit(
+      unit: unit, limit: limit, remaining: Int64((level(now) + Bucket.tolerance).rounded(.down)),
+      untilFull: Nanoseconds(min(missing / rate, 9e18)), window: Nanoseconds(min(Double(limit) / rate, 9e18)),
+      isTold: isTold)
+  }
+}

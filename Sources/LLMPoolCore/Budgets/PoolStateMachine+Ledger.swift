@@ -1,0 +1,182 @@
+// What a budget's requests have taken, and what answers say is left.
+extension PoolStateMachine {
+  /// The attempt goes out.
+  mutating func debit(_ slot: Int) {
+    let budget = Int(requests[slot].options.budget.slot)
+    let cost = uses[slot].cost
+    requests[slot].budgetStep = .sent
+    budgets[budget].reserved -= cost
+    budgets[budget].output += cost.output
+    uses[slot].isDebited = true
+    uses[slot].told = 0
+    for index in 0..<BudgetRecord.bucketCount {
+      let unit = budgets[budget].buckets[index].unit
+      budgets[budget].buckets[index].debit(cost.amount(unit), now)
+      uses[slot].held[index] = budgets[budget].buckets[index].held(now)
+    }
+    uses[slot].held[BudgetRecord.bucket(.output)] += Double(budgets[budget].output)
+  }
+
+  /// The server provably acted on nothing.
+  mutating func refund(_ slot: Int) {
+    guard requests[slot].options.budget.exists, uses[slot].isDebited, !isMutant(.unseenKeepsDebit) else { return }
+    uses[slot].isDebited = false
+    let budget = Int(requests[slot].options.budget.slot)
+    for index in 0..<BudgetRecord.bucketCount {
+      let unit = budgets[budget].buckets[index].unit
+      budgets[budget].buckets[index].credit(uses[slot].cost.amount(unit), now)
+    }
+    touch(Int32(budget))
+  }
+
+  // MARK: Answers
+
+  /// What the head of an answer tells of the provider's limits, before the core hears of the answer itself.
+  mutating func told(_ slot: Int, _ report: RateReport) {
+    guard requests[slot].budgetStep == .sent else { return }
+    let budget = Int(requests[slot].options.budget.slot)
+    guard budgets[budget].options.learns, !report.isEmpty else { return }
+    for limit in ToldLimit.allCases where report[limit].limit > 0 {
+      let index = BudgetRecord.bucket(limit)
+      var held = uses[slot].held[index]
+      if isMutant(.correctionForgetsMeanwhile) { held = budgets[budget].buckets[index].held(now) }
+      budgets[budget].buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
+      uses[slot].told |= 1 << UInt16(index)
+    }
+    budgets[budget].adaptive = .infinity
+    touch(Int32(budget))
+  }
+
+  /// The head is here: it counts no more against the adaptive limit, and says whether the budget is spent.
+  mutating func headOfBudget(_ slot: Int, _ status: Int, _ advice: RetryAdvice) {
+    guard requests[slot].budgetStep == .sent else { return }
+    let budget = Int(requests[slot].options.budget.slot)
+    if status == 429 || status == 503 || status == 529 {
+      refused(slot, budget, status, advice)
+    } else {
+      grow(budget)
+    }
+    requests[slot].budgetStep = .answered
+    budgets[budget].headless -= uses[slot].cost
+    budgets[budget].isAnswered = true
+    touch(Int32(budget))
+  }
+
+  /// RFC 9110, section 10.2.3, and RFC 6585, section 4. A refusal that is not to be tried again (a request too large, a
+  /// quota that is spent) says nothing about the rate.
+  private mutating func refused(_ slot: Int, _ budget: Int, _ status: Int, _ advice: RetryAdvice) {
+    budgets[budget].refusals += 1
+    guard advice.shouldRetry != false else { return }
+    let pause = advice.retryAfter ?? 0
+    if uses[slot].told == 0, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
+    if pause > 0 { stop(budget, until: now + pause, status) }
+  }
+
+  /// At whose pace it goes on after a stop.
+  private func hasLimits(_ budget: Int) -> Bool {
+    (0..<BudgetRecord.bucketCount).contains { budgets[budget].buckets[$0].holds }
+  }
+
+  /// Once for all that were sent before the last time.
+  private mutating func cut(_ slot: Int, _ budget: Int) {
+    let age = Int32(bitPattern: requests[slot].attempt.sequence &- budgets[budget].cutAt)
+    guard !budgets[budget].adaptive.isFinite || age >= 0 || isMutant(.cutForEach) else { return }
+    let most = min(budgets[budget].adaptive.rounded(.down), Double(budgets[budget].headless.requests))
+    budgets[budget].adaptive = max(1, (most / 2).rounded(.up))
+    budgets[budget].cutAt = nextSequence
+  }
+
+  /// One more for as many answers as there were places, all of them taken.
+  private mutating func grow(_ budget: Int) {
+    let adaptive = budgets[budget].adaptive
+    guard adaptive.isFinite, Double(budgets[budget].headless.requests) >= adaptive.rounded(.down) else { return }
+    budgets[budget].adaptive += 1 / adaptive
+  }
+
+  /// Nothing of the budget is sent until then, and afterwards at the pace of its limits; who cannot wait so long is
+  /// told now.
+  private mutating func stop(_ budget: Int, until end: Instant, _ status: Int) {
+    guard end > budgets[budget].stoppedUntil else { return }
+    budgets[budget].stoppedUntil = end
+    for index in 0..<BudgetRecord.bucketCount { budgets[budget].buckets[index].drain(until: end, now) }
+    if !budgets[budget].isStopTold {
+      budgets[budget].isStopTold = true
+      if watched.contains(.budgetStopped) {
+        let id = BudgetID(slot: Int32(budget))
+        let waiting = budgets[budget].queue.count
+        actions.append(.notice(.budgetStopped(id, delay: end - now, httpStatus: status, waiting: waiting)))
+      }
+    }
+    let missed = budgets[budget].queue.entries.map { Int($0.slot) }.filter { budgetDeadline($0) < end }
+    for slot in missed.sorted(by: { rank($0) < rank($1) }) { complete(slot, .budgetTimeout) }
+  }
+
+  // MARK: What it really took
+
+  /// The application says what a request took, which may be over.
+  mutating func settled(_ id: RequestID, input: Int64, output: Int64) {
+    let input = min(max(0, input), Cost.most)
+    let output = min(max(0, output), Cost.most)
+    if let slot = live(id), requests[slot].options.budget.exists {
+      settleNow(slot, Cost(requests: 1, input: input, output: output))
+    } else if !openDebits.isEmpty {
+      let place = PoolStateMachine.place(of: id)
+      guard openDebits[place].request == id else { return }
+      settle(openDebits[place], Cost(requests: 1, input: input, output: output))
+      openDebits[place] = OpenDebit()
+    }
+  }
+
+  private mutating func settleNow(_ slot: Int, _ actual: Cost) {
+    let budget = requests[slot].options.budget
+    guard uses[slot].isDebited else { return }
+    settle(openDebit(slot), actual)
+    switch requests[slot].budgetStep {
+    case .none, .waiting, .reserved: break
+    case .sent:
+      budgets[Int(budget.slot)].headless += actual
+      budgets[Int(budget.slot)].headless -= uses[slot].cost
+      budgets[Int(budget.slot)].output += actual.output - uses[slot].cost.output
+    case .answered: budgets[Int(budget.slot)].output += actual.output - uses[slot].cost.output
+    }
+    if requests[slot].budgetStep == .sent || requests[slot].budgetStep == .answered { uses[slot].cost = actual }
+    uses[slot].isDebited = false
+  }
+
+  /// The difference between what was debited and what was taken. Where the answer told what is left, it was counted
+  /// there; but for the output, which comes after that.
+  private mutating func settle(_ debit: OpenDebit, _ actual: Cost) {
+    let budget = Int(debit.budget.slot)
+    guard budgets[budget].isKnown, budgets[budget].generation == debit.generation else { return }
+    for index in 0..<BudgetRecord.bucketCount {
+      let isTold = debit.told & 1 << UInt16(index) != 0 && index != BudgetRecord.bucket(.output)
+      guard !isTold else { continue }
+      let unit = budgets[budget].buckets[index].unit
+      budgets[budget].buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
+    }
+    touch(debit.budget.slot)
+  }
+
+  /// So many requests that are over can be settled.
+  private static var openDebitCount: Int { 4_096 }
+
+  private static func place(of id: RequestID) -> Int {
+    Int(truncatingIfNeeded: id.value >> UInt64(RequestID.slotBits)) & (openDebitCount - 1)
+  }
+
+  private func openDebit(_ slot: Int) -> OpenDebit {
+    let budget = requests[slot].options.budget
+    return OpenDebit(
+      request: requests[slot].id, budget: budget, generation: budgets[Int(budget.slot)].generation,
+      cost: uses[slot].cost, told: uses[slot].told)
+  }
+
+  /// The request is over: its last debit may still be settled.
+  mutating func keepDebit(_ slot: Int) {
+    guard uses[slot].isDebited else { return }
+    if openDebits.isEmpty {
+      openDebits = ContiguousArray(repeating: OpenDebit(), count: PoolStateMachine.openDebitCount)
+    }
+    openDebits[PoolStateMachine.place(of: requests[slot].id)] = openDebit(slot)
+  }
+}

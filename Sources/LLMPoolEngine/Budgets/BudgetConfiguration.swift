@@ -1,0 +1,39 @@
+import LLMPoolCore
+
+/// What is told of a budget. By reference, as messages are all as large as the largest.
+package final class BudgetConfiguration: Sendable {
+  package let name: String
+  package let options: BudgetOptions
+
+  /// - Parameter limits: where one is refused, the error names it by its index.
+  package init(
+    _ name: UnsafeRawBufferPointer, limits: [BudgetLimit], burst: Nanoseconds, maxConcurrent: Int, learns: Bool
+  ) throws(Fault) {
+    guard let name = try BudgetName.validate(name) else { throw Fault(.invalidArgument, "name: it is empty") }
+    guard limits.count <= BudgetOptions.limitCount else {
+      throw Fault(.invalidArgument, "count: expected at most \(BudgetOptions.limitCount) limits, got \(limits.count)")
+    }
+    var options = BudgetOptions()
+    for (index, limit) in limits.enumerated() { options.limits[index] = limit }
+    options.burst = burst
+    options.maxConcurrent = maxConcurrent
+    options.learns = learns
+    self.name = name
+    self.options = options
+  }
+}
+
+/// The name of a budget: in error messages, notices, metrics and a list with a line for each.
+enum BudgetName {
+  private static let most = 200
+
+  /// Nil where there is none.
+  static func validate(_ bytes: UnsafeRawBufferPointer) throws(Fault) -> String? {
+    guard bytes.count > 0 else { return nil }
+    let isPrintable = bytes.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+    guard bytes.count <= most, isPrintable, let name = String(validating: bytes, as: UTF8.self) else {
+      throw Fault(.invalidArgument, "budget: expected a name of 1 to \(most) bytes of UTF-8 without control characters")
+    }
+    return name
+  }
+}

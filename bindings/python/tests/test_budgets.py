@@ -1,0 +1,316 @@
+"""Budgets: what requests share of a provider's limits. What goes when is tested with the core."""
+
+import asyncio
+import json
+import threading
+
+import pytest
+import servers
+
+import llmpool
+from llmpool._http import budgets as reading
+
+CHAT = "/v1/chat/completions"
+BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.fixture(scope="module")
+def mock():
+    from llmpool.mock import MockServer
+
+    with MockServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(mock, open_pool):
+    pool = open_pool(ca_file=mock.ca_file)
+    headers = {"authorization": f"Bearer {mock.api_key}"}
+    return llmpool.Client(base_url=mock.url, headers=headers, pool=pool)
+
+
+def tokens_left(pool, name, told=False):
+    """What remains of each limit by its unit."""
+    return {
+        limit.unit: limit.remaining for limit in pool.budgets()[name].limits if limit.told == told
+    }
+
+
+# ---- a budget
+
+
+def test_the_limits_of_a_budget_hold(client):
+    budget = llmpool.Budget("pace", requests_per_minute=120, burst=1, learn=False, pool=client.pool)
+    client.budget = budget
+    answers = [client.post(CHAT, json=BODY) for _ in range(4)]
+    # Two at once, then two a second.
+    assert answers[3].timings.budgeted >= 0.3
+    assert all(answer.is_success for answer in answers)
+    assert client.get("/v1/models", budget=None).timings.budgeted is None
+
+
+def test_what_is_more_than_a_limit_is_an_error(client):
+    budget = llmpool.Budget("small", tokens_per_minute=100, pool=client.pool)
+    with pytest.raises(llmpool.BudgetExceeded, match="budget small allows 100 tokens") as caught:
+        client.post(CHAT, json=BODY, budget=budget.spend(60, 50))
+    assert caught.value.unseen and caught.value.status == "LLMPOOL_E_BUDGET"
+
+
+def test_a_call_within_a_stream_of_the_same_budget_ends(client):
+    budget = llmpool.Budget("one", max_concurrent=1, pool=client.pool)
+    slow = {**BODY, "model": "stall-1", "stream": True}
+    with client.stream("POST", CHAT, json=slow, budget=budget) as stream:
+        with pytest.raises(
+            llmpool.BudgetTimeout, match="max_concurrent 1, held by stream"
+        ) as caught:
+            client.post(CHAT, json=BODY, budget="one", timeout=llmpool.Timeout(budget=0.1))
+        assert isinstance(caught.value, llmpool.PoolTimeout) and caught.value.unseen
+        assert stream.status_code == 200
+        assert client.pool.budgets()["one"].in_flight == 1
+
+
+def test_a_budget_is_made_known_to_each_pool_that_uses_it(mock, open_pool):
+    first, second = open_pool(ca_file=mock.ca_file), open_pool(ca_file=mock.ca_file)
+    budget = llmpool.Budget("two", requests_per_day=10, learn=False, pool=first)
+    headers = {"authorization": f"Bearer {mock.api_key}"}
+    with llmpool.Client(base_url=mock.url, headers=headers, pool=second, budget=budget) as client:
+        client.post(CHAT, json=BODY)
+    assert tokens_left(first, "two") == {"requests": 10}
+    assert tokens_left(second, "two") == {"requests": 9}
+
+
+def test_a_budget_is_configured_anew(open_pool):
+    pool = open_pool()
+    llmpool.Budget("again", requests_per_minute=10, max_concurrent=3, pool=pool)
+    llmpool.Budget("again", tokens_per_day=5, burst=2, pool=pool)
+    state = pool.budgets()["again"]
+    assert [limit.unit for limit in state.limits] == ["tokens"] and state.max_concurrent is None
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"requests_per_minute": 0}, "requests_per_minute is None .no limit. or from 1"),
+        ({"tokens_per_minute": 1.5}, "tokens_per_minute is a whole number"),
+        ({"max_concurrent": -1}, "max_concurrent is None"),
+        ({"burst": -1}, "burst is a number of seconds"),
+        ({"name": ""}, "1 to 200 bytes"),
+        ({"name": "a\nb"}, "control character"),
+        ({"name": 5}, "the name of a budget is a str, not int"),
+    ],
+)
+def test_what_a_budget_cannot_be(open_pool, arguments, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        llmpool.Budget(**{"name": "b", "pool": open_pool(), **arguments})
+
+
+def test_what_budget_takes(client):
+    for budget in (5, llmpool.Limits(), lambda request: 5):
+        with pytest.raises(TypeError, match=r"budget is a llmpool.Budget, a Spending, a name"):
+            client.get("/v1/models", budget=budget)
+    with pytest.raises(ValueError, match="input_tokens is from 0"):
+        llmpool.Spending("b", -1)
+    assert client.get("/v1/models", budget=lambda request: None).timings.budgeted is None
+
+
+def test_a_function_sees_the_request(client):
+    seen = []
+
+    def choose(request):
+        seen.append((request.method, request.url, request.header("x-team"), request.body))
+        return "team-a"
+
+    client.post(CHAT, json=BODY, headers={"X-Team": " a"}, budget=choose)
+    ((method, url, team, body),) = seen
+    assert (method, url, team) == ("POST", str(client.base_url)[:-1] + CHAT, "a")
+    assert json.loads(body) == BODY
+    assert "team-a" in client.pool.budgets()
+
+
+# ---- what was really taken
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_usage_settles(client, streamed):
+    name = f"used-{streamed}"
+    budget = llmpool.Budget(name, tokens_per_day=100_000, learn=False, pool=client.pool)
+    body = {**BODY, "stream": streamed, "stream_options": {"include_usage": True}}
+    if streamed:
+        with client.stream("POST", CHAT, json=body, budget=budget.spend(5_000, 5_000)) as stream:
+            events = [event.data for event in stream.iter_sse(stop="[DONE]")]
+        (usage,) = (u for u in (json.loads(e).get("usage") for e in events) if u)
+    else:
+        del body["stream_options"]
+        usage = client.post(CHAT, json=body, budget=budget.spend(5_000, 5_000)).json()["usage"]
+    expected = 100_000 - usage["total_tokens"]
+    assert servers.wait_until(lambda: abs(tokens_left(client.pool, name)["tokens"] - expected) < 50)
+
+
+def test_usage_settles_in_asyncio_and_raw(mock, open_pool):
+    pool = open_pool(ca_file=mock.ca_file)
+    headers = {"authorization": f"Bearer {mock.api_key}"}
+    budget = llmpool.Budget("aio", tokens_per_day=100_000, learn=False, pool=pool)
+    body = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+
+    async def main():
+        spending = budget.spend(5_000, 5_000)
+        async with llmpool.AsyncClient(base_url=mock.url, headers=headers, pool=pool) as client:
+            await client.post(CHAT, json=BODY, budget=spending)
+            async with client.stream("POST", CHAT, json=body, sse=False, budget=spending) as stream:
+                async for _ in stream.aiter_bytes():
+                    pass
+
+    asyncio.run(main())
+    assert servers.wait_until(lambda: tokens_left(pool, "aio")["tokens"] > 99_800)
+
+
+@pytest.mark.parametrize(
+    "answer, expected",
+    [
+        (b'{"usage":{"prompt_tokens":11,"completion_tokens":16,"total_tokens":27}}', (11, 16)),
+        (b'{"usage": {"input_tokens": 9, "output_tokens": 4}}', (9, 4)),
+        (
+            b'{"usage":{"input_tokens":9,"cache_creation_input_tokens":5,"output_tokens":4}}',
+            (14, 4),
+        ),
+        (b'{"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":7}}', (3, 7)),
+        (b'{"usage":{"prompt_tokens":8,"total_tokens":8}}', (8, 0)),
+        (b'{"text":"{\\"input_tokens\\":9}"}', None),
+        (b"not JSON", None),
+        (b"", None),
+    ],
+)
+def test_where_usage_stands(answer, expected):
+    assert reading.usage(answer) == expected
+
+
+def test_usage_of_a_stream_whose_input_stands_at_its_beginning():
+    meter = reading.Meter()
+    meter.note([b'{"message":{"usage":{"input_tokens":25,"output_tokens":1}}}'])
+    for _ in range(100):
+        meter.note([b'{"delta":{"text":"word"}}'] * 3)
+    meter.note([b'{"usage":{"output_tokens":15}}', b'{"type":"message_stop"}'])
+    assert meter.read() == (25, 15)
+
+
+# ---- what answers tell
+
+
+def test_what_answers_tell_holds(client):
+    client.post(CHAT, json=BODY, budget="told")
+    state = client.pool.budgets()["told"]
+    assert {limit.unit for limit in state.limits if limit.told} == {"requests", "tokens"}
+    assert state.refusals == 0 and state.adaptive is None
+
+
+def test_a_refusal_is_logged(client, caplog):
+    with caplog.at_level("INFO", "llmpool"):
+        answer = client.post(CHAT, json={**BODY, "model": "error-429"}, budget="stopped")
+        assert answer.status_code == 429
+        assert servers.wait_until(lambda: "budget stopped stops for" in caplog.text)
+    state = client.pool.budgets()["stopped"]
+    assert state.refusals == 1 and 0 < state.stopped_for <= 1
+    with pytest.raises(llmpool.BudgetTimeout, match="an answer has stopped it, for another"):
+        client.post(CHAT, json=BODY, budget="stopped", timeout=llmpool.Timeout(budget=0.1))
+
+
+def test_metrics_show_budgets(client):
+    llmpool.Budget('with "quotes"', requests_per_minute=60, learn=False, pool=client.pool)
+    client.post(CHAT, json=BODY, budget='with "quotes"')
+    text = client.pool.metrics()
+    label = r"with \"quotes\""
+    assert f'llmpool_budget_in_flight{{budget="{label}"}} 0' in text
+    labels = f'budget="{label}",unit="requests",window="60.0",source="configured"'
+    assert f"llmpool_budget_limit{{{labels}}} 60" in text
+
+
+def test_many_budgets_are_one_in_metrics_and_are_forgotten(client):
+    for number in range(1_100):
+        client.get("/v1/models", budget=f"b{number}")
+    assert len(client.pool.budgets()) <= 1_000
+    text = client.pool.metrics()
+    assert text.count("llmpool_budget_waiting{") == 51 and 'budget_waiting{budget="other"}' in text
+
+
+# ---- beside SDKs, and auto_budget
+
+
+def test_options_and_adapters(mock, open_pool):
+    httpx2 = pytest.importorskip("httpx2")
+    from llmpool.httpx2 import Transport
+
+    transport = Transport(verify=mock.ca_file)
+    headers = {"authorization": f"Bearer {mock.api_key}"}
+    with httpx2.Client(transport=transport, base_url=mock.url, headers=headers) as client:
+        with llmpool.options(budget=llmpool.auto_budget):
+            assert client.post(CHAT, json=BODY).status_code == 200
+        extension = {"llmpool": {"budget": "by-extension"}}
+        assert client.post(CHAT, json=BODY, extensions=extension).status_code == 200
+        names = list(transport.pool.budgets())
+    assert "by-extension" in names
+    assert any(name.startswith(mock.url.partition("://")[2] + " gpt-mock ") for name in names)
+
+
+def automatic(url="https://api.example.com/v1/chat/completions", body=b"", **headers):
+    block = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return llmpool.auto_budget(llmpool.BudgetRequest("POST", url, block.encode(), body))
+
+
+def test_auto_budget_names_origin_model_and_credential():
+    body = json.dumps({**BODY, "model": "gpt-5"}).encode()
+    first = automatic(body=body, authorization="Bearer sk-one")
+    assert first.name.startswith("api.example.com gpt-5 ") and len(first.name.split()[2]) == 12
+    assert first.estimated and first.input_tokens == len(body) // 4 and first.output_tokens == 0
+    assert automatic(body=body, authorization="Bearer sk-one").name == first.name
+    assert automatic(body=body, authorization="bearer sk-two").name != first.name
+    assert "sk-one" not in first.name
+    assert automatic(body=body, x_api_key="sk-one").name == first.name
+    assert (
+        automatic(body=body, authorization="Bearer eyJh.eyJz.sig").name == "api.example.com gpt-5"
+    )
+    assert automatic(body=body).name == "api.example.com gpt-5"
+
+
+@pytest.mark.parametrize(
+    "url, model",
+    [
+        ("https://x.openai.azure.com/openai/deployments/my-gpt/chat/completions?v=1", "my-gpt"),
+        ("https://g.example/v1beta/models/gemini-3-pro:generateContent", "gemini-3-pro"),
+        ("https://b.example/model/anthropic.claude-v9/invoke", "anthropic.claude-v9"),
+    ],
+)
+def test_auto_budget_finds_the_model_in_the_path(url, model):
+    assert automatic(url, b'{"a":1}').name.split()[1] == model
+
+
+def test_auto_budget_is_not_misled():
+    nested = {"messages": [{"content": [{"input": {"model": "inner"}}]}], "model": "outer"}
+    assert automatic(body=json.dumps(nested).encode()).name.split()[1] == "outer"
+    quoted = {"messages": [{"content": '{"model": "inner"}'}], "model": "outer"}
+    assert automatic(body=json.dumps(quoted).encode()).name.split()[1] == "outer"
+    assert automatic(body=b"") is None and automatic(body=b'{"model": 5}') is None
+
+
+def test_auto_budget_guesses_the_cost():
+    picture = {"url": "data:image/png;base64," + "A" * 40_000}
+    body = json.dumps({"model": "m", "messages": [picture], "max_tokens": 300, "n": 2}).encode()
+    spending = automatic(body=body)
+    assert spending.input_tokens < 50 and spending.output_tokens == 600
+    assert automatic(body=body, anthropic_version="2023-06-01").output_tokens == 0
+
+
+def test_threads_share_a_budget(client):
+    budget = llmpool.Budget("threads", max_concurrent=2, pool=client.pool)
+    answers = []
+
+    def work():
+        for _ in range(5):
+            answers.append(client.post(CHAT, json=BODY, budget=budget).status_code)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [200] * 40
+    assert servers.wait_until(lambda: client.pool.budgets()["threads"].in_flight == 0)
