@@ -12,7 +12,7 @@ import servers
 import llmpool
 from llmpool.mock import MockServer
 from llmpool.mock._anthropic import Anthropic
-from llmpool.mock._failures import ErrorAnswer, Failures
+from llmpool.mock._failures import NOTHING, ErrorAnswer, Failures, length_of
 from llmpool.mock._openai import OpenAI
 from llmpool.mock._settings import Settings
 
@@ -199,6 +199,46 @@ def test_pace(open_client):
         assert 0.39 < time.monotonic() - began < 5
         answer = client.post("/v1/chat/completions", json={**body, "stream": True})
         assert answer.timings.done - answer.timings.sent > 0.3
+
+
+def test_names_that_ask_for_several_things():
+    failures = Failures(Settings(seed=3))
+    plan = failures.by_name("gpt-4o-long-400+lasts-20+slow-1.5")
+    assert (plan.lasts, plan.delay) == (20.0, 1.5)
+    assert length_of("gpt-4o-long-400+lasts-20") == length_of("lasts-20+long-400") == 400
+    assert length_of("gpt-4o") is None and failures.by_name("command-r+") is NOTHING
+    with pytest.raises(ErrorAnswer):
+        failures.by_name("long-400+error-503")
+
+
+def test_a_tail_is_that_of_the_seed():
+    def delays(seed):
+        failures = Failures(Settings(seed=seed))
+        return [failures.by_name("tail-20-1.5").delay for _ in range(500)]
+
+    found = delays(7)
+    assert set(found) == {0.0, 1.5} and 60 < found.count(1.5) < 140
+    assert found == delays(7) != delays(8)
+
+
+def test_length_and_duration_of_an_answer(client):
+    body = {"model": "gpt-mock-long-40+lasts-0.3", "messages": HI}
+    began = time.monotonic()
+    whole = client.post("/v1/chat/completions", json=body)
+    assert time.monotonic() - began > 0.29 and whole.json()["usage"]["completion_tokens"] == 40
+    answer = client.post("/v1/chat/completions", json={**body, "stream": True})
+    assert answer.timings.done - answer.timings.sent > 0.29
+    assert len(answer.text.split('"content":"')) == 1 + 1 + 40  # the first names the role
+    short = client.post("/v1/chat/completions", json={**body, "max_tokens": 4})
+    assert short.json()["usage"]["completion_tokens"] == 4
+    for path, body in (
+        ("/v1/messages", {"model": "long-40", "messages": HI, "max_tokens": 100}),
+        ("/v1/responses", {"model": "long-40", "input": "hi"}),
+    ):
+        assert client.post(path, json=body).json()["usage"]["output_tokens"] == 40
+    gemini = {"contents": [{"parts": [{"text": "hi"}]}]}
+    path = "/v1beta/models/long-40:generateContent?key=mock-key"
+    assert client.post(path, json=gemini).json()["usageMetadata"]["candidatesTokenCount"] == 40
 
 
 def test_any_key(open_client):

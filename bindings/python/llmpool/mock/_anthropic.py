@@ -183,7 +183,7 @@ class Anthropic(Provider):
         if calls:
             return Answer([], calls)
         form = (request.get("output_config") or {}).get("format") or {}
-        return self.texts(maximum, schema=form.get("schema"))
+        return self.texts(request["model"], maximum, schema=form.get("schema"))
 
     # ---- batches: computed when they are made, and said to have ended when they are asked for
 

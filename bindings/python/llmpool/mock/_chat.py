@@ -70,7 +70,8 @@ def answer_to(provider: Provider, request: Value) -> Answer:
     if calls:
         return Answer([], calls)
     maxima = request.get("max_completion_tokens"), request.get("max_tokens")
-    return provider.texts(*maxima, schema=schema_of(request.get("response_format")))
+    form = schema_of(request.get("response_format"))
+    return provider.texts(request["model"], *maxima, schema=form)
 
 
 def _chosen_tool(request: Value) -> str:

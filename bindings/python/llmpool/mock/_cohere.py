@@ -71,7 +71,7 @@ class Cohere(Provider):
             return Answer([], calls)
         form = request.get("response_format")
         schema = (form or {}).get("json_schema") or schema_of(form)
-        return self.texts(request.get("max_tokens"), schema=schema)
+        return self.texts(request["model"], request.get("max_tokens"), schema=schema)
 
     # ---- embed, rerank
 

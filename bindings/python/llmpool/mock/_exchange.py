@@ -107,8 +107,11 @@ class Exchange:
 
     async def think(self, tokens: int = 0) -> None:
         """The time to the first token, and that which so many tokens take."""
-        rate = self._settings.tokens_per_second
-        delay = self._settings.ttft + self.plan.delay + (tokens / rate if rate else 0.0)
+        delay = self._settings.ttft + self.plan.delay
+        if self.plan.lasts:
+            delay += 0.0 if self.begun else self.plan.lasts
+        elif tokens:
+            delay += self._due(tokens, tokens)
         if delay:
             await asyncio.sleep(delay)
         if self.plan.think:
@@ -129,19 +132,26 @@ class Exchange:
 
     async def paced_together(self, choices: List[List[str]]) -> AsyncIterator[Tuple[int, str]]:
         """(which, piece) of several answers that are written at once."""
-        rate = self._settings.tokens_per_second
         begin = time.monotonic()
         longest = max(map(len, choices), default=0)
         for index in range(longest):
             if self.plan is not NOTHING:
                 await self._go_wrong(index, longest)
-            if rate:
-                delay = begin + index / rate - time.monotonic()
+            due = self._due(index, longest)
+            if due:
+                delay = begin + due - time.monotonic()
                 if delay > 0:
                     await asyncio.sleep(delay)
             for which, pieces in enumerate(choices):
                 if index < len(pieces):
                     yield which, pieces[index]
+
+    def _due(self, index: int, count: int) -> float:
+        """Seconds from the first token to that of the index, of so many."""
+        if self.plan.lasts:  # the last one when they are over
+            return (index + 1) * self.plan.lasts / count
+        rate = self._settings.tokens_per_second
+        return index / rate if rate else 0.0
 
     async def _go_wrong(self, index: int, count: int) -> None:
         if self.plan.late and index == count // 2:

@@ -1,4 +1,4 @@
-"""Calls that fail: because the model's name says so, which passes through every SDK, or by chance.
+"""What the name of a model asks for, which passes through every SDK; and calls that fail by chance.
 
     error-429                      this status, always
     error-429-insufficient_quota   with this code
@@ -10,9 +10,14 @@
     stall-3-comments               the same, with a comment now and then; or -pings, with events of
                                    type ping, or -bytes, with a byte of an event that never ends
     think-1.5                      a stream that says nothing but that it is alive, so many seconds
+    tail-5-1.5                     5 of 100 calls, chosen by the seed, are slow-1.5; the others not
+    long-400                       an answer of so many tokens, or as many as the request allows
+    lasts-20                       an answer whose tokens are spread over so many seconds; one that
+                                   is not streamed comes when they are over
 
-count at the end of a name, behind "-", "/" or ":", as in "gpt-4o-error-429". What follows behind
-one more "-" is the code, or makes a name whose failures are counted by themselves.
+count at the end of a name, behind "-", "/" or ":", as in "gpt-4o-error-429"; several with "+"
+between them, as in "gpt-4o-long-400+lasts-20". What follows behind one more "-" is the code, or
+makes a name whose failures are counted by themselves.
 """
 
 import random
@@ -22,10 +27,16 @@ from typing import Dict, Optional, Tuple
 from ._settings import Settings
 
 REMEMBERED = 1000  # names of which the failures are counted
+_SECONDS = r"\d+(?:\.\d+)?"
 _PLANS = re.compile(
-    r"(?:^|[-/:])(?:(error|late)-(\d{3})|flaky-(\d{1,4})-(\d{3})|slow-(\d+(?:\.\d+)?)"
-    r"|cut-(\d{1,6})|stall-(\d{1,6})|think-(\d+(?:\.\d+)?))(?:-([\w.]+))?$"
+    r"(?:^|[-/:])(?:(?P<kind>error|late)-(?P<status>\d{3})"
+    r"|flaky-(?P<times>\d{1,4})-(?P<flaky>\d{3})"
+    rf"|slow-(?P<slow>{_SECONDS})|think-(?P<think>{_SECONDS})|lasts-(?P<lasts>{_SECONDS})"
+    rf"|tail-(?P<percent>{_SECONDS})-(?P<tail>{_SECONDS})"
+    r"|cut-(?P<cut>\d{1,6})|stall-(?P<stall>\d{1,6})|long-(?P<long>\d{1,6}))"
+    r"(?:-(?P<code>[\w.]+))?$"
 )
+TOGETHER = "+"  # between what a name asks for
 
 # What a stalled stream still brings, again and again.
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -92,24 +103,28 @@ class Plan:
         cut: tokens after which the connection breaks; None: never.
         stall: tokens after which a stream brings nothing but what stall_bytes has; None: never.
         think: seconds in which a stream says nothing but that it is alive.
+        lasts: seconds that the tokens take, whatever the settings say; 0: as those say.
     """
 
-    __slots__ = ("cut", "delay", "late", "stall", "stall_bytes", "think")
+    __slots__ = ("cut", "delay", "lasts", "late", "stall", "stall_bytes", "think")
 
-    def __init__(
-        self,
-        delay: float = 0.0,
-        late: int = 0,
-        cut: Optional[int] = None,
-        stall: Optional[int] = None,
-        stall_bytes: bytes = b"",
-        think: float = 0.0,
-    ) -> None:
-        self.delay, self.late, self.cut = delay, late, cut
-        self.stall, self.stall_bytes, self.think = stall, stall_bytes, think
+    def __init__(self) -> None:
+        self.delay, self.late, self.think, self.lasts = 0.0, 0, 0.0, 0.0
+        self.cut: Optional[int] = None
+        self.stall: Optional[int] = None
+        self.stall_bytes = b""
 
 
 NOTHING = Plan()
+
+
+def length_of(model: str) -> Optional[int]:
+    """How many tokens the name asks for, if it does."""
+    for part in model.split(TOGETHER):
+        found = _PLANS.search(part)
+        if found is not None and found["long"]:
+            return int(found["long"])
+    return None
 
 
 class Failures:
@@ -118,6 +133,7 @@ class Failures:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._choice = random.Random(settings.seed)
+        self._tail = random.Random(settings.seed)  # another: the first draws twice a call
         self._counts: Dict[str, int] = {}
 
     def by_chance(self, statuses: Tuple[int, ...]) -> None:
@@ -129,23 +145,35 @@ class Failures:
 
     def by_name(self, model: str) -> Plan:
         """What the name says; raises the error if that is one."""
-        found = _PLANS.search(model)
-        if found is None:
-            return NOTHING
-        kind, status, times, flaky, slow, cut, stall, think, code = found.groups()
-        if kind == "error":
-            raise self._error(int(status), code)
-        if kind == "late":
-            return Plan(late=int(status))
-        if flaky:
-            self._count(model, int(times), int(flaky))
-        if slow:
-            return Plan(delay=float(slow))
-        if stall:
-            return Plan(stall=int(stall), stall_bytes=STALLS.get(code, b""))
-        if think:
-            return Plan(think=float(think))
-        return Plan(cut=int(cut)) if cut else NOTHING
+        plan: Optional[Plan] = None
+        for part in model.split(TOGETHER):
+            found = _PLANS.search(part)
+            if found is not None:
+                plan = plan or Plan()
+                self._add(plan, found, model)
+        return plan or NOTHING
+
+    def _add(self, plan: Plan, found: "re.Match[str]", model: str) -> None:
+        code = found["code"]
+        if found["kind"] == "error":
+            raise self._error(int(found["status"]), code)
+        if found["kind"] == "late":
+            plan.late = int(found["status"])
+        elif found["flaky"]:
+            self._count(model, int(found["times"]), int(found["flaky"]))
+        elif found["slow"]:
+            plan.delay += float(found["slow"])
+        elif found["percent"]:
+            late = self._tail.random() * 100 < float(found["percent"])
+            plan.delay += float(found["tail"]) if late else 0.0
+        elif found["cut"]:
+            plan.cut = int(found["cut"])
+        elif found["stall"]:
+            plan.stall, plan.stall_bytes = int(found["stall"]), STALLS.get(code, b"")
+        elif found["think"]:
+            plan.think = float(found["think"])
+        elif found["lasts"]:
+            plan.lasts = float(found["lasts"])
 
     def _count(self, model: str, times: int, status: int) -> None:
         before = self._counts.pop(model, 0)

@@ -99,7 +99,7 @@ class Gemini(Provider):
 
     async def _generate(self, exchange: Exchange, model: str) -> None:
         request = self.call(exchange, model)
-        answer = self._answer(request)
+        answer = self._answer(model, request)
         await exchange.think(answer.size)
         parts = _parts(answer) or [{"text": answer.text}]
         await exchange.json(_value(exchange, model, request, parts, answer))
@@ -107,7 +107,7 @@ class Gemini(Provider):
     async def _stream(self, exchange: Exchange, model: str) -> None:
         """As events with alt=sse, else as one JSON list."""
         request = self.call(exchange, model)
-        values = self._values(exchange, model, request, self._answer(request))
+        values = self._values(exchange, model, request, self._answer(model, request))
         if exchange.query("alt") == "sse":
             await exchange.start(SSE)
             async for value in values:
@@ -135,7 +135,7 @@ class Gemini(Provider):
             last = answer if spoken == len(answer.tokens) else None
             yield _value(exchange, model, request, [{"text": token}], last)
 
-    def _answer(self, request: Value) -> Answer:
+    def _answer(self, model: str, request: Value) -> Answer:
         contents = self.messages(request, "contents")
         asked = (request.get("toolConfig") or {}).get("functionCallingConfig") or {}
         parts = [part for content in contents for part in content.get("parts") or []]
@@ -161,7 +161,7 @@ class Gemini(Provider):
         schema = config.get("responseJsonSchema") or config.get("responseSchema")
         if schema is None and config.get("responseMimeType") == "application/json":
             schema = {"type": "object"}
-        return self.texts(config.get("maxOutputTokens"), schema=schema)
+        return self.texts(model, config.get("maxOutputTokens"), schema=schema)
 
     async def _count(self, exchange: Exchange, model: str) -> None:
         request = self.call(exchange, model)

@@ -4,7 +4,7 @@ import re
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
 from ._exchange import Exchange
-from ._failures import ErrorAnswer, Failures
+from ._failures import ErrorAnswer, Failures, length_of
 from ._settings import Settings
 from ._text import Answer, text_answer
 
@@ -112,8 +112,9 @@ class Provider:
             raise self.no_model(name)
         return request
 
-    def texts(self, *maxima: Any, schema: Any = None) -> Answer:
-        return text_answer(self.settings.tokens, maxima, schema)
+    def texts(self, model: str, *maxima: Any, schema: Any = None) -> Answer:
+        length = length_of(model)
+        return text_answer(self.settings.tokens if length is None else length, maxima, schema)
 
     @staticmethod
     def messages(request: Dict[str, Any], name: str = "messages") -> List[Any]:

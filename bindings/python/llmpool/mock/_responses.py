@@ -91,7 +91,8 @@ class Responses:
             return Answer([], calls)
         form = (request.get("text") or {}).get("format") or {}
         schema = form.get("schema") if form.get("type") == "json_schema" else None
-        return self._provider.texts(request.get("max_output_tokens"), schema=schema)
+        maximum = request.get("max_output_tokens")
+        return self._provider.texts(request["model"], maximum, schema=schema)
 
 
 def _prompt(request: Value) -> int:
