@@ -86,13 +86,12 @@ class Calls:
         self._before = server.stats()
 
     def since(self):
-        now = self._server.stats()
-        return {
-            name: {key: now[name][key] - value.get(key, 0) for key in now[name]}
-            if isinstance(value, dict)
-            else now[name] - value
-            for name, value in self._before.items()
-        }
+        return self._between(self._before, self._server.stats())
+
+    def _between(self, before, now):
+        if not isinstance(now, dict):
+            return now - (before or 0)
+        return {name: self._between((before or {}).get(name), now[name]) for name in now}
 
 
 class Watch:

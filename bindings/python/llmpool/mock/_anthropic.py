@@ -2,16 +2,18 @@
 
 from typing import Any, AsyncIterator, Dict, List, NamedTuple, Tuple
 
+from ._admission import Admission
 from ._exchange import SSE, Exchange, compact
 from ._failures import PING, ErrorAnswer, Failures
-from ._limits import anthropic_limits, instant
-from ._provider import Handler, Provider, tell_to_wait
+from ._limits import Lack, anthropic_limits, instant, refused
+from ._provider import Crowded, Handler, Provider, Refusal, tell_to_wait
 from ._schemas import value_of
 from ._settings import Settings
 from ._text import Answer, Shelf, Tool, arguments_of, calls_for, tokens_in, words
 
 BATCHES_MAX = 1000
 THOUGHTS = 4  # words, where thinking is on
+COUNTED = ("text_delta", "input_json_delta")  # what a stream has of the tokens of its usage
 
 KINDS = {
     401: "authentication_error",
@@ -56,10 +58,12 @@ class Spoken(NamedTuple):
 class Anthropic(Provider):
     models = ("claude-mock",)
     chance_statuses = (429, 500, 529)
+    limited = ("requests", "input-tokens", "output-tokens")
+    overloaded = 529
 
-    def __init__(self, settings: Settings, failures: Failures) -> None:
+    def __init__(self, settings: Settings, failures: Failures, admission: Admission) -> None:
         self._batches = Shelf(BATCHES_MAX)
-        super().__init__(settings, failures)
+        super().__init__(settings, failures, admission)
 
     def routes(self) -> Dict[str, Dict[str, Handler]]:
         batch = "/v1/messages/batches/{id}"
@@ -86,10 +90,20 @@ class Anthropic(Provider):
     def bad_key(self, given: str) -> ErrorAnswer:
         return ErrorAnswer(401, "invalid x-api-key")
 
+    def refusal(self, model: str, lack: Lack) -> str:
+        return (
+            "This request would exceed the rate limit for your organization of "
+            f"{lack.limit:,} {lack.what.replace('-', ' ')} per minute (model: {model}). For "
+            "details, refer to: https://docs.claude.com/en/api/rate-limits. You can see the "
+            "response headers for current usage. Please reduce the prompt length or the maximum "
+            "tokens requested, or try again later."
+        )
+
     def error(self, exchange: Exchange, error: ErrorAnswer) -> Any:
         tell_to_wait(exchange, error)
-        if error.status == 429:
-            self._tell_limits(exchange, 0, 0, error.retry_after or 0.0)
+        if error.status == 429 and not isinstance(error, Crowded):
+            made_up = 0.0 if isinstance(error, Refusal) else error.retry_after or 0.0
+            self._tell_limits(exchange, made_up)
         exchange.common["x-should-retry"] = "true" if error.again else "false"
         return {**_error_value(error), "request_id": exchange.common["request-id"]}
 
@@ -97,11 +111,9 @@ class Anthropic(Provider):
         await exchange.event(self.error(exchange, error), "error")
         await exchange.end()
 
-    def _tell_limits(
-        self, exchange: Exchange, input_tokens: int, output_tokens: int, refused_for: float = 0.0
-    ) -> None:
-        limits = anthropic_limits(self.settings, input_tokens, output_tokens, refused_for)
-        exchange.common.update(limits)
+    def _tell_limits(self, exchange: Exchange, refused_for: float = 0.0) -> None:
+        states = self.states(exchange)
+        exchange.common.update(anthropic_limits(refused(states, refused_for)))
 
     # ---- models
 
@@ -127,20 +139,33 @@ class Anthropic(Provider):
     async def _create(self, exchange: Exchange) -> None:
         request = self.call(exchange)
         spoken = self._speak(request, exchange.number)
-        usage = spoken.whole["usage"]
-        self._tell_limits(exchange, usage["input_tokens"], usage["output_tokens"])
+        size = spoken.answer.size
+        self.admit(exchange, spoken.message["usage"]["input_tokens"], later=size)
         exchange.common["anthropic-organization-id"] = "00000000-0000-4000-8000-000000000000"
         if not request.get("stream"):
-            await exchange.think(spoken.answer.size)
+            await exchange.think(size)
+            self._spend(exchange, size)
+            self._tell_limits(exchange)
             await exchange.json(spoken.whole)
             return
+        self._tell_limits(exchange)
         await exchange.start(SSE)
-        async for event in _events(exchange, spoken):
-            await exchange.event(event, event["type"])
+        produced = 0
+        try:
+            async for event in _events(exchange, spoken):
+                produced += event.get("delta", {}).get("type") in COUNTED
+                await exchange.event(event, event["type"])
+        finally:  # also where the client leaves before
+            self._spend(exchange, produced)
         await exchange.end()
 
+    @staticmethod
+    def _spend(exchange: Exchange, output_tokens: int) -> None:
+        assert exchange.visit is not None
+        exchange.visit.spend(output_tokens)
+
     async def _count_tokens(self, exchange: Exchange) -> None:
-        request = self.call(exchange)
+        request = self.read(exchange)
         await exchange.json({"input_tokens": _prompt(request, self.messages(request))})
 
     def _speak(self, request: Value, number: int) -> Spoken:

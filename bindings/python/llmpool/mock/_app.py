@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, Awaitable, Dict, List, Set, Tuple
 
+from ._admission import Admission
 from ._anthropic import Anthropic
 from ._cohere import Cohere
 from ._exchange import Exchange, Receive, Scope, Send
@@ -16,6 +17,7 @@ from ._provider import Handler, Provider
 from ._settings import Settings
 
 STATS = "/_mock/stats"
+CALLS = "/_mock/calls"
 
 
 class Counts:
@@ -64,12 +66,14 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failures = Failures(settings)
+        self.admission = Admission(settings)
         self._counts = Counts()
-        self._openai = OpenAI(settings, self.failures)
-        self._anthropic = Anthropic(settings, self.failures)
-        self._gemini = Gemini(settings, self.failures)
-        self._mistral = Mistral(settings, self.failures)
-        self._cohere = Cohere(settings, self.failures)
+        common = settings, self.failures, self.admission
+        self._openai = OpenAI(*common)
+        self._anthropic = Anthropic(*common)
+        self._gemini = Gemini(*common)
+        self._mistral = Mistral(*common)
+        self._cohere = Cohere(*common)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -85,10 +89,8 @@ class App:
                 return
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == STATS:  # not counted, nor is who asks
-            await Exchange(scope, await self._body(receive), send, 0, self.settings).json(
-                self._counts.value()
-            )
+        if scope["path"] in (STATS, CALLS):  # not counted, nor is who asks
+            await self._tell(Exchange(scope, await self._body(receive), send, 0, self.settings))
             return
         self._counts.call(scope)
         number = self._counts.calls
@@ -112,6 +114,17 @@ class App:
                 # Gives headers, too, hence before they are sent.
                 value = provider.error(exchange, error)
                 await exchange.json(value, error.status)
+        finally:
+            exchange.leave()
+
+    async def _tell(self, exchange: Exchange) -> None:
+        if exchange.path == STATS:
+            await exchange.json({**self._counts.value(), "limits": self.admission.stats()})
+            return
+        since = exchange.query("since", "0")
+        calls, following = self.admission.calls(int(since) if since.isdigit() else 0)
+        exchange.common["x-next"] = str(following)
+        await exchange.json(calls)
 
     def _provider(self, exchange: Exchange) -> Provider:
         """By path, and by what its clients send where paths are the same."""

@@ -5,7 +5,7 @@ from typing import Any, AsyncIterator, Dict, List
 from ._chat import schema_of
 from ._exchange import SSE, Exchange
 from ._failures import ErrorAnswer
-from ._provider import Handler, Provider, tell_to_wait
+from ._provider import Handler, Provider, expected, tell_to_wait
 from ._text import Answer, Tool, arguments_of, calls_for, embed, tokens_in
 
 EMBEDDING_DIMENSIONS = 256
@@ -37,6 +37,8 @@ class Cohere(Provider):
         request = self.call(exchange)
         messages = self.messages(request)
         answer = self._answer(request, messages)
+        output = expected(answer.size, [request.get("max_tokens")])
+        self.admit(exchange, tokens_in(messages), output)
         end = {"finish_reason": _finish(answer), "usage": _usage(tokens_in(messages), answer.size)}
         if not request.get("stream"):
             await exchange.think(answer.size)
@@ -79,6 +81,7 @@ class Cohere(Provider):
         request = self.call(exchange)
         texts = self.messages(request, "texts")
         dimensions = request.get("output_dimension") or EMBEDDING_DIMENSIONS
+        self.admit(exchange, tokens_in(texts))
         await exchange.think()
         await exchange.json(
             {
@@ -94,6 +97,7 @@ class Cohere(Provider):
         """By the words that a document shares with the query."""
         request = self.call(exchange)
         documents = self.messages(request, "documents")
+        self.admit(exchange, tokens_in(documents))
         wanted = set(str(request.get("query", "")).lower().split())
         scores = [
             len(wanted & set(str(text).lower().split())) / (len(wanted) or 1) for text in documents

@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, List, Optional
 
+from ._admission import changes_of
 from ._app import STATS, App
 from ._certificate import Certificate, make_certificate
 from ._failures import __doc__ as _FAILURES
@@ -34,7 +35,21 @@ is ready.
     Cohere     chat, embed, rerank of its second API                               URL
 
 Tools are called, each once, until they have results; JSON is valid for the schema that a request
-has, if that is a simple one. URL/_mock/stats tells what was called, over how many connections.
+has, if that is a simple one.
+
+URL/_mock/stats tells what was called, over how many connections, and by model, in "limits", what
+was served, refused and taken. URL/_mock/calls?since=K has the calls of models behind the first K,
+in the order in which their answers began: [seconds since the start, when it was admitted or
+refused; model; status, 0 where the client left before; tokens; seconds from its arrival to its
+answer; the request's x-call, or its id; calls in flight of the model then]. The header x-next has
+the next K; the last 100,000 are kept. A model whose name begins with nolimit- has no limits.
+"""
+
+_ABOUT_LIMITS = """\
+Of each key and model. A call takes the tokens of its prompt, and its maximum of them, or what the
+mock will answer where it sets none. Anthropic's output is taken when it is produced, and calls are
+refused where none of it is left; of Gemini only the prompt counts. Calls that fail by chance or by
+name take nothing.
 """
 
 
@@ -86,13 +101,7 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.alive_interval,
         help="seconds between what a stream that stalls or thinks still brings",
     )
-    for what in ("requests", "tokens"):
-        add(
-            f"--{what}-per-minute",
-            type=int,
-            default=getattr(defaults, f"{what}_per_minute"),
-            help="the limit that the headers tell of",
-        )
+    _add_limits(command, defaults)
     add("--seed", type=int, default=defaults.seed, help="chooses which calls get an error")
     add("--api-key", default=defaults.api_key, help="the key to accept; empty: any")
     add("--models", default=defaults.models, help="the only ones, as gpt-a,gpt-b; empty: any")
@@ -100,6 +109,65 @@ def parser() -> argparse.ArgumentParser:
     add("--until-stdin-ends", action="store_true", help="ends with who started it")
     add("--workers", type=int, choices=(1,), default=1, help="processes")
     return command
+
+
+def _add_limits(command: argparse.ArgumentParser, defaults: Settings) -> None:
+    group = command.add_argument_group(
+        "limits",
+        _ABOUT_LIMITS,
+    )
+
+    def add(name: str, what: str, **how: Any) -> None:
+        default = getattr(defaults, name[2:].replace("-", "_"))
+        group.add_argument(name, default=default, help=what, **how)
+
+    add(
+        "--limits",
+        "enforce: calls over a limit get 429; count: the headers tell what is left, nothing is "
+        "refused; off: no headers",
+        choices=("off", "count", "enforce"),
+    )
+    add("--requests-per-minute", "0: no limit, and no headers of it", type=int)
+    add("--tokens-per-minute", "the same of tokens", type=int)
+    add("--input-tokens-per-minute", "of Anthropic and Gemini; 0: as of tokens", type=int)
+    add("--output-tokens-per-minute", "of Anthropic; 0: as of tokens", type=int)
+    add(
+        "--limit-window",
+        "seconds of refill that can be saved: 1 makes 10 a second of 600 a minute",
+        type=_above_0,
+    )
+    add("--limits-start", "what a key finds at its first call", choices=("full", "empty"))
+    add(
+        "--stranger",
+        "from 0 to below 1: how much of each limit somebody else takes, evenly",
+        type=_part,
+    )
+    add("--max-concurrent", "calls in flight; more get 429 with no headers; 0: any", type=int)
+    add(
+        "--max-concurrent-after",
+        "SECONDS:N, with commas between several: what it is from then on",
+        type=_changes,
+    )
+    add("--overload", "calls in flight of all; more get 503 or 529; 0: any", type=int)
+
+
+def _above_0(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+def _part(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1:
+        raise ValueError
+    return number
+
+
+def _changes(text: str) -> str:
+    changes_of(text)
+    return text
 
 
 def _reserve(host: str, port: int) -> socket.socket:

@@ -3,11 +3,24 @@
 import asyncio
 import json
 import time
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Dict,
+    List,
+    Optional,
+    Tuple,
+)
 from urllib.parse import parse_qs
 
 from ._failures import COMMENT, NOTHING, ErrorAnswer, Plan
 from ._settings import Settings
+
+if TYPE_CHECKING:
+    from ._admission import Visit
 
 Scope = Dict[str, Any]
 Receive = Callable[[], Awaitable[Dict[str, Any]]]
@@ -27,7 +40,9 @@ class Exchange:
         method, path, body: of the request.
         headers: of the request, by their names in small letters.
         number: of the request, from 1.
+        model: that it calls; "" where it calls none, or is not read yet.
         plan: what the name of its model says.
+        visit: of a call of a model, what limits it.
         common: headers of the answer, which the provider adds to.
         alive: by which a stream of this provider says that it is alive.
         begun: whether the answer has.
@@ -41,7 +56,9 @@ class Exchange:
         self.headers: Dict[bytes, bytes] = {name.lower(): value for name, value in scope["headers"]}
         self.body = body
         self.number = number
+        self.model = ""
         self.plan: Plan = NOTHING
+        self.visit: Optional[Visit] = None
         self.common: Dict[str, str] = {}
         self.alive = COMMENT
         self.begun = False
@@ -81,6 +98,8 @@ class Exchange:
         if length >= 0:
             headers["content-length"] = str(length)
         self.begun = True
+        if self.visit is not None:
+            self.visit.begin(self.model, status, self.elapsed)
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": pairs})
 
@@ -88,7 +107,13 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
+        self.leave()  # before the client knows: its next call may come at once
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    def leave(self) -> None:
+        """It limits other calls no more."""
+        if self.visit is not None:
+            self.visit.leave(self.model, self.elapsed)
 
     async def whole(self, content_type: str, data: bytes, status: int = 200) -> None:
         await self.start(content_type, status, len(data))

@@ -1,10 +1,11 @@
 """Google's Gemini API: content, embeddings, counts of tokens, models."""
 
-from typing import Any, AsyncIterator, Dict, List
+from typing import Any, AsyncIterator, Dict, List, Tuple
 
 from ._exchange import SSE, Exchange, compact
 from ._failures import ErrorAnswer
-from ._provider import Handler, Provider
+from ._limits import Lack
+from ._provider import Handler, Provider, Refusal
 from ._schemas import value_of
 from ._text import Answer, Tool, calls_for, embed, tokens_in
 
@@ -27,12 +28,22 @@ STATUSES = {
     504: "DEADLINE_EXCEEDED",
 }
 
+RPC = "type.googleapis.com/google.rpc"
+QUOTAS = {
+    "requests": ("generate_requests_per_model", "GenerateRequestsPerMinutePerProjectPerModel"),
+    "input-tokens": (
+        "generate_content_paid_tier_input_token_count",
+        "GenerateContentPaidTierInputTokensPerModelPerMinute",
+    ),
+}
+
 Value = Dict[str, Any]
 
 
 class Gemini(Provider):
     models = ("gemini-mock", "gemini-embedding-mock")
     chance_statuses = (429, 500, 503)
+    limited = ("requests", "input-tokens")
 
     def routes(self) -> Dict[str, Dict[str, Handler]]:
         routes: Dict[str, Dict[str, Handler]] = {}
@@ -62,14 +73,27 @@ class Gemini(Provider):
     def no_model(self, name: Any) -> ErrorAnswer:
         return ErrorAnswer(404, f"models/{name} is not found for API version v1beta.")
 
+    def refusal(self, model: str, lack: Lack) -> str:
+        metric, _ = QUOTAS[lack.what]
+        return (
+            "You exceeded your current quota, please check your plan and billing details. For more "
+            "information on this error, head over to: "
+            "https://ai.google.dev/gemini-api/docs/rate-limits.\n* Quota exceeded for metric: "
+            f"generativelanguage.googleapis.com/{metric}, limit: {lack.limit}, model: {model}"
+        )
+
     def error(self, exchange: Exchange, error: ErrorAnswer) -> Any:
         """There are no headers: when to try again stands in the body."""
-        message, details = error.message, []
+        message = error.message
+        details: List[Value] = []
+        if isinstance(error, Refusal):
+            violations = [_violation(exchange.model, error.lack)]
+            details.append({"@type": f"{RPC}.QuotaFailure", "violations": violations})
+            message += "\n" if error.again else ""
         if error.retry_after is not None:
             delay = f"{error.retry_after:g}s"
             message += f" Please retry in {delay}."
-            kind = "type.googleapis.com/google.rpc.RetryInfo"
-            details.append({"@type": kind, "retryDelay": delay})
+            details.append({"@type": f"{RPC}.RetryInfo", "retryDelay": delay})
         status = STATUSES.get(error.status, "INTERNAL" if error.status >= 500 else "UNKNOWN")
         value: Value = {"code": error.status, "message": message, "status": status}
         return {"error": {**value, "details": details} if details else value}
@@ -98,16 +122,15 @@ class Gemini(Provider):
     # ---- content
 
     async def _generate(self, exchange: Exchange, model: str) -> None:
-        request = self.call(exchange, model)
-        answer = self._answer(model, request)
+        request, answer = self._admitted(exchange, model)
         await exchange.think(answer.size)
         parts = _parts(answer) or [{"text": answer.text}]
         await exchange.json(_value(exchange, model, request, parts, answer))
 
     async def _stream(self, exchange: Exchange, model: str) -> None:
         """As events with alt=sse, else as one JSON list."""
-        request = self.call(exchange, model)
-        values = self._values(exchange, model, request, self._answer(model, request))
+        request, answer = self._admitted(exchange, model)
+        values = self._values(exchange, model, request, answer)
         if exchange.query("alt") == "sse":
             await exchange.start(SSE)
             async for value in values:
@@ -120,6 +143,12 @@ class Gemini(Provider):
             await exchange.piece(f"{before}{compact(value)}".encode())
             before = ",\r\n"
         await exchange.end(b"]")
+
+    def _admitted(self, exchange: Exchange, model: str) -> Tuple[Value, Answer]:
+        request = self.call(exchange, model)
+        answer = self._answer(model, request)
+        self.admit(exchange, tokens_in(request["contents"]))
+        return request, answer
 
     async def _values(
         self, exchange: Exchange, model: str, request: Value, answer: Answer
@@ -164,20 +193,32 @@ class Gemini(Provider):
         return self.texts(model, config.get("maxOutputTokens"), schema=schema)
 
     async def _count(self, exchange: Exchange, model: str) -> None:
-        request = self.call(exchange, model)
+        request = self.read(exchange, model)
         await exchange.json({"totalTokens": tokens_in(self.messages(request, "contents"))})
 
     # ---- embeddings
 
     async def _embed(self, exchange: Exchange, model: str) -> None:
         request = self.call(exchange, model)
+        self.admit(exchange, tokens_in([request.get("content")]))
         await exchange.think()
         await exchange.json({"embedding": _embedding(request)})
 
     async def _embed_many(self, exchange: Exchange, model: str) -> None:
         requests = self.messages(self.call(exchange, model), "requests")
+        self.admit(exchange, tokens_in([request.get("content") for request in requests]))
         await exchange.think()
         await exchange.json({"embeddings": [_embedding(request) for request in requests]})
+
+
+def _violation(model: str, lack: Lack) -> Value:
+    metric, identity = QUOTAS[lack.what]
+    return {
+        "quotaMetric": f"generativelanguage.googleapis.com/{metric}",
+        "quotaId": identity,
+        "quotaDimensions": {"location": "global", "model": model},
+        "quotaValue": str(lack.limit),
+    }
 
 
 def _embedding(request: Value) -> Value:

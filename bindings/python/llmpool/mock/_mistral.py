@@ -5,9 +5,9 @@ from typing import Any, Dict, Tuple
 from . import _chat
 from ._exchange import Exchange
 from ._failures import ErrorAnswer
-from ._limits import mistral_limits
+from ._limits import Lack, mistral_limits
 from ._openai import OpenAI
-from ._provider import Handler, tell_to_wait
+from ._provider import Handler, Refusal, tell_to_wait
 
 CLIENT = b"mistral"  # in the user agent of its SDKs
 
@@ -25,8 +25,13 @@ class Mistral(OpenAI):
     def bad_key(self, given: str) -> ErrorAnswer:
         return ErrorAnswer(401, "Unauthorized")
 
+    def refusal(self, model: str, lack: Lack) -> str:
+        return "Requests rate limit exceeded" if lack.what == "requests" else "Rate limit exceeded"
+
     def error(self, exchange: Exchange, error: ErrorAnswer) -> Any:
         tell_to_wait(exchange, error)
+        if isinstance(error, Refusal):
+            self.tell(exchange)
         if error.status == 422:
             where = {"loc": ["body", error.param or "messages"], "type": "value_error"}
             return {"detail": [{**where, "msg": error.message, "input": None}]}
@@ -38,8 +43,9 @@ class Mistral(OpenAI):
             "code": error.code,
         }
 
-    def tell(self, exchange: Exchange, tokens: int) -> None:
-        exchange.common.update(mistral_limits(self.settings, tokens))
+    def tell(self, exchange: Exchange) -> None:
+        tokens = exchange.visit.tokens if exchange.visit else 0
+        exchange.common.update(mistral_limits(self.states(exchange), tokens))
 
     def model_value(self, name: str) -> Dict[str, Any]:
         abilities = {"completion_chat": True, "function_calling": True, "vision": False}

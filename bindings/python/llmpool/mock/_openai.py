@@ -6,11 +6,12 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from . import _chat
+from ._admission import Admission
 from ._batches import Batches, Files
 from ._exchange import SSE, Exchange
 from ._failures import ErrorAnswer, Failures
-from ._limits import openai_limits
-from ._provider import Handler, Provider, tell_to_wait
+from ._limits import Lack, go_duration, openai_limits, refused
+from ._provider import Crowded, Handler, Provider, Refusal, expected, tell_to_wait
 from ._responses import Responses
 from ._settings import Settings
 from ._text import embed
@@ -19,6 +20,8 @@ EMBEDDING_DIMENSIONS = 256
 
 KINDS = {429: "rate_limit_error", 503: "service_unavailable_error"}
 CODES = {429: "rate_limit_exceeded", 503: "server_is_overloaded"}
+SHORT = {"requests": "RPM", "tokens": "TPM"}
+MORE = "Visit https://platform.openai.com/account/rate-limits to learn more."
 
 Value = Dict[str, Any]
 
@@ -26,7 +29,7 @@ Value = Dict[str, Any]
 class OpenAI(Provider):
     models: Tuple[str, ...] = ("gpt-mock", "gpt-mock-mini", "text-embedding-mock")
 
-    def __init__(self, settings: Settings, failures: Failures) -> None:
+    def __init__(self, settings: Settings, failures: Failures, admission: Admission) -> None:
         self._started = int(time.time())
         self._responses = Responses(self)
         self._files = Files()
@@ -38,7 +41,7 @@ class OpenAI(Provider):
                 "/v1/responses": self._responses.value,
             },
         )
-        super().__init__(settings, failures)
+        super().__init__(settings, failures, admission)
 
     def routes(self) -> Dict[str, Dict[str, Handler]]:
         return {
@@ -61,14 +64,29 @@ class OpenAI(Provider):
     def no_model(self, name: Any) -> ErrorAnswer:
         return ErrorAnswer(404, f"The model '{name}' does not exist.", "model_not_found", "model")
 
+    def refusal(self, model: str, lack: Lack) -> str:
+        where = f"for {model} in organization org-mock on {lack.what} per min ({SHORT[lack.what]})"
+        if lack.wait is None:
+            return (
+                f"Request too large {where}: Limit {lack.limit}, Requested {lack.requested}. The "
+                f"input or output tokens must be reduced in order to run successfully. {MORE}"
+            )
+        return (
+            f"Rate limit reached {where}: Limit {lack.limit}, Used {lack.used}, Requested "
+            f"{lack.requested}. Please try again in {go_duration(lack.wait)}. {MORE}"
+        )
+
     def error(self, exchange: Exchange, error: ErrorAnswer) -> Any:
-        tell_to_wait(exchange, error)
-        if error.status == 429:
-            self.tell_limits(exchange, 0, error.retry_after or 0.0)
+        tell_to_wait(exchange, error, milliseconds=True)
+        if error.status == 429 and not isinstance(error, Crowded):
+            made_up = 0.0 if isinstance(error, Refusal) else error.retry_after or 0.0
+            self.tell_limits(exchange, made_up)
             if not error.again:
                 exchange.common["x-should-retry"] = "false"
         kind = "server_error" if error.status >= 500 else "invalid_request_error"
         kind = KINDS.get(error.status, kind)
+        if isinstance(error, Refusal):
+            kind = error.lack.what
         return {
             "error": {
                 "message": error.message,
@@ -78,14 +96,15 @@ class OpenAI(Provider):
             }
         }
 
-    def tell(self, exchange: Exchange, tokens: int) -> None:
-        """The headers of an answer for so many tokens."""
+    def tell(self, exchange: Exchange) -> None:
+        """The headers of an answer."""
         exchange.common["openai-processing-ms"] = str(round(exchange.elapsed * 1000))
         exchange.common["openai-version"] = "2020-10-01"
-        self.tell_limits(exchange, tokens)
+        self.tell_limits(exchange)
 
-    def tell_limits(self, exchange: Exchange, tokens: int, refused_for: float = 0.0) -> None:
-        exchange.common.update(openai_limits(self.settings, tokens, refused_for))
+    def tell_limits(self, exchange: Exchange, refused_for: float = 0.0) -> None:
+        states = self.states(exchange)
+        exchange.common.update(openai_limits(refused(states, refused_for)))
 
     # ---- models
 
@@ -107,13 +126,16 @@ class OpenAI(Provider):
         request = self.call(exchange)
         chat = self._read(request, exchange.number)
         usage = chat.usage
+        maxima = request.get("max_completion_tokens"), request.get("max_tokens")
+        output = expected(usage["completion_tokens"], maxima, len(chat.answers))
+        self.admit(exchange, chat.prompt, output)
         if not request.get("stream"):
             await exchange.think(usage["completion_tokens"])
-            self.tell(exchange, usage["total_tokens"])
+            self.tell(exchange)
             await exchange.json(self._whole(chat, exchange.number))
             return
         options = request.get("stream_options") or {}
-        self.tell(exchange, usage["total_tokens"])
+        self.tell(exchange)
         await exchange.start(SSE)
         await exchange.think()
         await self._stream(exchange, chat, usage if options.get("include_usage") else None)
@@ -142,8 +164,9 @@ class OpenAI(Provider):
 
     async def _embeddings(self, exchange: Exchange) -> None:
         value = self.embeddings_value(self.call(exchange), exchange.number)
+        self.admit(exchange, value["usage"]["total_tokens"])
         await exchange.think()
-        self.tell(exchange, value["usage"]["total_tokens"])
+        self.tell(exchange)
         await exchange.json(value)
 
     def embeddings_value(self, request: Value, number: int) -> Value:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Dict, List
 
 from ._exchange import SSE, Exchange
 from ._failures import ErrorAnswer
-from ._provider import Handler
+from ._provider import Handler, expected
 from ._text import Answer, Shelf, Tool, arguments_of, calls_for, tokens_in
 
 if TYPE_CHECKING:
@@ -34,15 +34,16 @@ class Responses:
         answer = self._answer(request)
         begun = _begun(request, exchange.number)
         done = _done(begun, answer, exchange.number, _prompt(request))
-        tokens = done["usage"]["total_tokens"]
+        output = expected(answer.size, [request.get("max_output_tokens")])
+        self._provider.admit(exchange, done["usage"]["input_tokens"], output)
         if begun["store"]:
             self._stored.put(done["id"], done)
         if not request.get("stream"):
             await exchange.think(answer.size)
-            self._provider.tell(exchange, tokens)
+            self._provider.tell(exchange)
             await exchange.json(done)
             return
-        self._provider.tell(exchange, tokens)
+        self._provider.tell(exchange)
         await exchange.start(SSE)
         number = 0
         async for event in _events(exchange, begun, done, answer):

@@ -98,15 +98,32 @@ class MockServer:
     def stats(self) -> Dict[str, Any]:
         """What the server counts: "calls" so far, "streams" that it has open, and streams whose
         client "left" before their end; the "connections" that calls came over; calls by "paths",
-        as {"POST /v1/embeddings": 3}, and by "versions" of HTTP, as {"1.1": 1, "2": 2}. Asked over
-        a connection of its own, which does not count."""
+        as {"POST /v1/embeddings": 3}, and by "versions" of HTTP, as {"1.1": 1, "2": 2}; and, by
+        model, in "limits", calls "served", "refused", "refused_concurrent" and "overloaded", the
+        "tokens" taken, those of "input" and of "output", and calls "in_flight" with their "peak".
+        Asked over a connection of its own, which does not count."""
+        counts: Dict[str, Any] = self._get("/_mock/stats")
+        return counts
+
+    def calls(self, since: int = 0) -> List[List[Any]]:
+        """The calls of models behind the first so many, in the order in which their answers began.
+
+        Each is [seconds since the start of the server, when it was admitted or refused; model, ""
+        of an error by chance; status, 0 where the client left before; tokens that it was admitted
+        for, 0 where it was not; seconds from its arrival to the start of its answer; the request's
+        header x-call, or its id; calls of the model in flight then, with itself if it was
+        admitted]. The last 100,000 are kept.
+        """
+        calls: List[List[Any]] = self._get(f"/_mock/calls?since={since}")
+        return calls
+
+    def _get(self, path: str) -> Any:
         import ssl
         from urllib.request import urlopen
 
         context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
-        with urlopen(self.url + "/_mock/stats", timeout=10, context=context) as answer:
-            counts: Dict[str, Any] = json.load(answer)
-            return counts
+        with urlopen(self.url + path, timeout=10, context=context) as answer:
+            return json.load(answer)
 
     def stop(self) -> None:
         """Ends the process; twice does nothing."""
