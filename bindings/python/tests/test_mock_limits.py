@@ -4,6 +4,7 @@ import contextlib
 import re
 import time
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 
 import pytest
 import servers
@@ -430,6 +431,19 @@ def test_the_log_of_calls(few, opened):
     }  # fmt: skip
     answer = llmpool.get(few.url + "/_mock/calls?since=x")
     assert answer.headers["x-next"] == str(len(answer.json())) == str(before + 8)
+
+
+@pytest.mark.parametrize("http", ["1", "2"])
+def test_a_clock_that_is_wrong(http, opened):
+    with MockServer(tls=False, http=http, limit_clock_offset=-3600) as server:
+        answer = claude(opened(server, http1=http == "1"))
+        assert len(answer.headers.get_list("date")) == 1
+        now = datetime.now(timezone.utc)
+        date = parsedate_to_datetime(answer.headers["date"])
+        assert -3600 - 5 < (date - now).total_seconds() < -3600 + 5
+        reset = answer.headers["anthropic-ratelimit-requests-reset"]
+        reset = datetime.strptime(reset, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        assert -3600 - 5 < (reset - now).total_seconds() < -3600 + 5
 
 
 def test_a_429_that_is_made_up_has_headers_as_well(mock_plain, opened):

@@ -113,7 +113,8 @@ class Anthropic(Provider):
 
     def _tell_limits(self, exchange: Exchange, refused_for: float = 0.0) -> None:
         states = self.states(exchange)
-        exchange.common.update(anthropic_limits(refused(states, refused_for)))
+        offset = self.settings.limit_clock_offset
+        exchange.common.update(anthropic_limits(refused(states, refused_for), offset))
 
     # ---- models
 

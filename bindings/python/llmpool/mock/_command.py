@@ -142,6 +142,11 @@ def _add_limits(command: argparse.ArgumentParser, defaults: Settings) -> None:
         "from 0 to below 1: how much of each limit somebody else takes, evenly",
         type=_part,
     )
+    add(
+        "--limit-clock-offset",
+        "seconds by which the clock of the dates and resets is ahead",
+        type=float,
+    )
     add("--max-concurrent", "calls in flight; more get 429 with no headers; 0: any", type=int)
     add(
         "--max-concurrent-after",

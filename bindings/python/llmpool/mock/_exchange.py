@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from email.utils import formatdate
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -97,6 +98,9 @@ class Exchange:
         headers = {"content-type": content_type, **self.common}
         if length >= 0:
             headers["content-length"] = str(length)
+        if self._settings.limit_clock_offset:  # else the server has the right one
+            now = time.time() + self._settings.limit_clock_offset
+            headers["date"] = formatdate(now, usegmt=True)
         self.begun = True
         if self.visit is not None:
             self.visit.begin(self.model, status, self.elapsed)

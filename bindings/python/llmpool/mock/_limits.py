@@ -219,7 +219,7 @@ def openai_limits(states: States) -> Dict[str, str]:
     return headers
 
 
-def anthropic_limits(states: States) -> Dict[str, str]:
+def anthropic_limits(states: States, clock_offset: float = 0.0) -> Dict[str, str]:
     """With the limit that is closest to its end, of input or of output, as that of tokens."""
     tokens = [states[what] for what in ("input-tokens", "output-tokens") if what in states]
     if tokens:
@@ -229,7 +229,7 @@ def anthropic_limits(states: States) -> Dict[str, str]:
         head = f"anthropic-ratelimit-{what}"
         headers[f"{head}-limit"] = str(state.limit)
         headers[f"{head}-remaining"] = str(state.remaining)
-        headers[f"{head}-reset"] = instant(state.reset, up=True)
+        headers[f"{head}-reset"] = instant(state.reset + clock_offset, up=True)
     return headers
 
 

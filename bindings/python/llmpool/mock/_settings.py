@@ -24,6 +24,7 @@ class Settings:
         limit_window: how many seconds of refill can be saved: with 1, 600 a minute are 10 a second.
         limits_start: whether a key finds the limits of a model "full" or "empty" at first.
         stranger: from 0 to below 1, how much of each limit somebody else takes, evenly.
+        limit_clock_offset: seconds by which the provider's clock is ahead, in dates and resets.
         max_concurrent: calls in flight of one key and model, more get 429; 0: any number.
         max_concurrent_after: "SECONDS:N": from then on it is N; several with commas between them.
         overload: calls in flight of all, more get 503 or 529; 0: any number.
@@ -46,6 +47,7 @@ class Settings:
     limit_window: float = 60.0
     limits_start: str = "full"
     stranger: float = 0.0
+    limit_clock_offset: float = 0.0
     max_concurrent: int = 0
     max_concurrent_after: str = ""
     overload: int = 0
