@@ -276,7 +276,8 @@ import Testing
     pool.told("r1", .tokens, 600, remaining: 0, window: .seconds(60))
     pool.answered("r1", 200)
     #expect(pool.spend(10) == [])
-    #expect(pool.run(.seconds(1)).first == "1000 ms: admit r2")
+    // With 50 ms of what comes back to spare: the provider may hear of requests in another order.
+    #expect(pool.run(.seconds(2)).first == "1050 ms: admit r2")
   }
 
   /// What was told when the answer came needs no settling, but for output, which some providers take as it comes.

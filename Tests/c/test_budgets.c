@@ -4,9 +4,6 @@
  */
 #include "harness.h"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 static server_t *server;
 static llmpool_t *pool;
 static llmpool_queue_t *queue;
@@ -195,19 +192,6 @@ static void test_names(void) {
   CHECK_EQ(llmpool_budgets(pool, NULL, 0), size);
 }
 
-/* A child has the budgets of the shared pool, as it has its options. */
-static void test_fork(void) {
-  llmpool_t *shared;
-  CHECK_OK(llmpool_shared(&shared));
-  configure(shared, "inherited", 7, LLMPOOL_UNIT_REQUESTS, 5, 1000);
-  llmpool_limit_t limit;
-  CHECK_EQ(look(shared, "inherited", &limit, NULL).max_concurrent, 7);
-  pid_t child = fork();
-  if (child == 0) _exit(look(shared, "inherited", &limit, NULL).max_concurrent == 7 && limit.amount == 5 ? 0 : 1);
-  int status;
-  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 static void set_up(void) {
   harness_set_up(&server, &pool, &queue);
 }
@@ -226,7 +210,6 @@ int main(void) {
   RUN(test_what_answers_tell);
   RUN(test_arguments);
   RUN(test_names);
-  RUN(test_fork);
   RUN(tear_down);
   return check_report();
 }

@@ -122,6 +122,26 @@ static void test_the_shared_pool_works_anew(void) {
   in_a_child(use_the_shared_pool);
 }
 
+static void look_at_the_budget(void) {
+  llmpool_t *shared;
+  CHECK_OK(llmpool_shared(&shared));
+  llmpool_budget_t budget = {.size = sizeof budget};
+  llmpool_limit_t limit;
+  uint32_t count = 0;
+  CHECK_OK(llmpool_budget_get(shared, "inherited", &budget, &limit, sizeof limit, 1, &count));
+  CHECK(budget.max_concurrent == 7 && count == 1 && limit.amount == 5 && limit.window_ms == 1000);
+}
+
+/* As it has its options. */
+static void test_a_child_has_the_budgets_of_the_shared_pool(void) {
+  llmpool_t *shared;
+  CHECK_OK(llmpool_shared(&shared));
+  llmpool_budget_t budget = {.size = sizeof budget, .max_concurrent = 7};
+  llmpool_limit_t limit = {.amount = 5, .window_ms = 1000};
+  CHECK_OK(llmpool_budget_configure(shared, "inherited", &budget, &limit, sizeof limit, 1));
+  in_a_child(look_at_the_budget);
+}
+
 static void test_a_child_opens_a_pool(void) {
   in_a_child(open_a_pool);
 }
@@ -660,6 +680,7 @@ int main(void) {
   if (!in_flight) return check_report();
   RUN(test_handles_of_the_parent_answer_forked);
   RUN(test_the_shared_pool_works_anew);
+  RUN(test_a_child_has_the_budgets_of_the_shared_pool);
   RUN(test_a_child_opens_a_pool);
   RUN(test_a_grandchild_works_too);
   RUN(test_a_parent_that_drives);

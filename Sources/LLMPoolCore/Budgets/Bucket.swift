@@ -10,6 +10,9 @@ struct Bucket {
   var rate = 0.0
   private var level = 0.0
   private var levelAt: Instant
+  /// More than is wanted must be there: what is known of the provider is older than what it knows when the request
+  /// comes, and requests overtake each other on their way.
+  private var slack = 0.0
   /// By how much answers have moved the level in all. Who compares an answer with what was held when its request was
   /// sent must not correct again what others have corrected meanwhile.
   private(set) var correction = 0.0
@@ -41,7 +44,7 @@ struct Bucket {
   /// When so much is there, or, of more than there can be, all.
   func ready(_ amount: Int64, reserved: Int64, _ now: Instant) -> Instant {
     guard holds else { return now }
-    let missing = min(Double(amount), capacity) + Double(reserved) - level(now)
+    let missing = min(Double(amount) + slack, capacity) + Double(reserved) - level(now)
     return missing <= Bucket.tolerance ? now : now + Nanoseconds((missing / rate).rounded(.up).clamped(to: 1...9e18))
   }
 
@@ -88,7 +91,11 @@ struct Bucket {
     let after = min(capacity, before + Double(entry.remaining) - (held + correction))
     correction += after - before
     move(to: after, now)
+    slack = min(rate * Bucket.spread, capacity / 10)
   }
+
+  /// By so much the times differ that requests take to come to the provider.
+  private static var spread: Double { 50e6 }
 
   private mutating func learnRate(_ entry: RateReport.Entry) {
     if let window = entry.window {

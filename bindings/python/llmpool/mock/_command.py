@@ -133,7 +133,7 @@ def _add_limits(command: argparse.ArgumentParser, defaults: Settings) -> None:
     add("--output-tokens-per-minute", "of Anthropic; 0: as of tokens", type=int)
     add(
         "--limit-window",
-        "seconds of refill that can be saved: 1 makes 10 a second of 600 a minute",
+        "seconds of refill that can be saved: 1 makes 10 a second of 600 a minute, and says so",
         type=_above_0,
     )
     add("--limits-start", "what a key finds at its first call", choices=("full", "empty"))

@@ -17,7 +17,7 @@ class State(NamedTuple):
     """What is told of a limit.
 
     Attributes:
-        limit: a minute's.
+        limit: what the bucket holds; with a window of 60 s a minute's.
         remaining: what may be taken at once.
         reset: seconds until the bucket is full.
     """
@@ -86,7 +86,7 @@ class Bucket:
     @property
     def state(self) -> State:
         remaining = max(0, math.floor(self.level + _HAIR))
-        return State(self.limit, remaining, (self.capacity - self.level) / self.rate)
+        return State(round(self.capacity), remaining, (self.capacity - self.level) / self.rate)
 
     def wait(self, amount: float) -> Optional[float]:
         """Seconds until it holds so much; None: it is more than a minute brings.
