@@ -95,6 +95,7 @@ extension llmpool_budget_t {
 
 extension llmpool_limit_t {
   private static let most: UInt64 = 1 << 40
+  private static let shown = BudgetOptions.limitCount + ToldLimit.allCases.count
 
   private static func checkSize(_ size: Int) throws(Fault) {
     try LLMPoolC.checkSize(size, of: llmpool_limit_t.self, "limit_size", smallest: MemoryLayout<llmpool_limit_t>.stride)
@@ -129,6 +130,10 @@ extension llmpool_limit_t {
   ) throws(Fault) -> [BudgetLimit] {
     guard count > 0 else { return [] }
     guard let limits else { throw Fault(.invalidArgument, "limits: NULL, but count is \(count)") }
+    // As many as llmpool_budget_get() gives; those of them that were told are passed over.
+    guard count <= shown else {
+      throw Fault(.invalidArgument, "count: expected at most \(BudgetOptions.limitCount) limits, got \(count)")
+    }
     try checkSize(size)
     var result: [BudgetLimit] = []
     for index in 0..<Int(count) {

@@ -56,6 +56,8 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   var unserved: [Int32] = []
 
   var budgets = ContiguousArray<BudgetRecord>()
+  /// Those of each budget, one after the other.
+  var buckets = ContiguousArray<Bucket>()
   /// By the slots of requests, as far as they have had budgets.
   var uses = ContiguousArray<BudgetUse>()
   var openDebits = ContiguousArray<OpenDebit>()

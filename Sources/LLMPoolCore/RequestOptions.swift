@@ -27,7 +27,7 @@ public struct RequestOptions: Sendable, Equatable {
   /// `asPool`: as the pool has it when it is asked; `.max`: any.
   public var retryAfterMax: Nanoseconds = asPool
   public var budget = BudgetID.none
-  /// Tokens.
+  /// Tokens, from 0 to `Cost.most`.
   public var inputCost: Int64 = 0
   public var outputCost: Int64 = 0
 

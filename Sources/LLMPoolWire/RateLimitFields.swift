@@ -110,7 +110,7 @@ public enum RateLimitFields {
       if byte == Byte.comma, digits > 0 { continue }
       if byte == Byte.dot, digits > 0 { break }
       guard Byte.isDigit(byte) else { return nil }
-      result = min(result * 10 + Int64(byte - Byte.zero), longest)
+      result = min(result * 10 + Int64(byte - Byte.zero), most)
       digits += 1
     }
     return digits > 0 ? result : nil
@@ -118,16 +118,22 @@ public enum RateLimitFields {
 
   /// A duration, or what is left until a time; a time that has passed is 0.
   static func milliseconds(_ value: UnsafeRawBufferPointer, now: Int64) -> Int64? {
+    unbounded(value, now: now).map { min($0, longest) }
+  }
+
+  private static func unbounded(_ value: UnsafeRawBufferPointer, now: Int64) -> Int64? {
     if let duration = goDuration(value) { return duration }
     if let seconds = decimal(value) {
       // Nobody's limit takes thirty years to come back: seconds since 1970.
       return seconds > 1e9 ? max(0, Int64(min(seconds - Double(now), 1e12) * 1_000)) : Int64(seconds * 1_000)
     }
-    if let date = HTTPDate.parse(value, now: now) { return max(0, min(date - now, longest / 1_000) * 1_000) }
+    if let date = HTTPDate.parse(value, now: now) { return max(0, min(date - now, longest) * 1_000) }
     return rfc3339(value).map { max(0, min($0 - now * 1_000, longest)) }
   }
 
-  private static let longest: Int64 = 1 << 50
+  /// Thirty years, in milliseconds: far more than a limit takes, far less than overflows as nanoseconds.
+  private static let longest: Int64 = 1 << 40
+  private static let most: Int64 = 1 << 40
 
   /// "8.64s", "1m30s", "6m0s", "12ms", "1h2m3.5s"; nil for what has no unit.
   private static func goDuration(_ value: UnsafeRawBufferPointer) -> Int64? {

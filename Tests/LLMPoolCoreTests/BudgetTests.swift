@@ -173,6 +173,32 @@ import Testing
     #expect(pool.left == [])
   }
 
+  /// What was spent stays spent, wherever the limit stands in the list.
+  @Test func aLimitThatMovesKeepsWhatWasSpent() {
+    let pool = pool {
+      $0.limits[0] = BudgetLimit(.requests, 10, per: .seconds(60))
+      $0.limits[1] = BudgetLimit(.tokens, 1_000, per: .seconds(60))
+    }
+    pool.spend(900)
+    pool.budget {
+      $0.limits[0] = BudgetLimit(.requests, 100, per: .seconds(86_400))
+      $0.limits[1] = BudgetLimit(.tokens, 2_000, per: .seconds(60))
+      $0.limits[2] = BudgetLimit(.requests, 10, per: .seconds(60))
+    }
+    #expect(pool.left == [100, 1_100, 9])
+  }
+
+  @Test func whoLearnsNoMoreForgetsWhatWasTold() {
+    let pool = pool { $0.learns = true }
+    pool.spend()
+    pool.told("r1", .requests, 10, remaining: 0, full: .seconds(10))
+    pool.answered("r1", 429, RetryAdvice(retryAfter: .seconds(90)))
+    #expect(pool.spend() == ["complete r2 budgetTimeout unseen"])
+    // The stop, too: who configures it knows better.
+    pool.budget { _ in }
+    #expect(pool.spend() == ["admit r3", "send r3 on c0 reused"])
+  }
+
   @Test func burst() {
     let pool = pool {
       $0.limits[0] = BudgetLimit(.requests, 60, per: .seconds(60))
@@ -299,6 +325,33 @@ import Testing
     #expect(pool.counters.active == 16)
     pool.answered("r1", 200)
     #expect(pool.counters.active == 20)
+  }
+
+  /// Where that takes long it is not waited for: twice as many every two seconds.
+  @Test func whoeverAnswersLateIsSentMoreMeanwhile() {
+    let pool = pool { $0.learns = true }
+    for _ in 0..<100 { pool.spend() }
+    #expect(pool.counters.active == 16)
+    pool.run(.seconds(2))
+    #expect(pool.counters.active == 32)
+    pool.run(.seconds(4))
+    #expect(pool.counters.active == 100)
+  }
+
+  @Test func aLimitWithoutATimeIsNone() {
+    let pool = pool { $0.learns = true }
+    for _ in 0..<8 { pool.spend() }
+    pool.told("r1", .requests, 10, remaining: 0)
+    pool.answered("r1", 429)
+    #expect(pool.left == [] && pool.pool.view(of: BudgetID(slot: 0))!.adaptive == 4)
+  }
+
+  @Test func whatNobodyHasSentIsNotSettled() {
+    let pool = pool { $0.limits[0] = BudgetLimit(.tokens, 1_000, per: .seconds(1_000)) }
+    pool.spend(10)
+    pool.finish("r1")
+    pool.handle(.settled(RequestID(value: 0), input: 5, output: 5))
+    #expect(pool.left == [990])
   }
 
   @Test func beforeTheFirstAnswerNoMoreThanTheLimitsGiveInASecond() {

@@ -81,8 +81,10 @@ import Testing
     ("2m59.56s", 179_560), ("350us", 1), ("7.66s", 7_660), ("10", 10_000), ("0.5", 500), ("24h0m0s", 86_400_000),
     ("1755780007", 7_000), ("1755779999", 0), ("Thu, 21 Aug 2025 12:40:03 GMT", 3_000), ("2025-08-21T12:40:09Z", 9_000),
     ("2025-08-21t12:40:09.25z", 9_250), ("2025-08-21T05:40:09-07:00", 9_000), ("2025-08-21T12:00:00Z", 0),
-  ])
-  func resets(text: String, expected: Int64) {
+    ("999999999999999999", 1 << 40), ("9999-12-31T23:59:59Z", 1 << 40), ("9999999999h", 1 << 40),
+    ("Fri, 31 Dec 9999 23:59:59 GMT", 1 << 40), ("1e9s", nil),
+  ] as [(String, Int64?)])
+  func resets(text: String, expected: Int64?) {
     withBytes(text) { #expect(RateLimitFields.milliseconds($0, now: RateLimitFieldsTests.now) == expected) }
   }
 

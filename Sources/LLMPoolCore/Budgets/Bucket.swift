@@ -57,9 +57,14 @@ struct Bucket {
     move(to: min(level(now), -rate * Double(end - now)), now)
   }
   /// A limit of a day is not what a server means that wants to be left alone for a while.
-  private static var longestDrained: Double { 61e9 }
+  static var longestDrained: Double { 61e9 }
 
   // MARK: Configured
+
+  /// It is what this limit was before, though perhaps of another amount.
+  func isOf(_ new: BudgetLimit) -> Bool {
+    unit == new.unit && new.exists && abs(Double(limit) / rate - Double(new.window)) < 1
+  }
 
   /// A new one is full. One that changes keeps what was spent.
   mutating func configure(_ new: BudgetLimit, burst: Nanoseconds, _ now: Instant) {
@@ -114,7 +119,7 @@ struct Bucket {
 }
 
 extension Double {
-  fileprivate func clamped(to range: ClosedRange<Double>) -> Double {
+  func clamped(to range: ClosedRange<Double>) -> Double {
     Swift.min(Swift.max(self, range.lowerBound), range.upperBound)
   }
 }

@@ -9,7 +9,6 @@ struct BudgetRecord {
   /// Told apart from a later one in the same slot.
   var generation: UInt32 = 0
   var options = BudgetOptions()
-  var buckets: InlineArray<11, Bucket>
   /// Those that wait, by rank.
   var queue = IndexedHeap()
   /// Requests of it that are not over.
@@ -27,6 +26,8 @@ struct BudgetRecord {
   /// It was said that it has stopped, and not yet that it goes on.
   var isStopTold = false
   var isAnswered = false
+  /// The first request that it has ever admitted.
+  var firstAdmittedAt = Instant.never
   /// How many may be without a head, where answers refuse and tell no limit.
   var adaptive = Double.infinity
   /// Attempts before this one were sent before it was cut last.
@@ -36,13 +37,15 @@ struct BudgetRecord {
   /// Somebody may be admitted: looked at when the event is over.
   var isTouched = false
 
-  init(_ now: Instant) {
-    buckets = InlineArray { Bucket($0 < BudgetOptions.limitCount ? .requests : BudgetRecord.told($0).unit, now: now) }
+  static func newBucket(_ index: Int, _ now: Instant) -> Bucket {
+    Bucket(told(index)?.unit ?? .requests, now: now)
   }
 
-  static func told(_ bucket: Int) -> ToldLimit {
-    ToldLimit(rawValue: UInt8(bucket - BudgetOptions.limitCount))!
+  /// Which limit that answers tell a bucket is; nil: it is a configured one.
+  static func told(_ index: Int) -> ToldLimit? {
+    index < BudgetOptions.limitCount ? nil : ToldLimit.allCases[index - BudgetOptions.limitCount]
   }
+
   static func bucket(_ told: ToldLimit) -> Int { BudgetOptions.limitCount + Int(told.rawValue) }
 }
 
@@ -57,6 +60,8 @@ struct BudgetUse {
   var held = InlineArray<11, Double>(repeating: 0)
   /// Buckets that its answer has told of: they need no settling.
   var told: UInt16 = 0
+  /// Buckets that were debited.
+  var tracked: UInt16 = 0
 }
 
 /// A debit of a request that is over, which may be settled for some time.
@@ -66,4 +71,5 @@ struct OpenDebit {
   var generation: UInt32 = 0
   var cost = Cost()
   var told: UInt16 = 0
+  var tracked: UInt16 = 0
 }

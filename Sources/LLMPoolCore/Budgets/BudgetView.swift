@@ -10,8 +10,9 @@ public struct BudgetView: Sendable {
     public var untilFull: Nanoseconds
     /// In which the limit comes back.
     public var window: Nanoseconds
-    /// An answer told it.
-    public var isTold: Bool
+    /// Which of those that answers tell it is; nil: it was configured.
+    public var told: ToldLimit?
+    public var isTold: Bool { told != nil }
   }
   public var limits: [Limit]
   public var options: BudgetOptions
@@ -24,6 +25,8 @@ public struct BudgetView: Sendable {
   public var refusals: Int
   /// Requests that may be without an answer at a time; nil: any number.
   public var adaptive: Int?
+  /// Somebody has answered: what it allows is known as far as answers tell.
+  public var isAnswered: Bool
 }
 
 extension BudgetView {
@@ -33,8 +36,8 @@ extension BudgetView {
       limits: options.limits.indices.map { options.limits[$0] }.filter(\.exists).map { limit in
         Limit(
           unit: limit.unit, limit: limit.amount, remaining: limit.amount, untilFull: 0, window: limit.window,
-          isTold: false)
+          told: nil)
       },
-      options: options, inFlight: 0, waiting: 0, stoppedFor: 0, refusals: 0, adaptive: nil)
+      options: options, inFlight: 0, waiting: 0, stoppedFor: 0, refusals: 0, adaptive: nil, isAnswered: false)
   }
 }

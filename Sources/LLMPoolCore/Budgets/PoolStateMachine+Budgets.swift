@@ -6,12 +6,25 @@ extension PoolStateMachine {
   static var budgetMemory: Int { 1_000 }
   /// Until the first answer of a budget that learns nobody knows what it allows.
   static var unansweredLimit: Int64 { 16 }
+  static var unansweredStep: Nanoseconds { .seconds(2) }
   /// So many behind the first are looked at, whether they may pass it.
   static var passersSeen: Int { 8 }
+
+  /// Where a bucket of a budget lies. One table for all: a record that held its own would be copied to be looked at.
+  /// The configured ones first.
+  func bucketIndices(_ budget: Int) -> Range<Int> {
+    let first = budget * BudgetRecord.bucketCount
+    return first..<first + BudgetRecord.bucketCount
+  }
 
   // MARK: Names
 
   mutating func nameBudget(_ id: BudgetID) { addBudget(id) }
+
+  /// It may have been forgotten since the caller heard of it.
+  public func knows(_ id: BudgetID) -> Bool {
+    Int(id.slot) < budgets.count && budgets[Int(id.slot)].isKnown
+  }
 
   mutating func configureBudget(_ id: BudgetID, _ new: BudgetOptions) {
     addBudget(id)
@@ -19,21 +32,48 @@ extension PoolStateMachine {
     budgets[slot].isConfigured = true
     idleBudgets.removeIfLinked(id.slot, &budgetLinks)
     budgets[slot].options = new
-    for index in 0..<BudgetOptions.limitCount {
-      budgets[slot].buckets[index].configure(new.limits[index], burst: new.burst, now)
+    configureBuckets(slot, new)
+    if !new.learns {
+      for (kind, index) in bucketIndices(slot).enumerated().dropFirst(BudgetOptions.limitCount) {
+        buckets[index] = BudgetRecord.newBucket(kind, now)
+      }
+      budgets[slot].adaptive = .infinity
     }
+    budgets[slot].stoppedUntil = min(budgets[slot].stoppedUntil, now)
     touch(id.slot)
+  }
+
+  /// What was spent of a limit stays spent, wherever it stands in the list now.
+  private mutating func configureBuckets(_ slot: Int, _ new: BudgetOptions) {
+    let first = bucketIndices(slot).lowerBound
+    var old = (0..<BudgetOptions.limitCount).map { buckets[first + $0] }.filter(\.holds)
+    var kept: [Int: Bucket] = [:]
+    func keep(_ isSame: (Bucket, BudgetLimit) -> Bool) {
+      for index in 0..<BudgetOptions.limitCount where kept[index] == nil && new.limits[index].exists {
+        if let same = old.firstIndex(where: { isSame($0, new.limits[index]) }) { kept[index] = old.remove(at: same) }
+      }
+    }
+    keep { $0.isOf($1) }
+    keep { $0.unit == $1.unit }
+    for index in 0..<BudgetOptions.limitCount {
+      buckets[first + index] = kept[index] ?? Bucket(new.limits[index].unit, now: now)
+      buckets[first + index].configure(new.limits[index], burst: new.burst, now)
+    }
   }
 
   private mutating func addBudget(_ id: BudgetID) {
     while budgets.count <= Int(id.slot) {
-      budgets.append(BudgetRecord(now))
+      budgets.append(BudgetRecord())
+      for index in 0..<BudgetRecord.bucketCount { buckets.append(BudgetRecord.newBucket(index, now)) }
       budgetTimerPositions.append(IndexedHeap.absent)
       budgetLinks.append(SlotList.Link())
     }
     guard !budgets[Int(id.slot)].isKnown else { return }
     let generation = budgets[Int(id.slot)].generation &+ 1
-    budgets[Int(id.slot)] = BudgetRecord(now)
+    budgets[Int(id.slot)] = BudgetRecord()
+    for (kind, index) in bucketIndices(Int(id.slot)).enumerated() {
+      buckets[index] = BudgetRecord.newBucket(kind, now)
+    }
     budgets[Int(id.slot)].isKnown = true
     budgets[Int(id.slot)].generation = generation
     knownBudgets += 1
@@ -62,8 +102,8 @@ extension PoolStateMachine {
 
   private func isFull(_ budget: Int) -> Bool {
     guard budgets[budget].stoppedUntil <= now else { return false }
-    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
-      if budgets[budget].buckets[index].level(now) < budgets[budget].buckets[index].capacity { return false }
+    for index in bucketIndices(budget) where buckets[index].holds {
+      if buckets[index].level(now) < buckets[index].capacity { return false }
     }
     return true
   }
@@ -74,8 +114,7 @@ extension PoolStateMachine {
     while uses.count <= slot { uses.append(BudgetUse()) }
     uses[slot] = BudgetUse()
     uses[slot].cost = Cost(
-      requests: 1, input: min(max(0, requests[slot].options.inputCost), Cost.most),
-      output: min(max(0, requests[slot].options.outputCost), Cost.most))
+      requests: 1, input: requests[slot].options.inputCost, output: requests[slot].options.outputCost)
     budgets[Int(budget)].requests += 1
     idleBudgets.removeIfLinked(budget, &budgetLinks)
   }
@@ -86,6 +125,8 @@ extension PoolStateMachine {
     budgets[Int(budget)].requests -= 1
     if budgets[Int(budget)].requests == 0, !budgets[Int(budget)].isConfigured {
       idleBudgets.append(budget, &budgetLinks)
+      // There may be more than are remembered, as all were in use.
+      if knownBudgets > PoolStateMachine.budgetMemory { forgetBudget() }
     }
   }
 
@@ -147,10 +188,10 @@ extension PoolStateMachine {
   /// When each bucket has so much, if nobody else takes any.
   private func ready(_ budget: Int, _ cost: Cost) -> Instant {
     var ready = now
-    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
-      let unit = budgets[budget].buckets[index].unit
+    for index in bucketIndices(budget) where buckets[index].holds {
+      let unit = buckets[index].unit
       let reserved = isMutant(.reservationIgnored) ? 0 : budgets[budget].reserved.amount(unit)
-      ready = max(ready, budgets[budget].buckets[index].ready(cost.amount(unit), reserved: reserved, now))
+      ready = max(ready, buckets[index].ready(cost.amount(unit), reserved: reserved, now))
     }
     return ready
   }
@@ -168,12 +209,17 @@ extension PoolStateMachine {
   }
 
   /// Before the first answer: few, and no more than the configured limits give in a second: nobody knows what is left.
+  /// Where the answer takes long twice as many each time.
   private func isModest(_ budget: Int, _ cost: Cost) -> Bool {
-    guard budgets[budget].headless.requests < PoolStateMachine.unansweredLimit else { return false }
-    for index in 0..<BudgetOptions.limitCount where budgets[budget].buckets[index].holds {
-      let unit = budgets[budget].buckets[index].unit
+    let waited = now - min(budgets[budget].firstAdmittedAt, now)
+    let factor = Int64(1) << min(waited / PoolStateMachine.unansweredStep, 20)
+    guard budgets[budget].headless.requests < PoolStateMachine.unansweredLimit * factor else { return false }
+    for index in bucketIndices(budget).prefix(BudgetOptions.limitCount) where buckets[index].holds {
+      let unit = buckets[index].unit
       let sum = budgets[budget].headless.amount(unit) + cost.amount(unit)
-      if Double(sum) > budgets[budget].buckets[index].rate * Double(Nanoseconds.seconds(1)) { return false }
+      // What a day gives is nothing in a second.
+      guard Double(buckets[index].limit) / buckets[index].rate <= Bucket.longestDrained else { continue }
+      if Double(sum) > buckets[index].rate * Double(factor) * Double(Nanoseconds.seconds(1)) { return false }
     }
     return true
   }
@@ -188,6 +234,7 @@ extension PoolStateMachine {
     budgets[budget].reserved += uses[slot].cost
     budgets[budget].headless += uses[slot].cost
     budgets[budget].inFlight += 1
+    if budgets[budget].firstAdmittedAt == .never { budgets[budget].firstAdmittedAt = now }
     requests[slot].waitsSince = now
     requests[slot].queuedAt = now
     actions.append(.admitted(requests[slot].id))
@@ -266,11 +313,11 @@ extension PoolStateMachine {
   /// How much later the first gets what it waits for.
   private func loss(_ budget: Int, _ cost: Cost, _ first: Int) -> Nanoseconds {
     var loss = 0.0
-    for index in 0..<BudgetRecord.bucketCount where budgets[budget].buckets[index].holds {
-      let unit = budgets[budget].buckets[index].unit
+    for index in bucketIndices(budget) where buckets[index].holds {
+      let unit = buckets[index].unit
       let reserved = budgets[budget].reserved.amount(unit)
-      let ready = budgets[budget].buckets[index].ready(uses[first].cost.amount(unit), reserved: reserved, now)
-      if ready > now { loss = max(loss, Double(cost.amount(unit)) / budgets[budget].buckets[index].rate) }
+      let ready = buckets[index].ready(uses[first].cost.amount(unit), reserved: reserved, now)
+      if ready > now { loss = max(loss, Double(cost.amount(unit)) / buckets[index].rate) }
     }
     return Nanoseconds(min(loss, 9e17))
   }
@@ -283,10 +330,16 @@ extension PoolStateMachine {
     var due = budgets[Int(budget)].isStopTold ? max(stoppedUntil, now) : .never
     guard let first = budgets[Int(budget)].queue.first, !isMutant(.forgottenBudgetTimer) else { return due }
     if stoppedUntil > now { return min(due, stoppedUntil) }
+    if budgets[Int(budget)].options.learns, !budgets[Int(budget)].isAnswered {
+      let beginning = budgets[Int(budget)].firstAdmittedAt
+      let step = PoolStateMachine.unansweredStep
+      if beginning != .never { due = min(due, beginning + ((now - beginning) / step + 1) * step) }
+    }
     // Who waits for a place waits for others' ends.
     guard hasPlace(Int(budget), uses[Int(first.slot)].cost) else { return due }
     due = min(due, ready(Int(budget), uses[Int(first.slot)].cost))
     for slot in passers(budget) where mayPass(Int(budget), uses[slot].cost, Int(first.slot)) {
+      guard hasPlace(Int(budget), uses[slot].cost) else { continue }
       due = min(due, ready(Int(budget), uses[slot].cost))
     }
     return due
@@ -323,20 +376,23 @@ extension PoolStateMachine {
     guard slot >= 0, slot < budgets.count, budgets[slot].isKnown else { return nil }
     let record = budgets[slot]
     var limits: [BudgetView.Limit] = []
-    for index in 0..<BudgetRecord.bucketCount where record.buckets[index].holds {
-      limits.append(record.buckets[index].view(isTold: index >= BudgetOptions.limitCount, now))
+    for (kind, index) in bucketIndices(slot).enumerated() where buckets[index].holds {
+      limits.append(buckets[index].view(BudgetRecord.told(kind), now))
     }
     return BudgetView(
       limits: limits, options: record.options, inFlight: record.inFlight, waiting: record.queue.count,
       stoppedFor: max(0, record.stoppedUntil == Instant(nanoseconds: .min) ? 0 : record.stoppedUntil - now),
-      refusals: record.refusals, adaptive: record.adaptive.isFinite ? Int(record.adaptive) : nil)
+      refusals: record.refusals, adaptive: record.adaptive.isFinite ? Int(record.adaptive) : nil,
+      isAnswered: record.isAnswered)
   }
 
   /// Some of those that hold the places of a budget, for the message of who waited for one in vain. Looks at all
   /// requests.
   public func holders(of id: BudgetID, atMost count: Int) -> [RequestID] {
     var holders: [RequestID] = []
-    for slot in requests.indices where holders.count < count && requests[slot].state != .free {
+    let wanted = min(count, budgets[Int(id.slot)].inFlight)
+    for slot in requests.indices where requests[slot].state != .free {
+      if holders.count == wanted { break }
       if requests[slot].options.budget == id, requests[slot].budgetStep.isInFlight { holders.append(requests[slot].id) }
     }
     return holders
@@ -344,11 +400,12 @@ extension PoolStateMachine {
 }
 
 extension Bucket {
-  fileprivate func view(isTold: Bool, _ now: Instant) -> BudgetView.Limit {
+  fileprivate func view(_ told: ToldLimit?, _ now: Instant) -> BudgetView.Limit {
     let missing = max(0, capacity - level(now))
+    let remaining = (level(now) + Bucket.tolerance).rounded(.down).clamped(to: -9e18...9e18)
     return BudgetView.Limit(
-      unit: unit, limit: limit, remaining: Int64((level(now) + Bucket.tolerance).rounded(.down)),
+      unit: unit, limit: limit, remaining: Int64(remaining),
       untilFull: Nanoseconds(min(missing / rate, 9e18)), window: Nanoseconds(min(Double(limit) / rate, 9e18)),
-      isTold: isTold)
+      told: told)
   }
 }

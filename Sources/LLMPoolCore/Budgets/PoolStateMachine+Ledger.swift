@@ -9,10 +9,14 @@ extension PoolStateMachine {
     budgets[budget].output += cost.output
     uses[slot].isDebited = true
     uses[slot].told = 0
-    for index in 0..<BudgetRecord.bucketCount {
-      let unit = budgets[budget].buckets[index].unit
-      budgets[budget].buckets[index].debit(cost.amount(unit), now)
-      uses[slot].held[index] = budgets[budget].buckets[index].held(now)
+    uses[slot].tracked = 0
+    // Before the first answer nobody knows which limits it will tell of.
+    let tracksAll = budgets[budget].options.learns && !budgets[budget].isAnswered
+    let first = bucketIndices(budget).lowerBound
+    for kind in 0..<BudgetRecord.bucketCount where tracksAll || buckets[first + kind].holds {
+      buckets[first + kind].debit(cost.amount(buckets[first + kind].unit), now)
+      uses[slot].held[kind] = buckets[first + kind].held(now)
+      uses[slot].tracked |= 1 << UInt16(kind)
     }
     uses[slot].held[BudgetRecord.bucket(.output)] += Double(budgets[budget].output)
   }
@@ -22,9 +26,8 @@ extension PoolStateMachine {
     guard requests[slot].options.budget.exists, uses[slot].isDebited, !isMutant(.unseenKeepsDebit) else { return }
     uses[slot].isDebited = false
     let budget = Int(requests[slot].options.budget.slot)
-    for index in 0..<BudgetRecord.bucketCount {
-      let unit = budgets[budget].buckets[index].unit
-      budgets[budget].buckets[index].credit(uses[slot].cost.amount(unit), now)
+    for (kind, index) in bucketIndices(budget).enumerated() where uses[slot].tracked & 1 << UInt16(kind) != 0 {
+      buckets[index].credit(uses[slot].cost.amount(buckets[index].unit), now)
     }
     touch(Int32(budget))
   }
@@ -37,13 +40,17 @@ extension PoolStateMachine {
     let budget = Int(requests[slot].options.budget.slot)
     guard budgets[budget].options.learns, !report.isEmpty else { return }
     for limit in ToldLimit.allCases where report[limit].limit > 0 {
-      let index = BudgetRecord.bucket(limit)
-      var held = uses[slot].held[index]
-      if isMutant(.correctionForgetsMeanwhile) { held = budgets[budget].buckets[index].held(now) }
-      budgets[budget].buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
-      uses[slot].told |= 1 << UInt16(index)
+      let kind = BudgetRecord.bucket(limit)
+      let index = bucketIndices(budget).lowerBound + kind
+      var held = uses[slot].held[kind]
+      let isTracked = uses[slot].tracked & 1 << UInt16(kind) != 0
+      if !isTracked || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
+      buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
+      // Without a time in which it comes back it limits nothing.
+      guard buckets[index].holds else { continue }
+      uses[slot].told |= 1 << UInt16(kind)
+      budgets[budget].adaptive = .infinity
     }
-    budgets[budget].adaptive = .infinity
     touch(Int32(budget))
   }
 
@@ -69,12 +76,15 @@ extension PoolStateMachine {
     guard advice.shouldRetry != false else { return }
     let pause = advice.retryAfter ?? 0
     if uses[slot].told == 0, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
-    if pause > 0 { stop(budget, until: now + pause, status) }
+    if pause > 0 { stop(budget, until: now + min(pause, PoolStateMachine.longestStop), status) }
   }
+
+  /// A server that asks for a day is asked again sooner, with one request.
+  static var longestStop: Nanoseconds { .seconds(600) }
 
   /// At whose pace it goes on after a stop.
   private func hasLimits(_ budget: Int) -> Bool {
-    (0..<BudgetRecord.bucketCount).contains { budgets[budget].buckets[$0].holds }
+    bucketIndices(budget).contains { buckets[$0].holds }
   }
 
   /// Once for all that were sent before the last time.
@@ -98,7 +108,7 @@ extension PoolStateMachine {
   private mutating func stop(_ budget: Int, until end: Instant, _ status: Int) {
     guard end > budgets[budget].stoppedUntil else { return }
     budgets[budget].stoppedUntil = end
-    for index in 0..<BudgetRecord.bucketCount { budgets[budget].buckets[index].drain(until: end, now) }
+    for index in bucketIndices(budget) { buckets[index].drain(until: end, now) }
     if !budgets[budget].isStopTold {
       budgets[budget].isStopTold = true
       if watched.contains(.budgetStopped) {
@@ -121,7 +131,7 @@ extension PoolStateMachine {
       settleNow(slot, Cost(requests: 1, input: input, output: output))
     } else if !openDebits.isEmpty {
       let place = PoolStateMachine.place(of: id)
-      guard openDebits[place].request == id else { return }
+      guard openDebits[place].request == id, openDebits[place].budget.exists else { return }
       settle(openDebits[place], Cost(requests: 1, input: input, output: output))
       openDebits[place] = OpenDebit()
     }
@@ -148,11 +158,11 @@ extension PoolStateMachine {
   private mutating func settle(_ debit: OpenDebit, _ actual: Cost) {
     let budget = Int(debit.budget.slot)
     guard budgets[budget].isKnown, budgets[budget].generation == debit.generation else { return }
-    for index in 0..<BudgetRecord.bucketCount {
-      let isTold = debit.told & 1 << UInt16(index) != 0 && index != BudgetRecord.bucket(.output)
-      guard !isTold else { continue }
-      let unit = budgets[budget].buckets[index].unit
-      budgets[budget].buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
+    for (kind, index) in bucketIndices(budget).enumerated() {
+      let isTold = debit.told & 1 << UInt16(kind) != 0 && kind != BudgetRecord.bucket(.output)
+      guard !isTold, debit.tracked & 1 << UInt16(kind) != 0 else { continue }
+      let unit = buckets[index].unit
+      buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
     }
     touch(debit.budget.slot)
   }
@@ -168,7 +178,7 @@ extension PoolStateMachine {
     let budget = requests[slot].options.budget
     return OpenDebit(
       request: requests[slot].id, budget: budget, generation: budgets[Int(budget.slot)].generation,
-      cost: uses[slot].cost, told: uses[slot].told)
+      cost: uses[slot].cost, told: uses[slot].told, tracked: uses[slot].tracked)
   }
 
   /// The request is over: its last debit may still be settled.

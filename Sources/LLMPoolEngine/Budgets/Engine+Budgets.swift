@@ -5,8 +5,10 @@ import LLMPoolWire
 extension Engine {
   /// Its number. One that is new is named to the core, which may forget another for it.
   func budget(named name: String) -> BudgetID {
-    if let lastBudget, lastBudget.name == name { return lastBudget.id }
+    if let lastBudget, lastBudget.name == name, core.knows(lastBudget.id) { return lastBudget.id }
     let id = knownBudget(named: name) ?? nameBudget(name)
+    // The core has forgotten it for another, which we hear only when the messages at hand are taken.
+    if !core.knows(id) { tell(.budgetNamed(id)) }
     lastBudget = (name, id)
     return id
   }
@@ -27,7 +29,8 @@ extension Engine {
 
   func forgetBudget(_ id: BudgetID) {
     let slot = Int(id.slot)
-    guard let name = budgetNames[slot] else { return }
+    // Not where it has been named again since.
+    guard let name = budgetNames[slot], !core.knows(id) else { return }
     budgetNames[slot] = nil
     budgetByName[name] = nil
     freeBudgets.append(slot)
@@ -68,7 +71,7 @@ extension Engine {
   package func budget(_ name: String) -> BudgetView? {
     turn.lock()
     let view = knownBudget(named: name).flatMap { core.view(of: $0, now: Instant(nanoseconds: monotonicNow())) }
-    turn.unlock()
+    giveTurnBack()
     return view
   }
 
@@ -78,8 +81,14 @@ extension Engine {
     let all = budgetByName.compactMap { name, slot in
       core.view(of: BudgetID(slot: Int32(slot)), now: now).map { (name: name, view: $0) }
     }
-    turn.unlock()
+    giveTurnBack()
     return all.sorted { $0.name < $1.name }
+  }
+
+  /// Who found it taken meanwhile has muted his descriptor and waits for the thread.
+  private func giveTurnBack() {
+    turn.unlock()
+    inbox.wake()
   }
 
   // MARK: What went wrong, for people
@@ -106,6 +115,9 @@ extension Engine {
     }
     let limits = view.limits.map { limit in
       "\(limit.remaining) of \(limit.limit) \(limit.unit.word) left, all in \(Engine.text(limit.untilFull))"
+    }
+    if !view.isAnswered, view.inFlight > 0 {
+      return start + "nothing has answered yet, and before that few are sent: \(view.inFlight) are under way"
     }
     let others = "\(view.waiting) other requests wait"
     if let adaptive = view.adaptive {

@@ -29,8 +29,9 @@ struct MetricsText {
   }
 
   private mutating func add(_ budgets: [(name: String, view: BudgetView)]) {
-    let shown = budgets.prefix(MetricsText.budgetsShown)
-    let rest = budgets.dropFirst(MetricsText.budgetsShown)
+    let named = budgets.filter { $0.name != "other" }
+    let shown = named.prefix(MetricsText.budgetsShown)
+    let rest = named.dropFirst(MetricsText.budgetsShown) + budgets.filter { $0.name == "other" }
     func family(_ name: String, _ kind: String, _ help: String, _ read: (BudgetView) -> Int) {
       self.family(name, kind, help)
       for budget in shown { add(name, "budget", budget.name, read(budget.view)) }
@@ -55,8 +56,9 @@ struct MetricsText {
     family(name, "gauge", help)
     for budget in budgets {
       for limit in budget.view.limits {
-        let window = Double(limit.window / 1_000_000) / 1_000
-        let source = limit.isTold ? "told" : "configured"
+        // What is told comes back in a time that is estimated anew with each answer: no label of a series.
+        let window = limit.isTold ? "" : "\(Double(limit.window / 1_000_000) / 1_000)"
+        let source = limit.told.map { $0 == .projectTokens ? "told of the project" : "told" } ?? "configured"
         text += "llmpool_\(name){budget=\"\(MetricsText.escaped(budget.name))\",unit=\"\(limit.unit.word)\","
         text += "window=\"\(window)\",source=\"\(source)\"} \(read(limit))\n"
       }

@@ -1,6 +1,7 @@
 """Budgets: what requests share of a provider's limits. What goes when is tested with the core."""
 
 import asyncio
+import gzip
 import json
 import threading
 
@@ -184,6 +185,47 @@ def test_where_usage_stands(answer, expected):
     assert reading.usage(answer) == expected
 
 
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_usage_in_pieces(size):
+    """A number that is cut between two pieces is one number."""
+    body = b'{"x": 1, "usage": {"prompt_tokens": 1234, "completion_tokens": 5678}}'
+    meter = reading.Meter()
+    for start in range(0, len(body), size):
+        meter.note([body[start : start + size]])
+    assert meter.read() == (1234, 5678)
+
+
+def test_usage_of_an_encoded_answer():
+    body = gzip.compress(b'{"usage": {"prompt_tokens": 1234, "completion_tokens": 5678}}')
+    headers = b"content-type: application/json\r\nContent-Encoding: gzip\r\n"
+    meter = reading.Meter()
+    meter.note([body[:20], body[20:30]], headers)
+    meter.note([body[30:]], headers)
+    assert meter.read(headers) == (1234, 5678)
+    meter = reading.Meter()
+    meter.note([b"not gzip"], headers)
+    assert meter.read(headers) is None
+
+
+def test_an_answer_that_breaks_keeps_what_it_was_taken_for(open_pool):
+    def handle(connection, _):
+        servers.read_request(connection)
+        event = b'data: {"usage":{"input_tokens":25,"output_tokens":1}}\n\n'
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
+        connection.sendall(head + event)
+
+    pool = open_pool()
+    budget = llmpool.Budget("broken", tokens_per_day=100_000, learn=False, pool=pool)
+    with servers.RawServer(handle) as server, llmpool.Client(pool=pool) as client:
+        spending = budget.spend(1_000, 5_000)
+        with (
+            pytest.raises(llmpool.TransportError),
+            client.stream("POST", server.url, budget=spending) as stream,
+        ):
+            list(stream.iter_sse())
+    assert tokens_left(pool, "broken")["tokens"] < 94_100
+
+
 def test_usage_of_a_stream_whose_input_stands_at_its_beginning():
     meter = reading.Meter()
     meter.note([b'{"message":{"usage":{"input_tokens":25,"output_tokens":1}}}'])
@@ -222,6 +264,53 @@ def test_metrics_show_budgets(client):
     assert f'llmpool_budget_in_flight{{budget="{label}"}} 0' in text
     labels = f'budget="{label}",unit="requests",window="60.0",source="configured"'
     assert f"llmpool_budget_limit{{{labels}}} 60" in text
+
+
+def test_more_names_than_are_remembered_at_once(mock, open_pool):
+    """Those that are forgotten may be wanted again in the same breath."""
+    pool = open_pool(ca_file=mock.ca_file, limits=llmpool.Limits(max_streams_per_connection=1000))
+    headers = {"authorization": f"Bearer {mock.api_key}"}
+    names = [f"b{number * 7919 % 2_000}" for number in range(4_500)]
+
+    async def main():
+        async with llmpool.AsyncClient(base_url=mock.url, headers=headers, pool=pool) as client:
+            for start in range(0, len(names), 1_500):
+                some = names[start : start + 1_500]
+                answers = await asyncio.gather(
+                    *(client.get("/v1/models", budget=name) for name in some)
+                )
+                assert all(answer.is_success for answer in answers)
+
+    asyncio.run(main())
+    states = pool.budgets()
+    assert len(states) <= 1_000
+    assert not any(state.in_flight or state.waiting for state in states.values())
+
+
+@pytest.mark.parametrize(
+    "reset", ["999999999999999999", "9999-12-31T23:59:59Z", "1ms", "-1", "inf", "9999999h"]
+)
+def test_no_answer_is_too_much(open_pool, reset):
+    def handle(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            lines = (
+                "x-ratelimit-limit-tokens: 999999999999999999\r\n"
+                "x-ratelimit-remaining-tokens: 0\r\nretry-after: 2000000\r\n"
+                f"x-ratelimit-reset-tokens: {reset}\r\nanthropic-ratelimit-requests-limit: 5\r\n"
+                f"anthropic-ratelimit-requests-remaining: 1\r\n"
+                f"anthropic-ratelimit-requests-reset: {reset}\r\n"
+            )
+            servers.answer(connection, b"", lines.encode(), b"429 Too Many Requests")
+
+    pool = open_pool()
+    with servers.RawServer(handle) as server, llmpool.Client(pool=pool) as client:
+        assert client.get(server.url, budget="b").status_code == 429
+        state = pool.budgets()["b"]
+        assert 0 < state.stopped_for <= 600 and "budget_remaining" in pool.metrics()
+        with pytest.raises(llmpool.BudgetTimeout):
+            client.get(server.url, budget="b")
 
 
 def test_many_budgets_are_one_in_metrics_and_are_forgotten(client):
@@ -291,7 +380,23 @@ def test_auto_budget_is_not_misled():
     assert automatic(body=b"") is None and automatic(body=b'{"model": 5}') is None
 
 
+def test_auto_budget_of_a_signature_and_of_an_address():
+    body = b'{"model": "m"}'
+    signed = "AWS4-HMAC-SHA256 Credential={}/20260101/us-east-1/bedrock/aws4_request, Signature={}"
+    names = {
+        automatic(body=body, authorization=signed.format("AKIAKEY", number)).name
+        for number in range(3)
+    }
+    assert len(names) == 1 and len(names.pop().split()) == 3
+    temporary = automatic(body=body, authorization=signed.format("ASIAKEY", 1)).name
+    assert temporary == "api.example.com m"
+    assert automatic("https://h?key=secret", body).name == "h m"
+    assert automatic("https://user:secret@h/v1", body).name == "h m"
+
+
 def test_auto_budget_guesses_the_cost():
+    huge = b'{"model": "m", "max_tokens": 999999999, "n": 9999}'
+    assert automatic(body=huge).output_tokens == 1 << 40
     picture = {"url": "data:image/png;base64," + "A" * 40_000}
     body = json.dumps({"model": "m", "messages": [picture], "max_tokens": 300, "n": 2}).encode()
     spending = automatic(body=body)

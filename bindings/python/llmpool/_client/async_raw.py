@@ -46,7 +46,7 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        self._settle_left()
+        self._settle()
         self._left()
         self._leave()
         if self._sink.uploader is not None:
@@ -72,9 +72,9 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
 async def asend(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> AsyncRawResponse:
     """As send(), in the running event loop of asyncio or uvloop. A task that is cancelled cancels
     its request."""
-    request.on(pool)
     sinks = None if group is None else group._sinks
     try:
+        request.on(pool)
         hub, sink = await hubs.start(request, False, False, sinks)
     except Exception as error:
         raise_translated(request, error)

@@ -94,7 +94,7 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        self._settle_left()
+        self._settle()
         sink = self._sink
         if self._hub is not None and sink.done is not None and not sink.done.status:
             self._conclude(sink.done)

@@ -325,6 +325,10 @@ class BaseClient:
             call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
         following.redirected_by = before
+        if call.options[4] is not None:
+            from .._http.budgets import Meter
+
+            following.meter = Meter()
         return following
 
 

@@ -48,30 +48,34 @@ class Incoming:
         if items:
             sink.items = []
             if self._call.meter is not None:
-                self._call.meter.note(items)
+                self._call.meter.note(items, self._head_lines())
             self._lent = sink.credit  # type: ignore[misc]
             sink.credit = 0
             return items
         self._lent = 0  # type: ignore[misc]
         if done is None:
             return items
-        if self._call.meter is not None:
-            self._call.settle(sink.cell.value)
+        self._settle()
         self._conclude(done)
         self._ended()
         if done.status:
             raise failure(done, self._call.request)
         return None
 
-    def _settle_left(self) -> None:
-        """It is left: what it took is known where all that tells of it has come."""
+    def _settle(self) -> None:
+        """It is over, or left: what it took is known where all that tells of it has come."""
         meter = self._call.meter
         if meter is None:
             return
+        if self._sink.items:
+            meter.note(self._sink.items, self._head_lines())
         done = self._sink.done
         if (done is not None and not done.status) or meter.has_end():
-            meter.note(self._sink.items)
-            self._call.settle(self._sink.cell.value)
+            self._call.settle(self._sink.cell.value, self._head_lines())
+
+    def _head_lines(self) -> bytes:
+        head = self._sink.head
+        return b"" if head is None else head.headers
 
     def _conclude(self, done: Answer) -> None:
         """What is known at the end only."""

@@ -23,7 +23,7 @@ from .._http.later import later
 from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
 from .._native import lane
-from .._native.abi import REQUEST_UPLOAD
+from .._native.abi import REQUEST_COST_ESTIMATED, REQUEST_UPLOAD
 from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, check_range
 from .._native.lane import Lane
 from .._native.library import lib
@@ -146,9 +146,8 @@ class RawRequest(Call):
             self._budget, self.pool, self.method.decode("latin-1"), self.url.decode("latin-1"),
             self.block, self.body,
         )  # fmt: skip
-        self._budget = None  # it may be sent again
         self.options = (*self.options[:4], *spending)
-        self.flags |= flags
+        self.flags = (self.flags & ~REQUEST_COST_ESTIMATED) | flags
 
     @property
     def request(self) -> Request:  # type: ignore[override]
@@ -310,7 +309,7 @@ class RawResponse(LaneIncoming, BaseRawResponse):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        self._settle_left()
+        self._settle()
         self._left()
         self._leave()
 
@@ -342,9 +341,9 @@ def send(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> RawR
         TransportError: its subclasses say what went wrong.
         InvalidURL: the URL cannot be used.
     """
-    request.on(pool)
     sinks = None if group is None else group._sinks
     try:
+        request.on(pool)
         borrowed, sink = lane.start(request, False, False, sinks)
     except Exception as error:
         raise_translated(request, error)

@@ -231,7 +231,7 @@ class StreamResponse(LaneIncoming, BaseStream):
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""
         self._closed = True
-        self._settle_left()
+        self._settle()
         self._leave()
         if self._sink.done is not None and not self._sink.done.status:
             self._conclude(self._sink.done)

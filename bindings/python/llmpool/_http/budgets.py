@@ -9,22 +9,24 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-from .spending import BudgetRequest, Spending
+from .spending import LARGEST, BudgetRequest, Spending
 
 # ---- a budget for each credential and model
 
 
-_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*"((?:[^"\\]|\\.){1,100})"')
+# What comes first is searched for quickly, a look behind it is not: hence in this order.
+_MODEL = re.compile(rb'"(?<!\\")model"\s*:\s*"((?:[^"\\]|\\.){1,100})"')
 _MODEL_IN_PATH = re.compile(r"/(?:deployments|models|model)/([^/:?]+)")
 _MAX_TOKENS = re.compile(
-    rb'(?<!\\)"(?:max_tokens|max_completion_tokens|max_output_tokens)"\s*:\s*(\d{1,9})'
+    rb'"(?<!\\")(?:max_tokens|max_completion_tokens|max_output_tokens)"\s*:\s*(\d{1,9})'
 )
-_CHOICES = re.compile(rb'(?<!\\)"n"\s*:\s*(\d{1,4})')
+_CHOICES = re.compile(rb'"(?<!\\")n"\s*:\s*(\d{1,4})')
 # What is no text: images, sounds and files within the JSON.
 _ENCODED = re.compile(rb'"(?:data:[^"]{64,}|[A-Za-z0-9+/_=-]{512,})"')
 _CREDENTIALS = re.compile(
     rb"(?im)^(?:authorization|x-api-key|api-key|x-goog-api-key):[ \t]*(?:bearer )?(.*?)[ \t]*\r?$"
 )
+_AWS_KEY = re.compile(rb"Credential=(\w{4,128})")
 _BYTES_PER_TOKEN = 4
 _secret = os.urandom(32)
 _digests: Dict[bytes, str] = {}
@@ -46,7 +48,8 @@ def auto_budget(request: BudgetRequest) -> Optional[Spending]:
     can be given as budget=.
     """
     body = request.body or b""
-    origin, _, path = request.url.partition("://")[2].partition("/")
+    address = request.url.partition("://")[2].partition("?")[0].partition("#")[0]
+    origin, _, path = address.partition("/")
     model = _model(body) or _model_in(path)
     if not model:
         return None
@@ -65,7 +68,7 @@ def auto_budget(request: BudgetRequest) -> Optional[Spending]:
         if maxima:
             choices = _CHOICES.findall(body, max(0, len(body) - 65536))
             output = int(maxima[-1]) * (max(1, int(choices[-1])) if choices else 1)
-    return Spending(name, max(1, size // _BYTES_PER_TOKEN), output, estimated=True)
+    return Spending(name, max(1, size // _BYTES_PER_TOKEN), min(output, LARGEST), estimated=True)
 
 
 auto_budget.__module__ = "llmpool"
@@ -99,6 +102,11 @@ def _credential(block: bytes) -> str:
     if found is None:
         return ""
     secret = found.group(1)
+    if secret.startswith(b"AWS4-"):  # a signature is of one request: whose it is stands before
+        key = _AWS_KEY.search(secret)
+        if key is None or key.group(1).startswith(b"ASIA"):
+            return ""
+        secret = key.group(1)
     if secret.startswith(b"ya29.") or (secret.startswith(b"eyJ") and secret.count(b".") == 2):
         return ""
     known = _digests.get(secret)
@@ -118,7 +126,8 @@ _CACHE_WRITTEN = re.compile(rb'"cache_creation_input_tokens"\s*:\s*(\d{1,12})')
 _OUTPUT = re.compile(
     rb'"(?:completion_tokens|output_tokens|candidatesTokenCount)"\s*:\s*(\d{1,12})'
 )
-_TAIL = 8192
+_KEPT = 8192
+_ENCODED_MOST = 1 << 20
 _ENDS = (b"[DONE]", b'"message_stop"', b'"response.completed"')
 
 
@@ -134,30 +143,54 @@ def usage(data: bytes) -> Optional[Tuple[int, int]]:
 
 class Meter:
     """Reads from an answer, as it passes, what the request took: its usage stands at the end, and
-    for Anthropic's input in the first event."""
+    for Anthropic's input at the beginning. Of an encoded one all is kept, up to a bound."""
 
-    __slots__ = ("_first", "_last")
+    __slots__ = ("_begin", "_end", "_encoded", "_size")
 
     def __init__(self) -> None:
-        self._first: List[Any] = []
-        self._last: List[Any] = []
+        self._begin = b""
+        self._end = b""
+        self._encoded: Optional[List[bytes]] = None
+        self._size = 0
 
-    def note(self, items: List[Any]) -> None:
-        """Events, or pieces of the body."""
-        if not self._first:
-            self._first = items[:2]
-        last = self._last + items[-4:] if len(items) < 4 else items[-4:]
-        self._last = last[-6:]
+    def note(self, items: List[Any], headers: bytes = b"") -> None:
+        """Events, or pieces of the body; headers: of the answer."""
+        if not self._size and b"content-encoding" in headers.lower():
+            self._encoded = []
+        data = _joined(items)
+        self._size += len(data)
+        if self._encoded is not None:
+            self._encoded.append(data)
+            if self._size > _ENCODED_MOST:
+                self._encoded = [b""]
+            return
+        if len(self._begin) < _KEPT:
+            self._begin += data[: _KEPT - len(self._begin)]
+        self._end = (self._end + data[-_KEPT:])[-_KEPT:]
 
     def has_end(self) -> bool:
         """What the providers send last has come, though perhaps not the end of the answer."""
-        return any(end in _bytes(item)[-_TAIL:] for item in self._last[-2:] for end in _ENDS)
+        return any(end in self._end[-256:] for end in _ENDS)
 
-    def read(self) -> Optional[Tuple[int, int]]:
-        parts = [_bytes(item)[:_TAIL] for item in self._first]
-        parts += [_bytes(item)[-_TAIL:] for item in self._last]
-        return usage(b"\n".join(parts))
+    def read(self, headers: bytes = b"") -> Optional[Tuple[int, int]]:
+        if self._encoded is not None:
+            return usage(_decoded(b"".join(self._encoded), headers))
+        return usage(self._begin + self._end)
 
 
-def _bytes(item: Any) -> bytes:
-    return item if isinstance(item, bytes) else item.data.encode("utf-8", "replace")
+def _joined(items: List[Any]) -> bytes:
+    """Pieces of a body belong together, events do not."""
+    if items and isinstance(items[0], bytes):
+        return items[0] if len(items) == 1 else b"".join(items)
+    return b"".join(item.data.encode("utf-8", "replace") + b"\n" for item in items)
+
+
+def _decoded(body: bytes, headers: bytes) -> bytes:
+    from .decode import decode_body
+    from .headers import Headers
+
+    try:
+        coding = ",".join(Headers._parse(headers).get_list("content-encoding"))
+        return decode_body(coding, body, _ENCODED_MOST)
+    except Exception:  # whoever reads it will be told
+        return b""

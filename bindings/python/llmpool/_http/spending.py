@@ -3,7 +3,7 @@
 import re
 from typing import Any, Dict, Optional, Union
 
-_LARGEST = 1 << 40
+LARGEST = 1 << 40
 
 
 class BaseBudget:
@@ -40,8 +40,8 @@ class Spending:
         for what, number in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise TypeError(f"{what} is a whole number, not {type(number).__name__}")
-            if not 0 <= number <= _LARGEST:
-                raise ValueError(f"{what} is from 0 to {_LARGEST}, not {number}")
+            if not 0 <= number <= LARGEST:
+                raise ValueError(f"{what} is from 0 to {LARGEST}, not {number}")
         self.budget = budget
         self.name = checked_name(budget if isinstance(budget, str) else budget.name)
         self.input_tokens = input_tokens

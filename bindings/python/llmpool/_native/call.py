@@ -85,10 +85,10 @@ class Call:
         self.redirected_by: Optional[Request] = None
         self.meter: Optional[Meter] = None
 
-    def settle(self, key: int) -> None:
+    def settle(self, key: int, headers: bytes = b"") -> None:
         """Says what the request took of its budget, once, where the answer did."""
         meter, self.meter = self.meter, None
-        taken = None if meter is None else meter.read()
+        taken = None if meter is None else meter.read(headers)
         if taken is not None:
             lib.budget_settle(self.pool, key, *taken)
 

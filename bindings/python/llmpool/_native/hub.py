@@ -226,9 +226,9 @@ async def run(call: Call) -> Answer:
     try:
         while sink.done is None:
             await hub.arrival(sink)
-        if call.meter is not None:
-            call.meter.note([sink.done.data])
-            call.settle(sink.cell.value)
+        if call.meter is not None and not sink.done.status:
+            call.meter.note([sink.done.data], sink.done.headers)
+            call.settle(sink.cell.value, sink.done.headers)
         return sink.done
     except BaseException:
         hub.abandon(sink)

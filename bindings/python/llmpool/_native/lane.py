@@ -159,8 +159,8 @@ class Lane:
                 if answer.status:
                     raise RequestEnded(failure(answer, call.request))
                 if call.meter is not None:
-                    call.meter.note([answer.data])
-                    call.settle(self._cell.value)
+                    call.meter.note([answer.data], answer.headers)
+                    call.settle(self._cell.value, answer.headers)
                 return answer
 
     def _refused(self, status: int, call: Call) -> None:

@@ -224,7 +224,7 @@ class BudgetState:
 def states(pool: Pool) -> Dict[str, BudgetState]:
     """Each budget that the pool knows, by its name."""
     found: Dict[str, BudgetState] = {}
-    for name in pool._read_text(lib.budgets).splitlines():
+    for name in filter(None, pool._read_text(lib.budgets).split("\n")):
         state = _state(pool, name.encode("utf-8"))
         if state is not None:
             found[name] = state
