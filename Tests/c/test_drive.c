@@ -404,8 +404,9 @@ static void *wait_for_ever(void *queue) {
   return (void *)(intptr_t)count;
 }
 
-static void *poll_for_ever(void *queue) {
-  struct pollfd readable = {.fd = llmpool_queue_fd(queue), .events = POLLIN};
+/* Of a descriptor that was there before: a queue that is closed by the time the thread begins has none. */
+static void *poll_for_ever(void *descriptor) {
+  struct pollfd readable = {.fd = (int)(intptr_t)descriptor, .events = POLLIN};
   return (void *)(intptr_t)poll(&readable, 1, 5000 * check_slower());
 }
 
@@ -417,7 +418,7 @@ static void test_closing_wakes_who_waits(void) {
   harness_submit(pool, &request, queue);
   pthread_t draining, polling;
   CHECK(pthread_create(&draining, NULL, wait_for_ever, queue) == 0);
-  CHECK(pthread_create(&polling, NULL, poll_for_ever, queue) == 0);
+  CHECK(pthread_create(&polling, NULL, poll_for_ever, (void *)(intptr_t)llmpool_queue_fd(queue)) == 0);
   check_sleep_ms(20);
   CHECK_OK(llmpool_queue_close(queue));
   void *result;
