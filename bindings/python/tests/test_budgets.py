@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import threading
+import time
 
 import pytest
 import servers
@@ -19,7 +20,7 @@ BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}]}
 def mock():
     from llmpool.mock import MockServer
 
-    with MockServer() as server:
+    with MockServer(retry_after=30) as server:
         yield server
 
 
@@ -43,10 +44,11 @@ def tokens_left(pool, name, told=False):
 def test_the_limits_of_a_budget_hold(client):
     budget = llmpool.Budget("pace", requests_per_minute=120, burst=1, learn=False, pool=client.pool)
     client.budget = budget
+    start = time.monotonic()
     answers = [client.post(CHAT, json=BODY) for _ in range(4)]
     # Two at once, then two a second.
-    assert answers[3].timings.budgeted >= 0.3
-    assert all(answer.is_success for answer in answers)
+    assert time.monotonic() - start >= 0.9
+    assert all(answer.is_success and answer.timings.budgeted for answer in answers)
     assert client.get("/v1/models", budget=None).timings.budgeted is None
 
 
@@ -251,7 +253,7 @@ def test_a_refusal_is_logged(client, caplog):
         assert answer.status_code == 429
         assert servers.wait_until(lambda: "budget stopped stops for" in caplog.text)
     state = client.pool.budgets()["stopped"]
-    assert state.refusals == 1 and 0 < state.stopped_for <= 1
+    assert state.refusals == 1 and 0 < state.stopped_for <= 30
     with pytest.raises(llmpool.BudgetTimeout, match="an answer has stopped it, for another"):
         client.post(CHAT, json=BODY, budget="stopped", timeout=llmpool.Timeout(budget=0.1))
 

