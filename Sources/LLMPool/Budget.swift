@@ -52,21 +52,9 @@ public struct Budget: Sendable {
       result.append(BudgetLimit(limit.unit, limit.amount, per: window))
     }
     guard maxConcurrent ?? 1 >= 1 else { throw Fault(.invalidArgument, "maxConcurrent: expected at least 1") }
-    return try Budget.withBytes(of: name) { bytes throws(Fault) in
-      try BudgetConfiguration(
-        bytes, limits: result, burst: burst.map { .milliseconds(max(1, Request.milliseconds($0))) } ?? .max,
-        maxConcurrent: maxConcurrent ?? .max, learns: learns)
-    }
-  }
-
-  private static func withBytes<Result>(
-    of text: String, _ body: (UnsafeRawBufferPointer) throws(Fault) -> Result
-  ) throws(Fault) -> Result {
-    let bytes = Array(text.utf8)
-    let result: Swift.Result<Result, Fault> = bytes.withUnsafeBytes { buffer in
-      do throws(Fault) { return .success(try body(buffer)) } catch { return .failure(error) }
-    }
-    return try result.get()
+    return try BudgetConfiguration(
+      name.utf8, limits: result, burst: burst.map { .milliseconds(max(1, Request.milliseconds($0))) } ?? .max,
+      maxConcurrent: maxConcurrent ?? .max, learns: learns)
   }
 }
 

@@ -42,8 +42,7 @@ private func view(of name: UnsafePointer<CChar>?, in pool: PoolHandle) throws(Fa
 public func llmpool_budgets(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
   let result = status { () throws(Fault) in
-    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
-    try checkSize(size, "size")
+    try checkText(text_out, size)
     text = try LLMPoolC.pool(pool).budgetNames().map { $0 + "\n" }.joined()
   }
   return result < 0 ? Int64(result) : copy(text, text_out, size)
@@ -94,7 +93,7 @@ extension llmpool_budget_t {
 }
 
 extension llmpool_limit_t {
-  private static let most: UInt64 = 1 << 40
+  private static let most = UInt64(Cost.most)
   private static let shown = BudgetOptions.limitCount + ToldLimit.allCases.count
 
   private static func checkSize(_ size: Int) throws(Fault) {

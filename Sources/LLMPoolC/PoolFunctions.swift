@@ -100,11 +100,15 @@ public func llmpool_stats(
 public func llmpool_origins(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
   let result = status { () throws(Fault) in
-    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
-    try checkSize(size, "size")
+    try checkText(text_out, size)
     text = try LLMPoolC.pool(pool).open().originNames.map { $0 + "\n" }.joined()
   }
   return result < 0 ? Int64(result) : copy(text, text_out, size)
+}
+
+func checkText(_ target: UnsafeMutablePointer<CChar>?, _ size: Int) throws(Fault) {
+  guard target != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
+  try checkSize(size, "size")
 }
 
 /// As much of the text as fits, and a NUL; returns the length of all of it.
@@ -123,8 +127,7 @@ func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size: Int) -
 public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
   var text = ""
   let result = status { () throws(Fault) in
-    guard text_out != nil || size == 0 else { throw Fault(.invalidArgument, "text_out: it is NULL") }
-    try checkSize(size, "size")
+    try checkText(text_out, size)
     text = try LLMPoolC.pool(pool).open().metrics
   }
   return result < 0 ? Int64(result) : copy(text, text_out, size)

@@ -46,6 +46,19 @@ struct IndexedHeap {
     if moved.key < old { siftUp(index, &positions) } else { siftDown(index, &positions) }
   }
 
+  /// Inserts it, or gives it another key.
+  mutating func set(_ slot: Int32, _ key: Key, _ positions: inout Positions) {
+    if positions[Int(slot)] == IndexedHeap.absent {
+      insert(slot, key, &positions)
+    } else {
+      update(slot, key, &positions)
+    }
+  }
+
+  mutating func removeIfPresent(_ slot: Int32, _ positions: inout Positions) {
+    if positions[Int(slot)] != IndexedHeap.absent { remove(slot, &positions) }
+  }
+
   func key(of slot: Int32, _ positions: Positions) -> Key { entries[Int(positions[Int(slot)])].key }
 
   private mutating func siftUp(_ start: Int, _ positions: inout Positions) {

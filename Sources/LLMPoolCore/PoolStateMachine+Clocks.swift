@@ -92,7 +92,7 @@ extension PoolStateMachine {
     }
     while let first = budgetTimers.first, first.key.major <= now.nanoseconds {
       budgetTimers.remove(first.slot, &budgetTimerPositions)
-      budgetDue(at: first.slot)
+      budgetDue(first.slot)
     }
     while let first = requestTimers.first, first.key.major <= now.nanoseconds {
       requestTimers.remove(first.slot, &requestTimerPositions)

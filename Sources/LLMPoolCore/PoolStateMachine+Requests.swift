@@ -96,7 +96,7 @@ extension PoolStateMachine {
   mutating func complete(_ slot: Int, _ failure: Failure?) {
     let origin = requests[slot].origin
     leaveState(slot)
-    if isTimed(slot) { requestTimers.remove(Int32(slot), &requestTimerPositions) }
+    requestTimers.removeIfPresent(Int32(slot), &requestTimerPositions)
     count(origin) {
       switch failure {
       case nil: $0.succeeded += 1

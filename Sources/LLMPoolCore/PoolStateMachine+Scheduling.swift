@@ -193,12 +193,10 @@ extension PoolStateMachine {
     let slot = Int(origin)
     let held = origins[slot].counters.connections
     let key = IndexedHeap.Key(major: -Int64(held), minor: UInt64(slot))
-    if byConnectionsPositions[slot] == IndexedHeap.absent {
-      if held > 0 { byConnections.insert(origin, key, &byConnectionsPositions) }
-    } else if held > 0 {
-      byConnections.update(origin, key, &byConnectionsPositions)
+    if held > 0 {
+      byConnections.set(origin, key, &byConnectionsPositions)
     } else {
-      byConnections.remove(origin, &byConnectionsPositions)
+      byConnections.removeIfPresent(origin, &byConnectionsPositions)
     }
     guard origins[slot].blockedSince != .never, origins[slot].isBlockedWithout != (held == 0) else { return }
     unblock(origin)

@@ -163,7 +163,7 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     case .finished(let attempt, let outcome, let reusable):
       if let slot = live(attempt) { finished(slot, outcome, reusable) }
     case .limitsTold(let attempt, let report): if let slot = live(attempt) { told(slot, report) }
-    case .budgetNamed(let id): nameBudget(id)
+    case .budgetNamed(let id): addBudget(id)
     case .budgetConfigured(let id, let options): configureBudget(id, options)
     case .settled(let id, let input, let output): settled(id, input: input, output: output)
     }

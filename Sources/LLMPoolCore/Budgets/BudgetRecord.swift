@@ -49,6 +49,14 @@ struct BudgetRecord {
   static func bucket(_ told: ToldLimit) -> Int { BudgetOptions.limitCount + Int(told.rawValue) }
 }
 
+/// Some of the buckets of a budget, by their places.
+struct BucketSet {
+  private var bits: UInt16 = 0
+  var isEmpty: Bool { bits == 0 }
+  func contains(_ kind: Int) -> Bool { bits & 1 << UInt16(kind) != 0 }
+  mutating func insert(_ kind: Int) { bits |= 1 << UInt16(kind) }
+}
+
 /// What a request does with its budget. Kept apart from its record: most requests have none.
 struct BudgetUse {
   var cost = Cost()
@@ -59,9 +67,9 @@ struct BudgetUse {
   /// Of each bucket when the attempt was sent.
   var held = InlineArray<11, Double>(repeating: 0)
   /// Buckets that its answer has told of: they need no settling.
-  var told: UInt16 = 0
+  var told = BucketSet()
   /// Buckets that were debited.
-  var tracked: UInt16 = 0
+  var tracked = BucketSet()
 }
 
 /// A debit of a request that is over, which may be settled for some time.
@@ -70,6 +78,6 @@ struct OpenDebit {
   var budget = BudgetID.none
   var generation: UInt32 = 0
   var cost = Cost()
-  var told: UInt16 = 0
-  var tracked: UInt16 = 0
+  var told = BucketSet()
+  var tracked = BucketSet()
 }

@@ -19,8 +19,6 @@ extension PoolStateMachine {
 
   // MARK: Names
 
-  mutating func nameBudget(_ id: BudgetID) { addBudget(id) }
-
   /// It may have been forgotten since the caller heard of it.
   public func knows(_ id: BudgetID) -> Bool {
     Int(id.slot) < budgets.count && budgets[Int(id.slot)].isKnown
@@ -61,7 +59,7 @@ extension PoolStateMachine {
     }
   }
 
-  private mutating func addBudget(_ id: BudgetID) {
+  mutating func addBudget(_ id: BudgetID) {
     while budgets.count <= Int(id.slot) {
       budgets.append(BudgetRecord())
       for index in 0..<BudgetRecord.bucketCount { buckets.append(BudgetRecord.newBucket(index, now)) }
@@ -94,7 +92,7 @@ extension PoolStateMachine {
     }
     guard chosen != SlotList.none else { return }
     idleBudgets.remove(chosen, &budgetLinks)
-    if budgetTimerPositions[Int(chosen)] != IndexedHeap.absent { budgetTimers.remove(chosen, &budgetTimerPositions) }
+    budgetTimers.removeIfPresent(chosen, &budgetTimerPositions)
     budgets[Int(chosen)].isKnown = false
     knownBudgets -= 1
     actions.append(.forgetBudget(BudgetID(slot: chosen)))
@@ -325,7 +323,7 @@ extension PoolStateMachine {
   // MARK: Time
 
   /// When somebody may be admitted, or a stop is over.
-  private func budgetDue(_ budget: Int32) -> Instant {
+  private func admissionDeadline(_ budget: Int32) -> Instant {
     let stoppedUntil = budgets[Int(budget)].stoppedUntil
     var due = budgets[Int(budget)].isStopTold ? max(stoppedUntil, now) : .never
     guard let first = budgets[Int(budget)].queue.first, !isMutant(.forgottenBudgetTimer) else { return due }
@@ -346,20 +344,13 @@ extension PoolStateMachine {
   }
 
   mutating func armBudget(_ budget: Int32) {
-    let due = budgetDue(budget)
-    if due == .never {
-      guard budgetTimerPositions[Int(budget)] != IndexedHeap.absent else { return }
-      return budgetTimers.remove(budget, &budgetTimerPositions)
-    }
+    let due = admissionDeadline(budget)
+    guard due != .never else { return budgetTimers.removeIfPresent(budget, &budgetTimerPositions) }
     let key = IndexedHeap.Key(major: due.nanoseconds, minor: UInt64(budget))
-    if budgetTimerPositions[Int(budget)] == IndexedHeap.absent {
-      budgetTimers.insert(budget, key, &budgetTimerPositions)
-    } else {
-      budgetTimers.update(budget, key, &budgetTimerPositions)
-    }
+    budgetTimers.set(budget, key, &budgetTimerPositions)
   }
 
-  mutating func budgetDue(at budget: Int32) {
+  mutating func budgetDue(_ budget: Int32) {
     if budgets[Int(budget)].isStopTold, budgets[Int(budget)].stoppedUntil <= now {
       budgets[Int(budget)].isStopTold = false
       if watched.contains(.budgetResumed) { actions.append(.notice(.budgetResumed(BudgetID(slot: budget)))) }
@@ -381,7 +372,7 @@ extension PoolStateMachine {
     }
     return BudgetView(
       limits: limits, options: record.options, inFlight: record.inFlight, waiting: record.queue.count,
-      stoppedFor: max(0, record.stoppedUntil == Instant(nanoseconds: .min) ? 0 : record.stoppedUntil - now),
+      stoppedFor: record.stoppedUntil > now ? record.stoppedUntil - now : 0,
       refusals: record.refusals, adaptive: record.adaptive.isFinite ? Int(record.adaptive) : nil,
       isAnswered: record.isAnswered)
   }

@@ -8,15 +8,15 @@ extension PoolStateMachine {
     budgets[budget].reserved -= cost
     budgets[budget].output += cost.output
     uses[slot].isDebited = true
-    uses[slot].told = 0
-    uses[slot].tracked = 0
+    uses[slot].told = BucketSet()
+    uses[slot].tracked = BucketSet()
     // Before the first answer nobody knows which limits it will tell of.
     let tracksAll = budgets[budget].options.learns && !budgets[budget].isAnswered
     let first = bucketIndices(budget).lowerBound
     for kind in 0..<BudgetRecord.bucketCount where tracksAll || buckets[first + kind].holds {
       buckets[first + kind].debit(cost.amount(buckets[first + kind].unit), now)
       uses[slot].held[kind] = buckets[first + kind].held(now)
-      uses[slot].tracked |= 1 << UInt16(kind)
+      uses[slot].tracked.insert(kind)
     }
     uses[slot].held[BudgetRecord.bucket(.output)] += Double(budgets[budget].output)
   }
@@ -26,7 +26,7 @@ extension PoolStateMachine {
     guard requests[slot].options.budget.exists, uses[slot].isDebited, !isMutant(.unseenKeepsDebit) else { return }
     uses[slot].isDebited = false
     let budget = Int(requests[slot].options.budget.slot)
-    for (kind, index) in bucketIndices(budget).enumerated() where uses[slot].tracked & 1 << UInt16(kind) != 0 {
+    for (kind, index) in bucketIndices(budget).enumerated() where uses[slot].tracked.contains(kind) {
       buckets[index].credit(uses[slot].cost.amount(buckets[index].unit), now)
     }
     touch(Int32(budget))
@@ -43,12 +43,11 @@ extension PoolStateMachine {
       let kind = BudgetRecord.bucket(limit)
       let index = bucketIndices(budget).lowerBound + kind
       var held = uses[slot].held[kind]
-      let isTracked = uses[slot].tracked & 1 << UInt16(kind) != 0
-      if !isTracked || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
+      if !uses[slot].tracked.contains(kind) || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
       buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
       // Without a time in which it comes back it limits nothing.
       guard buckets[index].holds else { continue }
-      uses[slot].told |= 1 << UInt16(kind)
+      uses[slot].told.insert(kind)
       budgets[budget].adaptive = .infinity
     }
     touch(Int32(budget))
@@ -75,7 +74,7 @@ extension PoolStateMachine {
     budgets[budget].refusals += 1
     guard advice.shouldRetry != false else { return }
     let pause = advice.retryAfter ?? 0
-    if uses[slot].told == 0, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
+    if uses[slot].told.isEmpty, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
     if pause > 0 { stop(budget, until: now + min(pause, PoolStateMachine.longestStop), status) }
   }
 
@@ -138,19 +137,18 @@ extension PoolStateMachine {
   }
 
   private mutating func settleNow(_ slot: Int, _ actual: Cost) {
-    let budget = requests[slot].options.budget
     guard uses[slot].isDebited else { return }
     settle(openDebit(slot), actual)
-    switch requests[slot].budgetStep {
-    case .none, .waiting, .reserved: break
-    case .sent:
-      budgets[Int(budget.slot)].headless += actual
-      budgets[Int(budget.slot)].headless -= uses[slot].cost
-      budgets[Int(budget.slot)].output += actual.output - uses[slot].cost.output
-    case .answered: budgets[Int(budget.slot)].output += actual.output - uses[slot].cost.output
-    }
-    if requests[slot].budgetStep == .sent || requests[slot].budgetStep == .answered { uses[slot].cost = actual }
     uses[slot].isDebited = false
+    let budget = Int(requests[slot].options.budget.slot)
+    let step = requests[slot].budgetStep
+    guard step == .sent || step == .answered else { return }
+    if step == .sent {
+      budgets[budget].headless += actual
+      budgets[budget].headless -= uses[slot].cost
+    }
+    budgets[budget].output += actual.output - uses[slot].cost.output
+    uses[slot].cost = actual
   }
 
   /// The difference between what was debited and what was taken. Where the answer told what is left, it was counted
@@ -159,8 +157,8 @@ extension PoolStateMachine {
     let budget = Int(debit.budget.slot)
     guard budgets[budget].isKnown, budgets[budget].generation == debit.generation else { return }
     for (kind, index) in bucketIndices(budget).enumerated() {
-      let isTold = debit.told & 1 << UInt16(kind) != 0 && kind != BudgetRecord.bucket(.output)
-      guard !isTold, debit.tracked & 1 << UInt16(kind) != 0 else { continue }
+      let isTold = debit.told.contains(kind) && kind != BudgetRecord.bucket(.output)
+      guard !isTold, debit.tracked.contains(kind) else { continue }
       let unit = buckets[index].unit
       buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
     }

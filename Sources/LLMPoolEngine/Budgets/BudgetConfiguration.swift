@@ -7,7 +7,7 @@ package final class BudgetConfiguration: Sendable {
 
   /// - Parameter limits: where one is refused, the error names it by its index.
   package init(
-    _ name: UnsafeRawBufferPointer, limits: [BudgetLimit], burst: Nanoseconds, maxConcurrent: Int, learns: Bool
+    _ name: some Collection<UInt8>, limits: [BudgetLimit], burst: Nanoseconds, maxConcurrent: Int, learns: Bool
   ) throws(Fault) {
     guard let name = try BudgetName.validate(name) else { throw Fault(.invalidArgument, "name: it is empty") }
     guard limits.count <= BudgetOptions.limitCount else {
@@ -28,7 +28,7 @@ enum BudgetName {
   private static let most = 200
 
   /// Nil where there is none.
-  static func validate(_ bytes: UnsafeRawBufferPointer) throws(Fault) -> String? {
+  static func validate(_ bytes: some Collection<UInt8>) throws(Fault) -> String? {
     guard bytes.count > 0 else { return nil }
     let isPrintable = bytes.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
     guard bytes.count <= most, isPrintable, let name = String(validating: bytes, as: UTF8.self) else {

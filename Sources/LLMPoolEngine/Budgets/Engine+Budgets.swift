@@ -75,6 +75,13 @@ extension Engine {
     return view
   }
 
+  package var knownBudgets: [String] {
+    turn.lock()
+    let names = Array(budgetByName.keys)
+    giveTurnBack()
+    return names
+  }
+
   package var budgets: [(name: String, view: BudgetView)] {
     turn.lock()
     let now = Instant(nanoseconds: monotonicNow())
@@ -113,15 +120,15 @@ extension Engine {
     if view.inFlight >= view.options.maxConcurrent {
       return start + "max_concurrent \(view.options.maxConcurrent), held by \(holders(of: request.budget))"
     }
-    let limits = view.limits.map { limit in
-      "\(limit.remaining) of \(limit.limit) \(limit.unit.word) left, all in \(Engine.text(limit.untilFull))"
-    }
     if !view.isAnswered, view.inFlight > 0 {
       return start + "nothing has answered yet, and before that few are sent: \(view.inFlight) are under way"
     }
     let others = "\(view.waiting) other requests wait"
     if let adaptive = view.adaptive {
       return start + "refusals leave \(adaptive) without an answer at a time; " + others
+    }
+    let limits = view.limits.map { limit in
+      "\(limit.remaining) of \(limit.limit) \(limit.unit.word) left, all in \(Engine.text(limit.untilFull))"
     }
     return start + (limits + [others]).joined(separator: "; ")
   }

@@ -86,7 +86,7 @@ package final class PoolHandle: @unchecked Sendable {
 
   /// Those that the engine knows, and those that it will know with its next turn.
   package func budgetNames() throws(Fault) -> [String] {
-    let known = try open().budgets.map(\.name)
+    let known = try open().knownBudgets
     return Set(known).union(try locked { Array(budgets.keys) }).sorted()
   }
 

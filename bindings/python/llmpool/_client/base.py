@@ -244,18 +244,10 @@ class BaseClient:
         )  # fmt: skip
         chosen_budget = self.budget if isinstance(budget, Unset) else budget
         if chosen_budget is not None:
-            self._spend(call, chosen_budget)
+            from .._pool.budgets import spend
+
+            spend(call, chosen_budget)
         return call
-
-    def _spend(self, call: Call, budget: Any) -> None:
-        from .._pool.budgets import spent
-
-        request = call.request
-        spending, flags, call.meter = spent(
-            budget, call.pool, request.method, request.url, call.block, call.body
-        )
-        call.options = (*call.options[:4], *spending)
-        call.flags |= flags
 
     def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
         """Not cached: a boundary and a length are of one request."""

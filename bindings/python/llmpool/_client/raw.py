@@ -23,7 +23,7 @@ from .._http.later import later
 from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
 from .._native import lane
-from .._native.abi import REQUEST_COST_ESTIMATED, REQUEST_UPLOAD
+from .._native.abi import REQUEST_UPLOAD
 from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, check_range
 from .._native.lane import Lane
 from .._native.library import lib
@@ -138,16 +138,10 @@ class RawRequest(Call):
     def on(self, pool: Pool) -> None:
         """It is about to be sent there."""
         self.pool = pool._handle
-        if self._budget is None:
-            return
-        from .._pool.budgets import spent
+        if self._budget is not None:
+            from .._pool.budgets import spend
 
-        spending, flags, self.meter = spent(
-            self._budget, self.pool, self.method.decode("latin-1"), self.url.decode("latin-1"),
-            self.block, self.body,
-        )  # fmt: skip
-        self.options = (*self.options[:4], *spending)
-        self.flags = (self.flags & ~REQUEST_COST_ESTIMATED) | flags
+            spend(self, self._budget)
 
     @property
     def request(self) -> Request:  # type: ignore[override]

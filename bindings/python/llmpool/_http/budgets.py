@@ -28,6 +28,7 @@ _CREDENTIALS = re.compile(
 )
 _AWS_KEY = re.compile(rb"Credential=(\w{4,128})")
 _BYTES_PER_TOKEN = 4
+_LOOKED_AT = 65536
 _secret = os.urandom(32)
 _digests: Dict[bytes, str] = {}
 
@@ -62,11 +63,13 @@ def auto_budget(request: BudgetRequest) -> Optional[Spending]:
         size -= found.end() - found.start()
     output = 0
     if b"anthropic-version" not in request._block.lower():
-        maxima = _MAX_TOKENS.findall(body, max(0, len(body) - 65536)) or _MAX_TOKENS.findall(
-            body, 0, 65536
-        )
+        # They stand before or behind the messages.
+        tail = max(0, len(body) - _LOOKED_AT)
+        maxima = _MAX_TOKENS.findall(body, tail)
+        if not maxima and tail:
+            maxima = _MAX_TOKENS.findall(body, 0, _LOOKED_AT)
         if maxima:
-            choices = _CHOICES.findall(body, max(0, len(body) - 65536))
+            choices = _CHOICES.findall(body, tail)
             output = int(maxima[-1]) * (max(1, int(choices[-1])) if choices else 1)
     return Spending(name, max(1, size // _BYTES_PER_TOKEN), min(output, LARGEST), estimated=True)
 

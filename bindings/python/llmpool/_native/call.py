@@ -92,6 +92,12 @@ class Call:
         if taken is not None:
             lib.budget_settle(self.pool, key, *taken)
 
+    def settle_whole(self, key: int, answer: Answer) -> None:
+        """The same of an answer that is not streamed, and complete."""
+        if self.meter is not None:
+            self.meter.note([answer.data], answer.headers)
+            self.settle(key, answer.headers)
+
     def __reduce__(self) -> Any:
         raise TypeError("a request that is to be sent from this process cannot be pickled")
 

@@ -226,9 +226,8 @@ async def run(call: Call) -> Answer:
     try:
         while sink.done is None:
             await hub.arrival(sink)
-        if call.meter is not None and not sink.done.status:
-            call.meter.note([sink.done.data], sink.done.headers)
-            call.settle(sink.cell.value, sink.done.headers)
+        if not sink.done.status:
+            call.settle_whole(sink.cell.value, sink.done)
         return sink.done
     except BaseException:
         hub.abandon(sink)

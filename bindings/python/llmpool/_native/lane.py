@@ -158,9 +158,7 @@ class Lane:
                 answer = answer_of(record, blob)
                 if answer.status:
                     raise RequestEnded(failure(answer, call.request))
-                if call.meter is not None:
-                    call.meter.note([answer.data], answer.headers)
-                    call.settle(self._cell.value, answer.headers)
+                call.settle_whole(self._cell.value, answer)
                 return answer
 
     def _refused(self, status: int, call: Call) -> None:

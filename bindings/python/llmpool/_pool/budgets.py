@@ -6,9 +6,9 @@ from typing import Any, Dict, Optional, Set, Tuple
 
 from .._http.budgets import Meter
 from .._http.config import milliseconds
-from .._http.spending import BaseBudget, BudgetRequest, Spending, checked_name
+from .._http.spending import LARGEST, BaseBudget, BudgetRequest, Spending, checked_name
 from .._native import abi
-from .._native.call import NO_SPENDING, Spent
+from .._native.call import NO_SPENDING, Call
 from .._native.failures import check
 from .._native.library import lib
 from .pool import Pool, shared
@@ -24,7 +24,6 @@ _LIMITS = {
     "output_tokens_per_minute": (abi.UNIT_OUTPUT, _MINUTE),
     "tokens_per_day": (abi.UNIT_TOKENS, _DAY),
 }
-_MOST = 1 << 40
 _SHOWN = 16
 
 
@@ -75,15 +74,27 @@ class Budget(BaseBudget):
         pool: Optional[Pool] = None,
     ) -> None:
         arguments = locals()
-        self.name = checked_name(name)
-        self._raw_name = self.name.encode("utf-8")
         limits = {what: _count(what, arguments[what]) for what in _LIMITS}
-        self._limits = [(_LIMITS[what], amount) for what, amount in limits.items() if amount]
-        self._burst = 0 if burst is None else milliseconds("burst", burst)
-        self._concurrent = _count("max_concurrent", max_concurrent, 0xFFFFFFFF)
-        self._learns = bool(learn)
+        self._set(
+            checked_name(name),
+            [(_LIMITS[what], amount) for what, amount in limits.items() if amount],
+            0 if burst is None else milliseconds("burst", burst),
+            _count("max_concurrent", max_concurrent, 0xFFFFFFFF),
+            bool(learn),
+            shared() if pool is None else pool,
+        )
+
+    def _set(
+        self, name: str, limits: Any, burst: int, concurrent: int, learns: bool, pool: Pool
+    ) -> None:
+        self.name = name
+        self._raw_name = name.encode("utf-8")
+        self._limits = limits
+        self._burst = burst
+        self._concurrent = concurrent
+        self._learns = learns
         self._known: Set[int] = set()
-        self._make_known((shared() if pool is None else pool)._handle)
+        self._make_known(pool._handle)
 
     def _make_known(self, pool: int) -> None:
         """Tells a pool of it, once."""
@@ -126,16 +137,11 @@ class Budget(BaseBudget):
 
 def _restored(name: str, limits: Any, burst: int, concurrent: int, learns: bool) -> Budget:
     budget = Budget.__new__(Budget)
-    budget.name = name
-    budget._raw_name = name.encode("utf-8")
-    budget._limits = limits
-    budget._burst, budget._concurrent, budget._learns = burst, concurrent, learns
-    budget._known = set()
-    budget._make_known(shared()._handle)
+    budget._set(name, limits, burst, concurrent, learns, shared())
     return budget
 
 
-def _count(name: str, number: Any, most: int = _MOST) -> int:
+def _count(name: str, number: Any, most: int = LARGEST) -> int:
     if number is None:
         return 0
     if isinstance(number, bool) or not isinstance(number, int):
@@ -145,18 +151,21 @@ def _count(name: str, number: Any, most: int = _MOST) -> int:
     return number
 
 
-def spent(
-    budget: Any, pool: int, method: str, url: str, block: bytes, body: Optional[bytes]
-) -> Tuple[Spent, int, Optional[Meter]]:
-    """The fields of a request that has this budget, its flags, and what reads its usage.
+def spend(call: Call, budget: Any) -> None:
+    """Gives a request that is to be sent its budget, and what reads from the answer what it took.
 
     Raises:
         TypeError: it is nothing that names a budget, or the function gave nothing such.
     """
+    # It may have been sent before.
+    call.options = (*call.options[:4], *NO_SPENDING)
+    call.flags &= ~abi.REQUEST_COST_ESTIMATED
+    call.meter = None
     if callable(budget) and not isinstance(budget, (Budget, Spending)):
-        budget = budget(BudgetRequest(method, url, block, body))
+        method, url = call.method.decode("latin-1"), call.url.decode("latin-1")
+        budget = budget(BudgetRequest(method, url, call.block, call.body))
         if budget is None:
-            return NO_SPENDING, 0, None
+            return
     if not isinstance(budget, Spending):
         if not isinstance(budget, (str, Budget)):
             raise TypeError(
@@ -165,10 +174,12 @@ def spent(
             )
         budget = Spending(budget, estimated=True)
     if isinstance(budget.budget, Budget):
-        budget.budget._make_known(pool)
-    flags = abi.REQUEST_COST_ESTIMATED if budget.estimated else 0
-    fields = (budget.name.encode("utf-8"), budget.input_tokens, budget.output_tokens)
-    return fields, flags, Meter()
+        budget.budget._make_known(call.pool)
+    if budget.estimated:
+        call.flags |= abi.REQUEST_COST_ESTIMATED
+    name = budget.name.encode("utf-8")
+    call.options = (*call.options[:4], name, budget.input_tokens, budget.output_tokens)
+    call.meter = Meter()
 
 
 # ---- looking at them
