@@ -436,4 +436,38 @@ import Testing
     #expect(pool.spend() == [])
     #expect(pool.answered("r3", 200) == ["deliver r3", "admit r4", "send r4 on c0 reused"])
   }
+
+  /// Who is tried again and would only wait for its end is told at once, as a new one is.
+  @Test func aRetryIntoAStoppedBudgetIsToldAtOnce() {
+    let pool = Script { $0.timeouts.budget = .seconds(5) }
+    pool.budget { _ in }
+    pool.spend(flags: .retryStatus)
+    pool.spend()
+    pool.dialed("c0")
+    pool.dialed("c1")
+    #expect(pool.answered("r0", 503, RetryAdvice(retryAfter: .seconds(1))) == ["discard r0"])
+    pool.finish("r0")
+    #expect(pool.answered("r1", 429, RetryAdvice(retryAfter: .seconds(60))) == ["deliver r1"])
+    #expect(pool.run(.seconds(2)) == ["1000 ms: complete r0 budgetTimeout"])
+  }
+
+  /// What is set aside for one that seeks a connection is not there for another, however long it waits: no clock asks.
+  @Test func whatIsSetAsideIsWaitedForWithoutAClock() {
+    let pool = Script {
+      $0.maxConnections = 1
+      $0.timeouts = .init(all: .max)
+      $0.pingInterval = .max
+    }
+    pool.budget { $0.limits[0] = BudgetLimit(.tokens, 100, per: .seconds(10)) }
+    pool.submit()
+    pool.dialed("c0")
+    #expect(pool.spend(60) == ["admit r1"])
+    pool.spend(60)
+    #expect(pool.run(.seconds(4)) == [])
+    // Both have aged; what is left is that the origin will be forgotten.
+    #expect(pool.run(.seconds(60)) == [])
+    #expect(pool.nextDeadline! - pool.now > .seconds(60))
+    #expect(pool.finish("r0") == ["complete r0 ok", "send r1 on c0 reused"])
+    #expect(pool.run(.seconds(10)).contains("2000 ms: admit r2"))
+  }
 }

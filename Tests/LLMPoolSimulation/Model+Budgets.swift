@@ -162,7 +162,9 @@ extension Model {
     if now - request.waitsSince >= options.timeouts.budget { return }
     let deadline = min(request.waitsSince + options.timeouts.budget, options.submittedAt + options.timeouts.total)
     if budgets[options.budget]!.stoppedUntil > deadline { return }
-    guard case .submitted(let new, _, _) = event, new == id else { return fail("a budget timeout too early") }
+    if request.attempts == 0, request.retries == 0 {
+      guard case .submitted(let new, _, _) = event, new == id else { return fail("a budget timeout too early") }
+    }
     if !budgets[options.budget]!.options.learns, ready(options.budget, request.cost) <= deadline {
       fail("told that it will be late, and would not be")
     }

@@ -41,10 +41,13 @@ struct Bucket {
 
   mutating func credit(_ amount: Int64, _ now: Instant) { debit(-amount, now) }
 
-  /// When so much is there, or, of more than there can be, all.
+  /// When so much is there, or, of more than there can be, all; `never` by time alone where with what is set aside it
+  /// is more than there can be: then it is there once that has been sent, or given back.
   func ready(_ amount: Int64, reserved: Int64, _ now: Instant) -> Instant {
     guard holds else { return now }
-    let missing = min(Double(amount) + slack, capacity) + Double(reserved) - level(now)
+    let wanted = min(Double(amount) + slack, capacity) + Double(reserved)
+    guard wanted <= capacity + Bucket.tolerance || reserved == 0 else { return .never }
+    let missing = wanted - level(now)
     return missing <= Bucket.tolerance ? now : now + Nanoseconds((missing / rate).rounded(.up).clamped(to: 1...9e18))
   }
 

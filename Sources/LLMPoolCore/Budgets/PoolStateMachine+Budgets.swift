@@ -144,6 +144,7 @@ extension PoolStateMachine {
   /// One that is tried again. Whether there is room is seen when the event is over.
   mutating func enterBudgetAgain(_ slot: Int) {
     beginWaiting(slot)
+    if isMissed(slot) { return complete(slot, .budgetTimeout) }
     queueForBudget(slot)
   }
 
@@ -174,7 +175,8 @@ extension PoolStateMachine {
   /// Its turn will certainly come too late.
   private func isMissed(_ slot: Int) -> Bool {
     let budget = Int(requests[slot].options.budget.slot)
-    return max(budgets[budget].stoppedUntil, ready(budget, uses[slot].cost)) > budgetDeadline(slot)
+    // What is set aside for others may come back.
+    return max(budgets[budget].stoppedUntil, ready(budget, uses[slot].cost, reserved: Cost())) > budgetDeadline(slot)
   }
 
   /// By then it must have been admitted.
@@ -183,13 +185,16 @@ extension PoolStateMachine {
     return min(requests[slot].waitsSince + options.timeouts.budget, options.submittedAt + options.timeouts.total)
   }
 
-  /// When each bucket has so much, if nobody else takes any.
   private func ready(_ budget: Int, _ cost: Cost) -> Instant {
+    ready(budget, cost, reserved: isMutant(.reservationIgnored) ? Cost() : budgets[budget].reserved)
+  }
+
+  /// When each bucket has so much beside what is set aside, if nobody else takes any.
+  private func ready(_ budget: Int, _ cost: Cost, reserved: Cost) -> Instant {
     var ready = now
     for index in bucketIndices(budget) where buckets[index].holds {
       let unit = buckets[index].unit
-      let reserved = isMutant(.reservationIgnored) ? 0 : budgets[budget].reserved.amount(unit)
-      ready = max(ready, buckets[index].ready(cost.amount(unit), reserved: reserved, now))
+      ready = max(ready, buckets[index].ready(cost.amount(unit), reserved: reserved.amount(unit), now))
     }
     return ready
   }
@@ -304,7 +309,7 @@ extension PoolStateMachine {
   private func mayPass(_ budget: Int, _ cost: Cost, _ first: Int) -> Bool {
     if isMutant(.passedForEver) { return true }
     guard hasPlace(budget, uses[first].cost) else { return false }
-    let wait = ready(budget, uses[first].cost) - requests[first].waitsSince
+    let wait = ready(budget, uses[first].cost, reserved: Cost()) - requests[first].waitsSince
     return uses[first].loss + loss(budget, cost, first) < wait / 10
   }
 

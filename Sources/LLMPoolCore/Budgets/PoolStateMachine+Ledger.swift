@@ -7,6 +7,8 @@ extension PoolStateMachine {
     requests[slot].budgetStep = .sent
     budgets[budget].reserved -= cost
     budgets[budget].output += cost.output
+    // Who waits for more than there can be beside it waits for the clock now.
+    if !budgets[budget].queue.isEmpty { touch(Int32(budget)) }
     uses[slot].isDebited = true
     uses[slot].told = BucketSet()
     uses[slot].tracked = BucketSet()
