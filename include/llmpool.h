@@ -174,7 +174,16 @@ typedef struct llmpool_options {
   uint32_t budget_timeout_ms; /* [60000] a timeout as above: longest wait of a request for its budget, before it waits
                                  for a connection, while which pool_timeout_ms does not run. After half of it the
                                  request comes before every priority */
-  uint32_t reserved;          /* [0] */
+
+  /* The breaker of each origin. After breaker_failures failures in a row that brought no HTTP answer (a dial, unless
+   * another connection is open; TLS; a connection lost before the head; one of the timeouts above, and not a shorter
+   * one of the request's) calls to that origin end at once with the status of the last of them, UNSEEN, and are not
+   * retried; so do those that wait. A connection that can be made again, or an answer of any status, closes it: where
+   * no connection could be made the pool dials itself, one dial at a time and at most a second apart, as long as
+   * somebody has called within the last 60 s; else one call at a time goes out as a probe. */
+  uint32_t breaker_failures;    /* [0] 0 to 1000; 0: there is none */
+  const char *breaker_statuses; /* answers that count as failures too, 500 to 599, separated by commas; NULL: none.
+                                   Calls that end for one have E_REFUSED */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -291,7 +300,9 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* once for an origin: llmpool_stats_t.unwatched_streams has grown */
   LLMPOOL_NOTICE_BUDGET_STOPPED = 1 << 6, /* an answer of 429, 503 or 529 asks to be left alone: budget, status,
                                              delay-ms, waiting */
-  LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7  /* that time is over: budget */
+  LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7, /* that time is over: budget */
+  LLMPOOL_NOTICE_BREAKER_OPENED = 1 << 8, /* breaker_failures was reached: origin, reason, failures */
+  LLMPOOL_NOTICE_BREAKER_CLOSED = 1 << 9  /* the origin is called again: origin, open-ms */
 };
 
 typedef struct llmpool_event {
@@ -515,6 +526,8 @@ typedef struct llmpool_stats {
   uint64_t unwatched_streams; /* STREAM or SSE answers of 200 for which an event timeout did not run: their body is
                                  encoded, or no text/event-stream */
   uint64_t awaiting_budget; /* of those pending: waiting for their budget */
+  uint64_t breakers_open;      /* origins whose breaker is open */
+  uint64_t breaker_rejections; /* of those failed: ended by an open breaker */
 } llmpool_stats_t;
 
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as

@@ -50,7 +50,8 @@ enum Layout {
     "ca_pem": MemoryLayout<llmpool_options_t>.offset(of: \.ca_pem)!,
     "quiet_events": MemoryLayout<llmpool_options_t>.offset(of: \.quiet_events)!,
     "budget_timeout_ms": MemoryLayout<llmpool_options_t>.offset(of: \.budget_timeout_ms)!,
-    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
+    "breaker_failures": MemoryLayout<llmpool_options_t>.offset(of: \.breaker_failures)!,
+    "breaker_statuses": MemoryLayout<llmpool_options_t>.offset(of: \.breaker_statuses)!,
   ]
 
   static let request: [String: Int] = [
@@ -109,5 +110,7 @@ enum Layout {
     "utilization": MemoryLayout<llmpool_stats_t>.offset(of: \.utilization)!,
     "unwatched_streams": MemoryLayout<llmpool_stats_t>.offset(of: \.unwatched_streams)!,
     "awaiting_budget": MemoryLayout<llmpool_stats_t>.offset(of: \.awaiting_budget)!,
+    "breakers_open": MemoryLayout<llmpool_stats_t>.offset(of: \.breakers_open)!,
+    "breaker_rejections": MemoryLayout<llmpool_stats_t>.offset(of: \.breaker_rejections)!,
   ]
 }

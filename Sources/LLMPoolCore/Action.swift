@@ -36,6 +36,8 @@ public struct Completion: Sendable, Equatable {
   public var failure: Failure?
   public var unseen: Bool
   public var attempts: UInt32
+  /// It was not sent, or not again, as the breaker of its origin is open.
+  public var isBroken = false
 }
 
 public enum Notice: Sendable, Equatable {
@@ -48,4 +50,7 @@ public enum Notice: Sendable, Equatable {
   /// An answer has asked to be left alone for so long.
   case budgetStopped(BudgetID, delay: Nanoseconds, httpStatus: Int, waiting: Int)
   case budgetResumed(BudgetID)
+  /// The last failure, the status where it was an answer, and how many there were in a row.
+  case breakerOpened(OriginID, Failure, Int, failures: Int)
+  case breakerClosed(OriginID, after: Nanoseconds)
 }

@@ -14,6 +14,8 @@ struct Attempt {
   var isSent = false
   /// The first byte of the answer is here, maybe before the last byte of the request went out.
   var hasAnswer = false
+  /// The whole head is, too.
+  var hasHead = false
   /// Its answer is a stream of events: when the last that says something came, or the head, or the application opened
   /// the window again. `never`: it is none.
   var eventsSince = Instant.never

@@ -20,6 +20,8 @@ public struct Counters: Sendable, Equatable {
   public var connectFailures = 0
   public var dnsLookups = 0
   public var dnsCacheHits = 0
+  public var breakersOpen = 0
+  public var breakerRejections = 0
 
   public init() {}
 
@@ -45,6 +47,9 @@ public struct Counters: Sendable, Equatable {
     .counter("connect_failures", \.connectFailures, "connect_failures_total", "Dials that failed."),
     .counter("dns_lookups", \.dnsLookups, "dns_lookups_total", "Names that were looked up."),
     .counter("dns_cache_hits", \.dnsCacheHits, "dns_cache_hits_total", "Dials whose name was known."),
+    .gauge("breakers_open", \.breakersOpen, "breakers_open", "Origins whose breaker is open."),
+    .counter(
+      "breaker_rejections", \.breakerRejections, "breaker_rejections_total", "Requests that an open breaker ended."),
   ]
 
   /// Connections that count against the limits.

@@ -117,5 +117,7 @@ public struct NoticeMask: OptionSet, Sendable {
   public static let unwatchedStream = NoticeMask(rawValue: 1 << 5)
   public static let budgetStopped = NoticeMask(rawValue: 1 << 6)
   public static let budgetResumed = NoticeMask(rawValue: 1 << 7)
-  public static let all = NoticeMask(rawValue: (1 << 8) - 1)
+  public static let breakerOpened = NoticeMask(rawValue: 1 << 8)
+  public static let breakerClosed = NoticeMask(rawValue: 1 << 9)
+  public static let all = NoticeMask(rawValue: (1 << 10) - 1)
 }

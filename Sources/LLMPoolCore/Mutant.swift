@@ -9,6 +9,7 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case backoffBeyondEnd, forgottenResets, redialUnasked, forgottenEventTimer, eventClockRuns
   case reservationIgnored, stopIgnored, concurrencyIgnored, budgetPlaceKept, passedForEver, forgottenBudgetTimer
   case unseenKeepsDebit, correctionForgetsMeanwhile, cutForEach, forgottenBudgetTimeout
+  case breakerIgnoresAnswers, breakerUntold, breakerManyTrials, breakerForgetsToDial, breakerRetries
 }
 
 extension PoolStateMachine {

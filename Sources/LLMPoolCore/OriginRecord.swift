@@ -23,6 +23,7 @@ struct OriginRecord {
   var dialFailures = 0
   var dialFailure: Failure?
   var redialAt = Instant(nanoseconds: .min)
+  var breaker = Breaker()
   /// Since when it waits at the total limit; `never` while it does not.
   var blockedSince = Instant.never
   /// In which of the two lists it waits: it had no connection when it came.

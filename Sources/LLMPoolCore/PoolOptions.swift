@@ -19,6 +19,11 @@ public struct PoolOptions: Sendable, Equatable {
   public var retryBackoffMax = Nanoseconds.milliseconds(8_000)
   public var retryAfterMax = Nanoseconds.milliseconds(60_000)
 
+  /// So many failures in a row that brought no answer open an origin's breaker; 0: there is none.
+  public var breakerFailures = 0
+  /// Answers that count as such.
+  public var breakerStatuses = StatusSet()
+
   /// Of `maxConnections`, in percent; 0: no warning.
   public var utilizationWarning = 80
 
@@ -42,6 +47,7 @@ public struct PoolOptions: Sendable, Equatable {
       .duration("retry_backoff_max_ms", \.retryBackoffMax),
       .timeout("retry_after_max_ms", \.retryAfterMax),
       .count("utilization_warning_percent", \.utilizationWarning, 0...100),
+      .count("breaker_failures", \.breakerFailures, 0...1_000),
     ]
     + Timeouts<Nanoseconds>.numbers.map { $0.within(\.timeouts) }
 }

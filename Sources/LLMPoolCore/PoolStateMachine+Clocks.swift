@@ -131,12 +131,18 @@ extension PoolStateMachine {
 
   /// The silence of a server can be tried again where the request says so; its other clocks end it.
   private mutating func timeOut(_ slot: Int, _ failure: Failure) {
-    guard requests[slot].state == .active, failure != .totalTimeout else { return end(slot, failure) }
+    guard requests[slot].state == .active else { return end(slot, failure) }
     let connection = Int(requests[slot].attempt.connection)
     let origin = requests[slot].origin
     abort(slot)
     leaveAborted(connection)
-    attemptFailed(slot, failure, unseen: false)
+    countTimeout(slot, failure)
+    if failure == .totalTimeout {
+      requests[slot].wasSeen = true
+      complete(slot, failure)
+    } else {
+      attemptFailed(slot, failure, unseen: false)
+    }
     settle(origin)
   }
 
@@ -227,6 +233,7 @@ extension PoolStateMachine {
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       abort(request)
+      countFailedAttempt(request, on: slot, .read)
       attemptFailed(request, .read, unseen: false)
     }
     closeConnection(slot, reason)
@@ -240,8 +247,7 @@ extension PoolStateMachine {
   mutating func armOrigin(_ origin: Int32) {
     let slot = Int(origin)
     guard origins[slot].isKnown else { return }
-    var due = Instant.never
-    due = min(due, origins[slot].reliefAt)
+    var due = min(origins[slot].reliefAt, breakerDialsAt(slot))
     if !origins[slot].uncovered.isEmpty, origins[slot].redialAt > now, !isMutant(.forgottenRedial) {
       due = min(due, origins[slot].redialAt)
     }
@@ -270,6 +276,7 @@ extension PoolStateMachine {
       serveBlocked()
     }
     if !origins[slot].uncovered.isEmpty, origins[slot].redialAt <= now { serve(origin) }
+    if breakerDialsAt(slot) <= now { dialForBreaker(origin) }
     armOrigin(origin)
   }
 
@@ -280,6 +287,7 @@ extension PoolStateMachine {
   }
 
   private mutating func forget(_ origin: Int32) {
+    resetBreaker(origin)
     leaveHost(origin)
     origins[Int(origin)] = OriginRecord()
     actions.append(.forget(OriginID(slot: origin)))

@@ -55,6 +55,7 @@ extension PoolStateMachine {
     origins[Int(origin)].dialFailures = 0
     origins[Int(origin)].dialFailure = nil
     origins[Int(origin)].redialAt = Instant(nanoseconds: .min)
+    breakerDialed(origin)
     count(origin) {
       $0.connecting -= 1
       $0.idle += 1
@@ -93,7 +94,9 @@ extension PoolStateMachine {
     count(origin) { $0.connectFailures += 1 }
     origins[Int(origin)].dialFailures += 1
     origins[Int(origin)].dialFailure = failure
+    countFailedDial(origin, failure)
     tellWaiters(origin, failure)
+    tellBroken(origin)
     let pause = min(backoff(origins[Int(origin)].dialFailures), PoolStateMachine.redialBackoffMax)
     origins[Int(origin)].redialAt = now + pause
     uncoverExcess(origin)
@@ -182,6 +185,7 @@ extension PoolStateMachine {
       let request = Int(connections[slot].requests.first)
       detach(request)
       if requests[request].attempt.hasProgress {
+        countFailedAttempt(request, on: slot, .read)
         attemptFailed(request, .read, unseen: false)
       } else {
         attemptUnsent(request)

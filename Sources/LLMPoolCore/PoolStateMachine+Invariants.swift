@@ -78,9 +78,29 @@ extension PoolStateMachine {
     if isBlocked != blockedLinks[slot].isLinked { return broken("blocked, but in no list") }
     if isBlocked, origins[slot].uncovered.isEmpty { return broken("blocked without a waiter") }
     if isBlocked, origins[slot].isBlockedWithout != (counts.connections == 0) { return broken("in the wrong list") }
+    if let broken = checkBreaker(slot) { return broken }
     if let broken = checkQueue(slot, origins[slot].covered, true) { return broken }
     if let broken = checkQueue(slot, origins[slot].uncovered, false) { return broken }
     return isStopped ? nil : checkWaiters(slot)
+  }
+
+  /// Whose breaker is open has nobody waiting but the one that is let through, and will be tried.
+  private func checkBreaker(_ slot: Int) -> String? {
+    let breaker = origins[slot].breaker
+    let counts = origins[slot].counters
+    func broken(_ what: String) -> String { "origin \(slot): its breaker: \(what)" }
+    if counts.breakersOpen != (breaker.isOpen ? 1 : 0) { return broken("open and counted") }
+    guard breaker.isOpen else { return breaker.trial == nil ? nil : broken("a trial while it is closed") }
+    if breaker.isUntold { return broken("open, and nobody was told") }
+    let trial = breaker.trial.flatMap { live($0) }
+    if breaker.trial != nil, trial == nil { return broken("its trial is over") }
+    let isTrialWaiting = trial.map { requests[$0].state != .active } ?? false
+    if counts.pending + counts.backingOff > (isTrialWaiting ? 1 : 0) { return broken("somebody waits") }
+    let due = breakerDialsAt(slot)
+    guard due != .never else { return nil }
+    guard originTimerPositions[slot] != IndexedHeap.absent else { return broken("no timer") }
+    let armed = originTimers.key(of: Int32(slot), originTimerPositions).major
+    return armed > due.nanoseconds ? broken("its timer is late") : nil
   }
 
   private func usableConnections(_ origin: Int) -> Int {
@@ -253,7 +273,9 @@ extension PoolStateMachine {
 
 extension Counters {
   /// What exists now, without the history.
-  fileprivate var current: [Int] { [pending, awaitingBudget, active, backingOff, connecting, inUse, idle] }
+  fileprivate var current: [Int] {
+    [pending, awaitingBudget, active, backingOff, connecting, inUse, idle, breakersOpen]
+  }
   fileprivate var smallest: Int {
     min(current.min()!, min(submitted, succeeded, failed, cancelled), min(retries, opened, closed, reused))
   }
@@ -265,5 +287,6 @@ extension Counters {
     connecting += other.connecting
     inUse += other.inUse
     idle += other.idle
+    breakersOpen += other.breakersOpen
   }
 }

@@ -4,6 +4,9 @@ extension PoolStateMachine {
     let old = options
     options = new
     if identityChanged || old.httpVersions != new.httpVersions { changeIdentity() }
+    if old.breakerFailures != new.breakerFailures || old.breakerStatuses != new.breakerStatuses {
+      for origin in origins.indices where origins[origin].isKnown { resetBreaker(Int32(origin)) }
+    }
     for slot in connections.indices where connections[slot].state == .open {
       if connections[slot].isMultiplexed {
         connections[slot].streamLimit = streamLimit(slot)
@@ -24,6 +27,7 @@ extension PoolStateMachine {
       origins[origin].dialFailures = 0
       origins[origin].dialFailure = nil
       origins[origin].redialAt = Instant(nanoseconds: .min)
+      resetBreaker(Int32(origin))
     }
     for slot in connections.indices {
       switch connections[slot].state {

@@ -137,6 +137,8 @@ extension PoolStateMachine {
       let origin = connections[slot].origin
       removeConnection(slot, .dialFailed)
       count(origin) { $0.connectFailures += 1 }
+      // One lookup is one failure, however many dials waited for it.
+      if origins[Int(origin)].dialing == 0 { countFailedDial(origin, .resolve) }
       failWaiters(origin, .resolve)
     }
     var origin = hosts[host].origins.first

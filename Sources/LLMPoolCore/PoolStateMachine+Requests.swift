@@ -22,6 +22,7 @@ extension PoolStateMachine {
     requests[slot].queuedAt = requests[slot].waitsSince
     if requestOptions.budget.exists { joinBudget(slot) }
     if closeDeadline != nil { return complete(slot, .closed) }
+    if origins[Int(origin)].breaker.isOpen, !isTrial(slot) { return endBroken(slot) }
     if requestOptions.budget.exists { return enterBudget(slot) }
     seekConnection(slot, isNew: true)
   }
@@ -93,7 +94,7 @@ extension PoolStateMachine {
   func isTimed(_ slot: Int) -> Bool { requestTimerPositions[slot] != IndexedHeap.absent }
 
   /// The end of a request, whichever way it came to it.
-  mutating func complete(_ slot: Int, _ failure: Failure?) {
+  mutating func complete(_ slot: Int, _ failure: Failure?, isBroken: Bool = false) {
     let origin = requests[slot].origin
     leaveState(slot)
     requestTimers.removeIfPresent(Int32(slot), &requestTimerPositions)
@@ -105,8 +106,10 @@ extension PoolStateMachine {
       }
     }
     let unseen = failure != nil && !requests[slot].wasSeen
-    actions.append(
-      .complete(requests[slot].id, Completion(failure: failure, unseen: unseen, attempts: requests[slot].attempts)))
+    var completion = Completion(failure: failure, unseen: unseen, attempts: requests[slot].attempts)
+    completion.isBroken = isBroken
+    actions.append(.complete(requests[slot].id, completion))
+    if origins[Int(origin)].breaker.isOpen { endTrial(slot) }
     if requests[slot].options.budget.exists { partFromBudget(slot) }
     requests[slot].state = .free
     origins[Int(origin)].requests -= 1
@@ -267,6 +270,9 @@ extension PoolStateMachine {
     let unseen = outcome.unseen && !isAnswered(slot, outcome)
     let refusal = refusal(of: slot, on: connection)
     detach(slot)
+    if let failure = outcome.failure, !unseen, PoolStateMachine.isRefusal(failure), failure != .refused {
+      countFailedAttempt(slot, on: connection, failure)
+    }
     if !connections[connection].isMultiplexed, !reusable {
       closeConnection(connection, outcome.failure == nil ? .notReusable : .error)
     } else {

@@ -41,7 +41,7 @@ extension PoolStateMachine {
     return connections[connection].isRetiring ? .ofConnection : .ofStream
   }
 
-  private static func isRefusal(_ failure: Failure) -> Bool {
+  static func isRefusal(_ failure: Failure) -> Bool {
     switch failure {
     case .refused, .read, .write, .protocolViolation: return true
     default: return false
@@ -100,6 +100,7 @@ extension PoolStateMachine {
   }
 
   private mutating func mayRetry(_ slot: Int, _ failure: Failure, unseen: Bool) -> Bool {
+    if origins[Int(requests[slot].origin)].breaker.isOpen, !isMutant(.breakerRetries) { return false }
     if failure == .connect, wantsNoRedial(slot), !isMutant(.redialUnasked) { return false }
     let limit = maxRetries(slot) + (isMutant(.retryTooMany) ? 1 : 0)
     guard isReplayable(slot), requests[slot].retries < limit else { return false }
@@ -128,6 +129,7 @@ extension PoolStateMachine {
     requests[slot].attempt.hasProgress = true
     forgetRefusals(slot)
     headOfBudget(slot, status, advice)
+    countAnswer(slot, status)
     if let delay = statusRetryDelay(slot, status, advice) {
       requests[slot].isDiscarding = true
       requests[slot].retryAt = now + delay
@@ -144,7 +146,7 @@ extension PoolStateMachine {
   /// RFC 9110, section 10.2.3 (Retry-After), and what the vendors' SDKs take for temporary.
   private mutating func statusRetryDelay(_ slot: Int, _ status: Int, _ advice: RetryAdvice) -> Nanoseconds? {
     guard requests[slot].options.flags.contains(.retryStatus), isReplayable(slot),
-      requests[slot].retries < maxRetries(slot)
+      requests[slot].retries < maxRetries(slot), !origins[Int(requests[slot].origin)].breaker.isOpen
     else { return nil }
     let isTemporary = status == 408 || status == 409 || status == 429 || status >= 500
     guard status >= 400, advice.shouldRetry ?? isTemporary else { return nil }
@@ -191,6 +193,7 @@ extension PoolStateMachine {
   }
 
   mutating func backOff(_ slot: Int, until instant: Instant) {
+    if isBroken(slot) { return endBroken(slot) }
     let origin = requests[slot].origin
     leaveState(slot)
     count(origin) { $0.backingOff += 1 }
@@ -202,6 +205,7 @@ extension PoolStateMachine {
 
   /// Back to its old place in the queue, or to its budget. The caller serves the origin afterwards.
   mutating func requeue(_ slot: Int) {
+    if isBroken(slot) { return endBroken(slot) }
     let origin = requests[slot].origin
     leaveState(slot)
     count(origin) { $0.pending += 1 }

@@ -28,6 +28,7 @@ extension PoolStateMachine {
   /// After a connection or a place has become free: first the waiters of its origin take what is open, then those
   /// who wait for a place get it in turn, then the origin dials, and as many idle ones are kept as the options allow.
   mutating func settle(_ origin: Int32) {
+    if origins[Int(origin)].breaker.isUntold { tellBroken(origin) }
     reuse(origin)
     serveBlocked()
     dialForWaiters(origin)
@@ -99,7 +100,7 @@ extension PoolStateMachine {
   }
 
   /// Evicts what is idle until there is a place: more than one where the limit was lowered.
-  private mutating func makePlace() -> Bool {
+  mutating func makePlace() -> Bool {
     while !hasPlace { guard evictIdle() else { return false } }
     return true
   }

@@ -209,7 +209,7 @@ final class Script {
       let name = requestNames[request]!
       freeSlots.append(slotOf[name]!)
       let end = completion.failure.map { "\($0)" } ?? "ok"
-      return "complete \(name) \(end)" + (completion.unseen ? " unseen" : "")
+      return "complete \(name) \(end)" + (completion.unseen ? " unseen" : "") + (completion.isBroken ? " broken" : "")
     case .forget(let origin): return "forget o\(origin.slot)"
     case .forgetBudget(let id): return "forget b\(id.slot)"
     case .admitted(let request): return "admit \(requestNames[request]!)"
@@ -231,6 +231,9 @@ final class Script {
     case .budgetStopped(let id, let delay, let status, let waiting):
       return "stopped b\(id.slot) by \(status), \(waiting) waiting, \(delay / 1_000_000) ms"
     case .budgetResumed(let id): return "resumed b\(id.slot)"
+    case .breakerOpened(let origin, let cause, let status, let failures):
+      return "broke o\(origin.slot) after \(failures): \(status == 0 ? "\(cause)" : "\(status)")"
+    case .breakerClosed(let origin, _): return "mended o\(origin.slot)"
     }
   }
 }

@@ -112,6 +112,7 @@ package final class Model {
   }
 
   private(set) var options: PoolOptions
+  var breakers: [OriginID: BreakerBook] = [:]
   var budgets: [BudgetID: Budget] = [:]
   var sends = 0
   /// With this event.
@@ -174,10 +175,10 @@ package final class Model {
       if origins[id] == nil { origins[id] = Origin(host: host, isTLS: isTLS) }
       origins[id]!.host = host
     case .resolved(let host, let list):
-      if lookups.remove(host) != nil, list.isEmpty { lookupFailedAt[host] = now }
-    case .resolveFailed(let host): if lookups.remove(host) != nil { lookupFailedAt[host] = now }
+      if lookups.remove(host) != nil, list.isEmpty { lookupFailed(host) }
+    case .resolveFailed(let host): if lookups.remove(host) != nil { lookupFailed(host) }
     case .dialed(let id, let version, _): dialed(id, version)
-    case .dialFailed(let id, let failure): if connections[id]?.isOpen == false { dialFailed(id, failure) }
+    case .dialFailed(let id, let failure): if connections[id]?.isOpen == false { dialFailed(id, failure, core) }
     case .settings(let id, let streams): settings(id, streams)
     case .goAway(let id): if connections[id]?.isOpen == true { connections[id]!.isRetiring = true }
     case .received(let id):
@@ -185,12 +186,13 @@ package final class Model {
       connections[id]?.pingedAt = nil
     case .keepAlive(let id, let limit): connections[id]?.expiry = max(0, limit - .seconds(1))
     case .resetsHeld(let id): if connections[id]?.isOpen == true { connections[id]!.resetsHeldAt = now }
-    case .connectionClosed(let id, _): connectionClosed(id)
+    case .connectionClosed(let id, _): connectionClosed(id, core)
     case .progressed(let id, let phase): if let request = attempts[id] { progress(request, phase) }
     case .answered(let id, let status, let advice):
       if let request = attempts[id] {
         refused(request, status, advice, core)
         answered(request)
+        breakerAnswered(requests[request]!.origin, status)
       }
     case .limitsTold: break
     case .budgetNamed(let id): if budgets[id] == nil { budgets[id] = Budget(options: BudgetOptions(), at: now) }
@@ -229,8 +231,14 @@ package final class Model {
     return result
   }
 
+  private func lookupFailed(_ host: HostID) {
+    lookupFailedAt[host] = now
+    for id in origins.keys where origins[id]!.host == host { breakerCounts(id) }
+  }
+
   private func reconfigure(_ new: PoolOptions, _ identityChanged: Bool) {
     let isOther = identityChanged || new.httpVersions != options.httpVersions
+    if isOther || new.breakerFailures != options.breakerFailures { forgetBreakers() }
     options = new
     if isOther {
       for id in connections.keys { connections[id]!.isRetiring = true }
@@ -271,8 +279,9 @@ package final class Model {
     connections[id]!.limit = limit(of: id)
   }
 
-  private func dialFailed(_ id: ConnectionID, _ failure: Failure) {
+  private func dialFailed(_ id: ConnectionID, _ failure: Failure, _ core: borrowing PoolStateMachine) {
     let origin = connections[id]!.origin
+    breakerDialFailed(origin, core)
     origins[origin]!.dialFailures += 1
     origins[origin]!.dialFailure = failure
     origins[origin]!.dialFailedAt = now
@@ -292,9 +301,9 @@ package final class Model {
     return origin.dialTime + (origin.dialingSince.map { now - $0 } ?? 0)
   }
 
-  private func connectionClosed(_ id: ConnectionID) {
+  private func connectionClosed(_ id: ConnectionID, _ core: borrowing PoolStateMachine) {
     guard let connection = connections[id] else { return }
-    guard connection.isOpen else { return dialFailed(id, .connect) }
+    guard connection.isOpen else { return dialFailed(id, .connect, core) }
     for attempt in connection.active {
       let request = attempts[attempt]!
       if requests[request]!.hasProgress {
@@ -408,6 +417,7 @@ package final class Model {
       connections[connection]!.idleSince = now
     }
     active -= 1
+    if case .dropped = end {} else { breakerCounts(request.origin) }
     if case .failed(let unseen, _) = end, !unseen { requests[id]!.wasSeen = true }
     if case .silent = end { requests[id]!.wasSeen = true }
     requests[id]!.end = request.isDropping ? .dropped : end
@@ -442,7 +452,7 @@ package final class Model {
     case .discard(let attempt): discard(attempt)
     case .ping(let id): ping(id)
     case .releaseResets(let id): releaseResets(id)
-    case .close(let id, let reason): close(id, reason)
+    case .close(let id, let reason): close(id, reason, core)
     case .complete(let id, let completion): complete(id, completion, core)
     case .forget(let origin): forget(origin)
     case .forgetBudget(let id):
@@ -451,6 +461,8 @@ package final class Model {
       }
     case .admitted(let id): admitted(id, core)
     case .notice(.retry(let id, _, let failure, _, let delay)): retried(id, failure, delay)
+    case .notice(.breakerOpened(let origin, let cause, _, let failures)): breakerOpened(origin, cause, failures)
+    case .notice(.breakerClosed(let origin, _)): breakerClosed(origin)
     case .notice: break
     case .stopped:
       if closeDeadline == nil { fail("stopped without a close") }
@@ -498,6 +510,7 @@ package final class Model {
     }
     checkChoice(on, connection, core)
     checkRetry(id, request)
+    sentWhileOpen(id, request.origin)
     debit(id)
     checkOrder(id, request)
     if connection.active.isEmpty { inUse += 1 }
@@ -613,6 +626,7 @@ package final class Model {
       forgetRefusals(id)
     }
     if closeDeadline != nil { fail("a retry while closing") }
+    if breakers[request.origin]?.isOpen == true { fail("a retry while the breaker is open") }
     // It was to go onto a connection that could not be made.
     if request.isAdmitted, request.attempt == nil { leaveBudget(id, nil) }
     if requests[id]!.isFresh { removeFresh(id) }
@@ -643,7 +657,7 @@ package final class Model {
     connections[id]!.lastPing = now
   }
 
-  private func close(_ id: ConnectionID, _ reason: CloseReason) {
+  private func close(_ id: ConnectionID, _ reason: CloseReason, _ core: borrowing PoolStateMachine) {
     guard let connection = connections[id] else { return fail("close of \(name(id)), which is not open") }
     let isBusy = !connection.active.isEmpty
     if isBusy { fail("close of a connection in use, \(reason)") }
@@ -657,7 +671,7 @@ package final class Model {
     case .pingTimeout: if connection.pingedAt == nil { fail("a ping timeout without a ping") }
     case .connectTimeout:
       if now - connection.openedAt > 1 << 60 || connection.isOpen { fail("a connect timeout of an open connection") }
-      if !connection.isOpen { return dialFailed(id, .connectTimeout) }
+      if !connection.isOpen { return dialFailed(id, .connectTimeout, core) }
     case .aged:
       if now - connection.openedAt < options.maxConnectionAge / 10 * 9 { fail("aged too early") }
     default: break
@@ -672,8 +686,12 @@ package final class Model {
     if completion.unseen, request.wasSeen { fail("unseen, but the server may have acted") }
     if completion.unseen, completion.failure == nil { fail("unseen success") }
     if request.options.budget.exists { overOfBudget(id) }
-    checkFailure(id, request, completion.failure, core)
-    if let failure = completion.failure { checkGivenUp(request, failure) }
+    if completion.isBroken {
+      brokenOff(request, completion.failure)
+    } else {
+      checkFailure(id, request, completion.failure, core)
+      if let failure = completion.failure { checkGivenUp(request, failure) }
+    }
     if completion.failure == nil { origins[request.origin]!.succeeded += 1 }
     if request.isFresh { removeFresh(id) }
     requests[id] = nil
@@ -731,7 +749,7 @@ package final class Model {
   }
 
   /// Is a connection open that takes new requests?
-  private func isUsable(_ origin: Origin, _ core: borrowing PoolStateMachine) -> Bool {
+  func isUsable(_ origin: Origin, _ core: borrowing PoolStateMachine) -> Bool {
     for id in origin.connections where connections[id]!.isOpen && !connections[id]!.isRetiring {
       if !core.isRetiring(id) { return true }
     }
@@ -791,6 +809,7 @@ package final class Model {
       fail("\(counters.connections) connections, \(connections.count) open")
     }
     checkBudgets(core)
+    checkBreakers(core)
     if let origin = originOfFailedDial { checkOutage(origin, core) }
     originOfFailedDial = nil
     if let id = mustEnd, requests[id] != nil { fail("request \(id.value) goes on after its success") }
@@ -839,6 +858,7 @@ package final class Model {
       fail("\(core.counters.backingOff) back off, seen \(backingOff)")
     }
     for (id, connection) in connections where connection.isOpen { scan(id, connection) }
+    scanBreakers()
   }
 
   private func checkPatience(_ id: RequestID, _ request: Request) {

@@ -85,6 +85,8 @@ package struct SimulationOptions {
     pool.dnsCacheTTL = pick(0, .seconds(2), .seconds(300))
     pool.maxRetries = pick(0, 2, 5)
     pool.timeouts.budget = pick(.seconds(2), .seconds(60))
+    pool.breakerFailures = pick(0, 0, 1, 3)
+    for status in pick([], [500, 503]) { pool.breakerStatuses.insert(status) }
     for _ in 0..<pick(0, 1, 1, 4) { budgets.append(SimulationOptions.budget(using: &random)) }
     // Providers that refuse nearly everything.
     if Int.random(in: 0..<4, using: &random) == 0 { faults.temporaryStatus = 600 }
@@ -224,7 +226,11 @@ package final class Simulation {
 
   /// Runs to the end, which closes the pool; nil if all was well.
   package func run() -> Violation? {
-    tell(.watching([.retry, .connectionOpened, .connectionClosed, .utilizationHigh, .utilizationNormal]))
+    tell(
+      .watching([
+        .retry, .connectionOpened, .connectionClosed, .utilizationHigh, .utilizationNormal, .breakerOpened,
+        .breakerClosed,
+      ]))
     for (slot, budget) in options.budgets.enumerated() {
       tell(.budgetConfigured(BudgetID(slot: Int32(slot)), budget))
       // Others learn, and are told nothing.
@@ -592,12 +598,13 @@ package final class Simulation {
 
   private func reconfigure() {
     var new = core.options
-    switch below(6) {
+    switch below(7) {
     case 0: new.maxConnections = 1 + below(200)
     case 1: new.maxKeepaliveConnections = below(50)
     case 2: new.maxStreamsPerConnection = 1 + below(100)
     case 3: new.keepaliveExpiry = delay(100...30_000)
     case 4: new.httpVersions = [.automatic, .http1, .http2].randomElement(using: &random)!
+    case 5: new.breakerFailures = below(4)
     default: new.maxConnectionsPerOrigin = 1 + below(20)
     }
     tell(.reconfigured(new, identityChanged: chance(300)))

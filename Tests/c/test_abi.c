@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 192);
+  SIZE(llmpool_options_t, 200);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -49,6 +49,8 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, ca_pem, 168);
   OFFSET(llmpool_options_t, quiet_events, 176);
   OFFSET(llmpool_options_t, budget_timeout_ms, 184);
+  OFFSET(llmpool_options_t, breaker_failures, 188);
+  OFFSET(llmpool_options_t, breaker_statuses, 192);
 }
 
 static void test_request_layout(void) {
@@ -182,7 +184,7 @@ static void test_budget_layout(void) {
 }
 
 static void test_stats_layout(void) {
-  SIZE(llmpool_stats_t, 200);
+  SIZE(llmpool_stats_t, 216);
   OFFSET(llmpool_stats_t, size, 0);
   OFFSET(llmpool_stats_t, submitted, 8);
   OFFSET(llmpool_stats_t, succeeded, 16);
@@ -208,6 +210,8 @@ static void test_stats_layout(void) {
   OFFSET(llmpool_stats_t, utilization, 176);
   OFFSET(llmpool_stats_t, unwatched_streams, 184);
   OFFSET(llmpool_stats_t, awaiting_budget, 192);
+  OFFSET(llmpool_stats_t, breakers_open, 200);
+  OFFSET(llmpool_stats_t, breaker_rejections, 208);
 }
 
 static void test_status_values(void) {
@@ -275,6 +279,8 @@ static void test_flags(void) {
   CHECK_EQ(LLMPOOL_NOTICE_UNWATCHED_STREAM, 32);
   CHECK_EQ(LLMPOOL_NOTICE_BUDGET_STOPPED, 64);
   CHECK_EQ(LLMPOOL_NOTICE_BUDGET_RESUMED, 128);
+  CHECK_EQ(LLMPOOL_NOTICE_BREAKER_OPENED, 256);
+  CHECK_EQ(LLMPOOL_NOTICE_BREAKER_CLOSED, 512);
 }
 
 static void test_version(void) {

@@ -165,7 +165,7 @@ static void test_retry(void) {
 
 static void test_the_mask_can_be_changed(void) {
   llmpool_t *pool = harness_pool(NULL);
-  CHECK_REFUSED(llmpool_watch(pool, notices, 1u << 8, 1), LLMPOOL_E_UNSUPPORTED, "notices");
+  CHECK_REFUSED(llmpool_watch(pool, notices, 1u << 31, 1), LLMPOOL_E_UNSUPPORTED, "notices");
   CHECK_OK(llmpool_watch(pool, notices, LLMPOOL_NOTICE_RETRY, 99));
   CHECK_OK(llmpool_watch(pool, notices, LLMPOOL_NOTICE_CONNECTION_OPENED, 99)); /* in its place, not beside it */
   llmpool_request_t request = harness_request(server_url(server, "/close/5"));

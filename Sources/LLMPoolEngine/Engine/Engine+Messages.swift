@@ -69,6 +69,22 @@ extension Engine {
     return "no connection to \(name) became free within \(waited): \(use)\(dial)"
   }
 
+  /// Why a request was not sent, or not again: the breaker of its origin is open.
+  func breakerText(_ request: RequestState) -> String {
+    let origin = origins[Int(request.origin)]
+    let name = origin?.name ?? ""
+    guard let breaker = core.breaker(of: OriginID(slot: request.origin)) else {
+      return "not sent: the breaker of \(name) was open"
+    }
+    let isDial = [.connect, .connectTimeout, .proxy, .tls, .tlsVerify].contains(breaker.cause)
+    let detail = isDial ? origin?.lastDialFailure.map { ": \($0)" } ?? "" : ""
+    let cause = breaker.status == 0 ? Engine.word(breaker.cause) + detail : "an answer of \(breaker.status)"
+    return "not sent: \(name) is down; its breaker opened \(Engine.text(now - breaker.openedAt.nanoseconds)) ago after "
+      + "\(Engine.times(breaker.failures)), the last \(Engine.text(now - breaker.failedAt.nanoseconds)) ago: \(cause)"
+  }
+
+  static func times(_ failures: Int) -> String { failures == 1 ? "a failure" : "\(failures) failures in a row" }
+
   /// "50 ms", "2.5 s".
   static func text(_ nanoseconds: Int64) -> String {
     let milliseconds = max(0, nanoseconds) / 1_000_000

@@ -82,6 +82,14 @@ extension Engine {
     case .budgetStopped(let id, let delay, let status, let waiting): return describeStop(id, delay, status, waiting)
     case .budgetResumed(let id):
       return (.budgetResumed, Engine.lines([("budget", name(of: id))]), "budget \(name(of: id)) goes on", nil)
+    case .breakerOpened(let origin, let cause, let status, let failures):
+      return describeBreaker(origin, cause, status, failures)
+    case .breakerClosed(let origin, let time):
+      let name = name(of: origin)
+      return (
+        .breakerClosed, Engine.lines([("origin", name), ("open-ms", "\(time / 1_000_000)")]),
+        "\(name) is back: its breaker is closed after \(Engine.text(time))", nil
+      )
     case .retry(_, let origin, let failure, let status, let delay):
       let name = name(of: origin)
       let reason = failure.map(Engine.word) ?? "status \(status)"
@@ -107,6 +115,19 @@ extension Engine {
     )
   }
 
+  private func describeBreaker(_ origin: OriginID, _ cause: Failure, _ status: Int, _ failures: Int)
+    -> (NoticeMask, String, String, ConnectionID?)
+  {
+    let name = name(of: origin)
+    let reason = status == 0 ? Engine.word(cause) : "status \(status)"
+    return (
+      .breakerOpened,
+      Engine.lines([("origin", name), ("reason", reason), ("failures", "\(failures)")]),
+      "\(name) is down: its breaker is open after \(Engine.times(failures)), the last: \(reason); "
+        + "calls fail at once until it is back", nil
+    )
+  }
+
   private func name(of origin: OriginID) -> String { origins[Int(origin.slot)]?.name ?? "" }
 
   private static func lines(_ fields: [(String, String)]) -> String {
@@ -114,7 +135,7 @@ extension Engine {
   }
 
   /// As the field writes it: the name of the status, as "read-timeout".
-  private static func word(_ failure: Failure) -> String {
+  static func word(_ failure: Failure) -> String {
     let name = String(cString: Status.name(failure.rawValue)).dropFirst("LLMPOOL_E_".count)
     return name.map { $0 == "_" ? "-" : $0.lowercased() }.joined()
   }

@@ -6,6 +6,8 @@ final class Configuration: Sendable {
 
   init(_ settings: PoolSettings) throws(Fault) {
     try settings.validate()
+    var settings = settings
+    settings.core = try settings.coreOptions()
     self.settings = settings
     proxyRules = try ProxyRules(settings)
     tls = try TLSContext(settings.tlsOptions)

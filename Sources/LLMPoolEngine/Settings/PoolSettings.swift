@@ -16,6 +16,9 @@ package struct PoolSettings: Equatable, Sendable {
   /// Types of events that do not say anything, by commas; nil: those that are usual.
   package var quietEvents: String?
 
+  /// Statuses by commas; nil: none.
+  package var breakerStatuses: String?
+
   package var caFile: String?
   package var caPath: String?
   package var caPEM: String?
@@ -39,7 +42,7 @@ package struct PoolSettings: Equatable, Sendable {
   package static let texts: [(name: String, path: WritableKeyPath<PoolSettings, String?> & Sendable)] = [
     ("ca_file", \.caFile), ("client_cert_file", \.clientCertFile), ("client_key_file", \.clientKeyFile),
     ("proxy", \.proxy), ("no_proxy", \.noProxy), ("ca_path", \.caPath), ("ca_pem", \.caPEM),
-    ("quiet_events", \.quietEvents),
+    ("quiet_events", \.quietEvents), ("breaker_statuses", \.breakerStatuses),
   ]
 
   var quietEventNames: [[UInt8]] { EventWatch.names(quietEvents ?? EventWatch.usualQuietNames) }
@@ -71,6 +74,22 @@ package struct PoolSettings: Equatable, Sendable {
     guard (clientKeyFile == nil) || (clientCertFile != nil) else {
       throw Fault(.invalidArgument, "client_key_file: given without client_cert_file")
     }
+  }
+
+  /// What the core decides by, that of the texts included.
+  func coreOptions() throws(Fault) -> PoolOptions {
+    var options = core
+    options.breakerStatuses = StatusSet()
+    for part in (breakerStatuses ?? "").split(separator: ",", omittingEmptySubsequences: false) {
+      let text = part.drop { $0 == " " }
+      if text.isEmpty, breakerStatuses?.contains(",") != true { continue }
+      guard text.utf8.count == 3, let status = Int(text), StatusSet.range.contains(status) else {
+        throw Fault(
+          .invalidArgument, "breaker_statuses: expected numbers from 500 to 599, separated by commas, got \"\(part)\"")
+      }
+      options.breakerStatuses.insert(status)
+    }
+    return options
   }
 
   /// Sets an option to a number of the application's.

@@ -20,7 +20,7 @@ from ._client.client import Client, Stream
 from ._client.functions import get, post, request, stream
 from ._client.stream import StreamResponse
 from ._http import exceptions as _exceptions
-from ._http.config import Limits, Retry, Timeout
+from ._http.config import Breaker, Limits, Retry, Timeout
 from ._http.exceptions import *  # noqa: F403
 from ._http.headers import Headers
 from ._http.json import use_json
@@ -47,6 +47,7 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "AsyncStreamResponse",
+    "Breaker",
     "Budget",
     "BudgetLimit",
     "BudgetRequest",

@@ -105,7 +105,8 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
             else:
                 servers.answer(connection)
 
-    pool = open_pool(limits=llmpool.Limits(max_connections=1), retry_backoff=0.001)
+    limits = llmpool.Limits(max_connections=1)
+    pool = open_pool(limits=limits, retry_backoff=0.001, breaker=llmpool.Breaker(2))
     watched = Watched(pool)
     with servers.RawServer(handle) as server, ThreadPoolExecutor(2) as executor:
         client = llmpool.Client(pool=pool)
@@ -117,8 +118,11 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
             response.read()
         assert client.get(server.url + "/busy", budget="b").status_code == 429
         assert client.get(server.url, budget="b").is_success
+        port = servers.free_port()
         with pytest.raises(llmpool.ConnectError):
-            client.get(f"http://127.0.0.1:{servers.free_port()}")
+            client.get(f"http://127.0.0.1:{port}")
+        with servers.RawServer(handle, port=port):
+            assert servers.wait_until(lambda: watched.has(constants.NOTICE_BREAKER_CLOSED))
         pool.close()
         assert servers.wait_until(lambda: watched.has(*KINDS))
     for kind, notices in watched.seen.items():

@@ -220,6 +220,7 @@ def test_values():
     for value in (
         llmpool.URL("http://a/b?c=d"),
         llmpool.Headers({"a": "b"}),
+        llmpool.Breaker(5, statuses=(502, 503)),
         llmpool.Limits(max_connections=3, keepalive_expiry=None),
         llmpool.Timeout(5, read=None),
         llmpool.Retry(status=True),
@@ -237,7 +238,7 @@ def test_values():
 def test_this_file_knows_every_public_class():
     """A class that is added is to be pickled, copied or refused knowingly."""
     seen = {
-        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Budget", "BudgetLimit",
+        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Breaker", "Budget", "BudgetLimit",
         "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Limits", "Pool", "Request",
         "Response", "Retry", "Spending", "Stats", "Stream", "StreamResponse", "Timeout", "Timings",
         "URL", "options",

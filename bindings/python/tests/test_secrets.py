@@ -63,6 +63,7 @@ MADE = {
     "Request": request,
     "Response": answer,
     "Event": lambda: EVENT,
+    "Breaker": llmpool.Breaker,
     "Limits": llmpool.Limits,
     "Timeout": lambda: llmpool.Timeout(1),
     "Timings": lambda: llmpool.Timings(),

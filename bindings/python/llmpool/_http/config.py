@@ -1,7 +1,7 @@
 """Limits and timeouts, and how they reach the library's structs."""
 
 import math
-from typing import Any, Callable, Dict, Literal, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Literal, Optional, Tuple, Union
 
 from .constants import (
     NO_TIMEOUT,
@@ -146,6 +146,54 @@ class Limits:
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Limits) and self._as_options() == other._as_options()
+
+    def __repr__(self) -> str:
+        return _repr(self)
+
+
+class Breaker:
+    """When calls to an origin that is down end at once, instead of each running into its timeout.
+
+    After `failures` failures in a row that brought no HTTP answer (a dial, unless another
+    connection is open; TLS; a connection lost before the head of the answer; a timeout of the
+    pool's, and not a shorter one of the request's) calls to that origin raise at once what the last
+    of them raised, with `unseen`, and so do those that wait. A connection that can be made again,
+    or an answer of any other status, closes the breaker.
+
+    Args:
+        failures: in a row, 1 to 1000.
+        statuses: of answers that count as failures, too: 500 to 599. Calls that end for one raise
+            RefusedStream.
+
+    Raises:
+        ValueError: a number out of its range.
+        TypeError: not a number.
+    """
+
+    __slots__ = ("failures", "statuses")
+    failures: int
+    statuses: Tuple[int, ...]
+
+    def __init__(self, failures: int = 3, *, statuses: Iterable[int] = ()) -> None:
+        if isinstance(failures, bool) or not isinstance(failures, int):
+            raise TypeError(f"failures is a whole number, not {type(failures).__name__}")
+        if not 1 <= failures <= 1000:
+            raise ValueError(f"failures is from 1 to 1000, not {failures}")
+        self.failures = failures
+        self.statuses = tuple(statuses)
+        for status in self.statuses:
+            if isinstance(status, bool) or not isinstance(status, int):
+                raise TypeError(f"statuses are whole numbers, not {type(status).__name__}")
+            if not 500 <= status <= 599:
+                raise ValueError(f"statuses are from 500 to 599, not {status}")
+
+    def _as_options(self) -> Dict[str, Any]:
+        """The fields of llmpool_options_t."""
+        statuses = ",".join(str(int(status)) for status in self.statuses)
+        return {"breaker_failures": self.failures, "breaker_statuses": statuses.encode() or None}
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Breaker) and self._as_options() == other._as_options()
 
     def __repr__(self) -> str:
         return _repr(self)

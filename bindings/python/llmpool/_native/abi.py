@@ -57,7 +57,8 @@ class Options(ctypes.Structure):
         ("ca_pem", c_char_p),
         ("quiet_events", c_char_p),
         ("budget_timeout_ms", c_uint32),
-        ("reserved", c_uint32),
+        ("breaker_failures", c_uint32),
+        ("breaker_statuses", c_char_p),
     ]
 
 
@@ -227,6 +228,8 @@ class Stats(ctypes.Structure):
         ("utilization", c_double),
         ("unwatched_streams", c_uint64),
         ("awaiting_budget", c_uint64),
+        ("breakers_open", c_uint64),
+        ("breaker_rejections", c_uint64),
     ]
 
 

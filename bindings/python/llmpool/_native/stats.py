@@ -20,6 +20,8 @@ class Stats:
         reused: requests that an already open connection carried.
         utilization: (connecting + in_use) / max_connections; 0 where there is no limit.
         awaiting_budget: of those pending: waiting for their budget.
+        breakers_open: origins whose breaker is open.
+        breaker_rejections: of those failed: ended by an open breaker.
     """
 
     __module__ = "llmpool"  # where whoever imports it finds it
@@ -48,3 +50,5 @@ class Stats:
     utilization: float
     unwatched_streams: int
     awaiting_budget: int
+    breakers_open: int
+    breaker_rejections: int

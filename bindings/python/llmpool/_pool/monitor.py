@@ -1,8 +1,9 @@
 """What happens in the pools, to logging.
 
-The logger is "llmpool": a WARNING for each crossing of the utilization warning, and where an answer
-stops a budget; INFO for a budget that goes on, connections opened and closed, and for a stream
-whose event timeout does not run, once for each origin; DEBUG for requests that are tried again. One
+The logger is "llmpool": a WARNING for each crossing of the utilization warning, where an answer
+stops a budget, and where an origin's breaker opens; INFO for a budget that goes on, a breaker that
+closes, connections opened and closed, and for a stream whose event timeout does not run, once for
+each origin; DEBUG for requests that are tried again. One
 thread waits for the notices of all pools, on a descriptor, with Python's own poll. It starts with
 the first client, if the logger is enabled for warnings by then.
 """
@@ -32,6 +33,8 @@ _LEVELS = {
     abi.NOTICE_UNWATCHED_STREAM: _INFO,
     abi.NOTICE_BUDGET_STOPPED: _WARNING,
     abi.NOTICE_BUDGET_RESUMED: _INFO,
+    abi.NOTICE_BREAKER_OPENED: _WARNING,
+    abi.NOTICE_BREAKER_CLOSED: _INFO,
 }
 _ALL = sum(_LEVELS)
 

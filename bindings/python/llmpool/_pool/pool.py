@@ -19,6 +19,7 @@ from typing import (
 
 from .._http.config import (
     UNSET,
+    Breaker,
     Limits,
     MaybeSeconds,
     Timeout,
@@ -149,7 +150,7 @@ _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "quiet_events": ("quiet_events", _names),
     "utilization_warning_percent": ("utilization_warning_percent", _count),
 }
-OPTION_NAMES = (*_OPTIONS, "client_cert", "http1", "http2")
+OPTION_NAMES = (*_OPTIONS, "client_cert", "http1", "http2", "breaker")
 
 
 def _fill(
@@ -182,6 +183,12 @@ def _fill(
         certificate, key = key_pair(given["client_cert"])
         values["client_cert_file"] = _file("client_cert", certificate)
         values["client_key_file"] = _file("client_cert", key)
+    if "breaker" in given:
+        breaker = given["breaker"]
+        if breaker is not None and not isinstance(breaker, Breaker):
+            raise TypeError(f"breaker is a llmpool.Breaker or None, not {type(breaker).__name__}")
+        none = {"breaker_failures": 0, "breaker_statuses": None}
+        values.update(none if breaker is None else breaker._as_options())
     for name, (field, convert) in _OPTIONS.items():
         if name in given:
             values[field] = convert(name, given[name])
@@ -223,6 +230,7 @@ class Pool:
         quiet_events: [("ping", "keepalive")] types of server-sent events that say nothing, so
             that the event timeout goes on; None: these.
         utilization_warning_percent: [80] of max_connections; 0: never.
+        breaker: [None] when calls to an origin that is down end at once.
 
     Raises:
         ValueError: an option is out of its range, a file cannot be read.
@@ -253,6 +261,7 @@ class Pool:
         max_event_bytes: Union[int, Unset] = UNSET,
         quiet_events: Union[Sequence[str], None, Unset] = UNSET,
         utilization_warning_percent: Union[int, Unset] = UNSET,
+        breaker: Union[Breaker, None, Unset] = UNSET,
     ) -> None:
         arguments = locals()
         given = {
