@@ -184,6 +184,9 @@ typedef struct llmpool_options {
   uint32_t breaker_failures;    /* [0] 0 to 1000; 0: there is none */
   const char *breaker_statuses; /* answers that count as failures too, 500 to 599, separated by commas; NULL: none.
                                    Calls that end for one have E_REFUSED */
+  uint32_t hedge_percent;     /* [5] so many second attempts at most for a hundred requests with hedge_after_ms, and ten
+                                 before there are any; 0: none, up to 100 */
+  uint32_t reserved;          /* [0] */
 } llmpool_options_t;
 
 /* Fills in the defaults of the running library. */
@@ -263,6 +266,14 @@ typedef struct llmpool_request {
   const char *budget;   /* the name of its budget, 1 to 200 bytes without control characters; NULL: none */
   uint64_t input_cost;  /* tokens that it is taken to cost until it is settled: llmpool_budget_settle() */
   uint64_t output_cost;
+  uint32_t hedge_after_ms; /* Hedging: where no byte of the answer has come so long after an attempt was given its
+                              connection, a second attempt goes out, once, and the first that answers with anything
+                              but what RETRY_STATUS retries is the one; the other is given up, and MAY BE BILLED all
+                              the same. On another connection where one is idle or may be opened, else on another
+                              stream; left out where it would wait, for a connection or its budget, or where
+                              llmpool_options_t.hedge_percent is used up. 0 or LLMPOOL_NO_TIMEOUT: never. Only with
+                              RETRY_SENT, without NO_RETRY and UPLOAD: else E_INVALID_ARGUMENT */
+  uint32_t reserved;       /* 0 */
 } llmpool_request_t;
 
 typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
@@ -302,7 +313,8 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
                                              delay-ms, waiting */
   LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7, /* that time is over: budget */
   LLMPOOL_NOTICE_BREAKER_OPENED = 1 << 8, /* breaker_failures was reached: origin, reason, failures */
-  LLMPOOL_NOTICE_BREAKER_CLOSED = 1 << 9  /* the origin is called again: origin, open-ms */
+  LLMPOOL_NOTICE_BREAKER_CLOSED = 1 << 9, /* the origin is called again: origin, open-ms */
+  LLMPOOL_NOTICE_HEDGE = 1 << 10          /* a second attempt went out: origin, after-ms */
 };
 
 typedef struct llmpool_event {
@@ -528,6 +540,8 @@ typedef struct llmpool_stats {
   uint64_t awaiting_budget; /* of those pending: waiting for their budget */
   uint64_t breakers_open;      /* origins whose breaker is open */
   uint64_t breaker_rejections; /* of those failed: ended by an open breaker */
+  uint64_t hedges;     /* second attempts, sent as the first was silent: hedge_after_ms */
+  uint64_t hedges_won; /* of them those whose answer was taken */
 } llmpool_stats_t;
 
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as

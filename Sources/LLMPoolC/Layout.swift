@@ -52,6 +52,8 @@ enum Layout {
     "budget_timeout_ms": MemoryLayout<llmpool_options_t>.offset(of: \.budget_timeout_ms)!,
     "breaker_failures": MemoryLayout<llmpool_options_t>.offset(of: \.breaker_failures)!,
     "breaker_statuses": MemoryLayout<llmpool_options_t>.offset(of: \.breaker_statuses)!,
+    "hedge_percent": MemoryLayout<llmpool_options_t>.offset(of: \.hedge_percent)!,
+    "reserved": MemoryLayout<llmpool_options_t>.offset(of: \.reserved)!,
   ]
 
   static let request: [String: Int] = [
@@ -82,6 +84,8 @@ enum Layout {
     "budget": MemoryLayout<llmpool_request_t>.offset(of: \.budget)!,
     "input_cost": MemoryLayout<llmpool_request_t>.offset(of: \.input_cost)!,
     "output_cost": MemoryLayout<llmpool_request_t>.offset(of: \.output_cost)!,
+    "hedge_after_ms": MemoryLayout<llmpool_request_t>.offset(of: \.hedge_after_ms)!,
+    "reserved": MemoryLayout<llmpool_request_t>.offset(of: \.reserved)!,
   ]
 
   static let stats: [String: Int] = [
@@ -112,5 +116,7 @@ enum Layout {
     "awaiting_budget": MemoryLayout<llmpool_stats_t>.offset(of: \.awaiting_budget)!,
     "breakers_open": MemoryLayout<llmpool_stats_t>.offset(of: \.breakers_open)!,
     "breaker_rejections": MemoryLayout<llmpool_stats_t>.offset(of: \.breaker_rejections)!,
+    "hedges": MemoryLayout<llmpool_stats_t>.offset(of: \.hedges)!,
+    "hedges_won": MemoryLayout<llmpool_stats_t>.offset(of: \.hedges_won)!,
   ]
 }

@@ -175,6 +175,7 @@ extension llmpool_request_t {
     input.budget = bytes(budget)
     input.options.inputCost = Int64(clamping: input_cost)
     input.options.outputCost = Int64(clamping: output_cost)
+    if hedge_after_ms > 0 { input.options.hedgeAfter = llmpool_request_t.time(hedge_after_ms) }
     return input
   }
 

@@ -7,6 +7,10 @@ public enum Action: Sendable {
   /// may give it up before.
   case dial(ConnectionID, OriginID, rotation: UInt32, deadline: Instant)
   case send(AttemptID, RequestID, on: ConnectionID, reused: Bool)
+  /// Send it a second time, while its first attempt runs: the attempt that answers first is the one.
+  case hedge(AttemptID, RequestID, on: ConnectionID, reused: Bool)
+  /// The first attempt is over, and this second one goes on in its place.
+  case promoted(AttemptID)
   /// Reset the stream, or leave the h1 connection, now; nothing is reported about this attempt any more.
   case abort(AttemptID, on: ConnectionID)
   /// This answer is the one: its head may go out. Where the request is streamed nothing is retried from now on; a
@@ -47,6 +51,8 @@ public enum Notice: Sendable, Equatable {
   case connectionClosed(ConnectionID, OriginID, CloseReason)
   /// `failure` nil: because of the answer's status.
   case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds)
+  /// A second attempt has gone out, as nothing had come of the first for so long.
+  case hedge(RequestID, OriginID, after: Nanoseconds)
   /// An answer has asked to be left alone for so long.
   case budgetStopped(BudgetID, delay: Nanoseconds, httpStatus: Int, waiting: Int)
   case budgetResumed(BudgetID)

@@ -27,6 +27,10 @@ struct ConnectionRecord {
   var streamLimit = 1
   var served: UInt64 = 0
   var requests = SlotList()
+  /// Requests whose second attempt it carries.
+  var hedges = SlotList()
+  /// dialing: the request for whose second attempt it is dialled.
+  var hedgeFor: Int32 = -1
   /// dialing: when its connect timeout is over; open: when it is too old.
   var deadline = Instant.never
   var idleSince = Instant.never

@@ -22,6 +22,8 @@ public struct Counters: Sendable, Equatable {
   public var dnsCacheHits = 0
   public var breakersOpen = 0
   public var breakerRejections = 0
+  public var hedges = 0
+  public var hedgesWon = 0
 
   public init() {}
 
@@ -50,6 +52,8 @@ public struct Counters: Sendable, Equatable {
     .gauge("breakers_open", \.breakersOpen, "breakers_open", "Origins whose breaker is open."),
     .counter(
       "breaker_rejections", \.breakerRejections, "breaker_rejections_total", "Requests that an open breaker ended."),
+    .counter("hedges", \.hedges, "hedges_total", "Second attempts sent while the first was silent."),
+    .counter("hedges_won", \.hedgesWon, "hedges_won_total", "Second attempts whose answer was taken."),
   ]
 
   /// Connections that count against the limits.

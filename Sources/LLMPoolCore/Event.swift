@@ -119,5 +119,6 @@ public struct NoticeMask: OptionSet, Sendable {
   public static let budgetResumed = NoticeMask(rawValue: 1 << 7)
   public static let breakerOpened = NoticeMask(rawValue: 1 << 8)
   public static let breakerClosed = NoticeMask(rawValue: 1 << 9)
-  public static let all = NoticeMask(rawValue: (1 << 10) - 1)
+  public static let hedge = NoticeMask(rawValue: 1 << 10)
+  public static let all = NoticeMask(rawValue: (1 << 11) - 1)
 }

@@ -10,6 +10,8 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case reservationIgnored, stopIgnored, concurrencyIgnored, budgetPlaceKept, passedForEver, forgottenBudgetTimer
   case unseenKeepsDebit, correctionForgetsMeanwhile, cutForEach, forgottenBudgetTimeout
   case breakerIgnoresAnswers, breakerUntold, breakerManyTrials, breakerForgetsToDial, breakerRetries
+  case hedgeUnasked, hedgeTooEarly, hedgeAnswering, hedgeConsumed, hedgeBeyondShare, hedgeBeyondBudget, hedgeBeside
+  case forgottenHedgeTimer, hedgeStreamKept, hedgePlaceKept, hedgeRefusalWins, refusalBeatsHedge, hedgeKept
 }
 
 extension PoolStateMachine {

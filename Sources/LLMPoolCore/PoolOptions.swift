@@ -24,6 +24,9 @@ public struct PoolOptions: Sendable, Equatable {
   /// Answers that count as such.
   public var breakerStatuses = StatusSet()
 
+  /// So many hedges for a hundred requests that ask for them.
+  public var hedgePercent = 5
+
   /// Of `maxConnections`, in percent; 0: no warning.
   public var utilizationWarning = 80
 
@@ -48,6 +51,7 @@ public struct PoolOptions: Sendable, Equatable {
       .timeout("retry_after_max_ms", \.retryAfterMax),
       .count("utilization_warning_percent", \.utilizationWarning, 0...100),
       .count("breaker_failures", \.breakerFailures, 0...1_000),
+      .count("hedge_percent", \.hedgePercent, 0...100),
     ]
     + Timeouts<Nanoseconds>.numbers.map { $0.within(\.timeouts) }
 }

@@ -35,20 +35,27 @@ extension PoolStateMachine {
       if !requests[slot].isAged, !isMutant(.ageingForgotten) { earlier(agesAt(slot), nil) }
     case .active:
       let attempt = requests[slot].attempt
-      switch attempt.clock {
-      case .none: break
-      case .write: earlier(attempt.clockSince + options.timeouts.write, .writeTimeout)
-      case .firstByte: earlier(attempt.clockSince + options.timeouts.firstByte, .firstByteTimeout)
-      case .read:
-        if !isMutant(.forgottenReadTimer) { earlier(attempt.clockSince + options.timeouts.read, .readTimeout) }
-      }
+      let silence = silence(of: attempt, options.timeouts)
+      earlier(silence.due, silence.failure)
       if attempt.eventsSince != .never, !attempt.isHeld, !isMutant(.forgottenEventTimer) {
         earlier(attempt.eventsSince + options.timeouts.event, .eventTimeout)
       }
       if requests[slot].isDiscarding { earlier(requests[slot].retryAt, nil) }
+      if requests[slot].hedging != .none { earlier(hedgeDeadline(slot), nil) }
     case .backingOff: earlier(requests[slot].retryAt, nil)
     }
     return (due, failure)
+  }
+
+  /// When the clock of an attempt runs out, and what that is.
+  @inline(__always)
+  func silence(of attempt: Attempt, _ timeouts: Timeouts<Nanoseconds>) -> (due: Instant, failure: Failure?) {
+    switch attempt.clock {
+    case .none: (.never, nil)
+    case .write: (attempt.clockSince + timeouts.write, .writeTimeout)
+    case .firstByte: (attempt.clockSince + timeouts.firstByte, .firstByteTimeout)
+    case .read: (isMutant(.forgottenReadTimer) ? .never : attempt.clockSince + timeouts.read, .readTimeout)
+    }
   }
 
   mutating func awaitAnswer(_ slot: Int) {
@@ -115,6 +122,7 @@ extension PoolStateMachine {
       reRank(slot)
       arm(slot)
     case .active:
+      guard requests[slot].isDiscarding else { return hedgeDue(slot) }
       // The dropped answer is still coming when its retry is due.
       let connection = Int(requests[slot].attempt.connection)
       let origin = requests[slot].origin
@@ -230,6 +238,7 @@ extension PoolStateMachine {
   /// The connection is dead: every request on it fails, as the server may have acted on it.
   mutating func loseConnection(_ slot: Int, _ reason: CloseReason) {
     stopUsing(slot)
+    while connections[slot].hedges.first != SlotList.none { abortHedge(Int(connections[slot].hedges.first)) }
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       abort(request)

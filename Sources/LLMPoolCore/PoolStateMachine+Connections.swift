@@ -2,7 +2,8 @@
 extension PoolStateMachine {
   // MARK: Dialling
 
-  mutating func startDial(_ origin: Int32, timeout: Nanoseconds) {
+  @discardableResult
+  mutating func startDial(_ origin: Int32, timeout: Nanoseconds) -> Int {
     let slot = newConnection(origin)
     connections[slot].deadline = now + timeout
     count(origin) {
@@ -13,6 +14,7 @@ extension PoolStateMachine {
     connectionCountChanged(origin)
     armConnection(slot)
     dialWhenResolved(slot)
+    return slot
   }
 
   private mutating func newConnection(_ origin: Int32) -> Int {
@@ -68,6 +70,7 @@ extension PoolStateMachine {
       actions.append(.notice(.connectionOpened(connectionID(slot), OriginID(slot: origin))))
     }
     armConnection(slot)
+    if connections[slot].hedgeFor >= 0 { hedgeDialed(slot) }
     settle(origin)
     if !version.isMultiplexed, origins[Int(origin)].warmTarget > 0 { warm(origin, origins[Int(origin)].warmTarget) }
     origins[Int(origin)].warmTarget = 0
@@ -181,6 +184,7 @@ extension PoolStateMachine {
     let origin = connections[slot].origin
     if connections[slot].state == .dialing { return dialFailed(slot, .connect) }
     stopUsing(slot)
+    while connections[slot].hedges.first != SlotList.none { hedgeClosed(Int(connections[slot].hedges.first)) }
     while connections[slot].requests.first != SlotList.none {
       let request = Int(connections[slot].requests.first)
       detach(request)
@@ -237,6 +241,11 @@ extension PoolStateMachine {
     armConnection(slot)
   }
 
+  /// Its one request, or one of its streams, has ended.
+  mutating func leaveFinished(_ slot: Int, _ reusable: Bool, _ reason: CloseReason) {
+    if !connections[slot].isMultiplexed, !reusable { closeConnection(slot, reason) } else { released(slot) }
+  }
+
   /// A pool that closes keeps nothing.
   var keepaliveLimit: Int { closeDeadline == nil ? options.maxKeepaliveConnections : 0 }
 
@@ -287,7 +296,7 @@ extension PoolStateMachine {
   }
 
   mutating func removeConnection(_ slot: Int, _ reason: CloseReason) {
-    assert(connections[slot].requests.isEmpty)
+    assert(connections[slot].requests.isEmpty && connections[slot].hedges.isEmpty)
     let origin = connections[slot].origin
     switch connections[slot].state {
     case .free: return
@@ -312,6 +321,7 @@ extension PoolStateMachine {
     let origin = connections[slot].origin
     origins[Int(origin)].dialing -= 1
     count(origin) { $0.connecting -= 1 }
+    if connections[slot].hedgeFor >= 0 { hedgeDialLost(slot) }
     if connections[slot].isResolving {
       hosts[Int(origins[Int(origin)].host)].dials.remove(Int32(slot), &hostDialLinks)
     }

@@ -146,15 +146,41 @@ extension PoolStateMachine {
     let isLinked = (request.state == .pending && request.budgetStep != .waiting) || request.state == .active
     if requestLinks[slot].isLinked != isLinked { return broken("list and state") }
     if (request.attempt.connection >= 0) != (request.state == .active) { return broken("connection and state") }
+    if slot < hedgeLinks.count, hedgeLinks[slot].isLinked != (request.state == .active && request.hedging == .sent) {
+      return broken("the list of a hedge and its state")
+    }
     if request.state == .free { return isTimed(slot) ? broken("a timer, and no request") : nil }
     let isLost = request.state == .active && connections[Int(request.attempt.connection)].state != .open
     if isLost { return broken("on no connection") }
+    if let wrong = checkHedge(slot) { return broken(wrong) }
     let due = nextClock(slot).due
     if due != .never {
       guard isTimed(slot) else { return broken("no timer") }
       let armed = requestTimers.key(of: Int32(slot), requestTimerPositions).major
       if armed > due.nanoseconds { return broken("its timer is late") }
     }
+    return nil
+  }
+
+  /// A second attempt runs beside a first one whose head is not here; a dial for one belongs to it.
+  private func checkHedge(_ slot: Int) -> String? {
+    let request = requests[slot]
+    guard request.hedging != .none else { return nil }
+    let hedge = hedges[slot]
+    if (hedge.attempt.connection >= 0) != (request.hedging == .sent) { return "a hedge's connection and its state" }
+    if (hedge.dial >= 0) != (request.hedging == .dialing) { return "the dial of a hedge and its state" }
+    switch request.hedging {
+    case .none, .wanted, .promoted, .over: break
+    case .dialing:
+      let dial = connections[Int(hedge.dial)]
+      if request.state != .active { return "a dial for the hedge of what is not active" }
+      if dial.state != .dialing || dial.hedgeFor != Int32(slot) { return "the dial of its hedge is another's" }
+    case .sent:
+      if request.state != .active || request.isDiscarding { return "a hedge beside no attempt" }
+      if connections[Int(hedge.attempt.connection)].state != .open { return "a hedge on no connection" }
+      if hedge.attempt.sequence == request.attempt.sequence { return "two attempts of one name" }
+    }
+    if request.hedging != .sent, hedge.budgetStep != .none { return "a hedge that is over, and its budget" }
     return nil
   }
 
@@ -175,6 +201,10 @@ extension PoolStateMachine {
       if request.budgetStep == .reserved { reserved += uses[index].cost } else { output += uses[index].cost.output }
       if request.budgetStep != .answered { headless += uses[index].cost }
       if (request.budgetStep == .reserved) != (request.state == .pending) { return broken("a step of another state") }
+      guard request.hedging == .sent else { continue }
+      count.inFlight += 1
+      output += hedges[index].use.cost.output
+      if hedges[index].budgetStep != .answered { headless += hedges[index].use.cost }
     }
     if budget.requests != count.requests { return broken("\(budget.requests) requests, seen \(count.requests)") }
     if budget.inFlight != count.inFlight { return broken("\(budget.inFlight) in flight, seen \(count.inFlight)") }
@@ -206,7 +236,12 @@ extension PoolStateMachine {
     if connection.state == .free {
       return connectionTimerPositions[slot] != IndexedHeap.absent ? broken("a timer, and no connection") : nil
     }
-    if connection.streams != connection.requests.count { return broken("\(connection.streams) streams") }
+    if connection.streams != connection.requests.count + connection.hedges.count {
+      return broken("\(connection.streams) streams")
+    }
+    if connection.hedgeFor >= 0, hedges[Int(connection.hedgeFor)].dial != Int32(slot) {
+      return broken("dialled for a hedge that has another")
+    }
     if connection.isIdle, connection.isRetiring { return broken("idle and retiring") }
     if !connection.isMultiplexed, connection.streams > 1 { return broken("two requests on h1") }
     if connection.identity != identity, connection.state == .dialing || !connection.isRetiring {
@@ -266,6 +301,7 @@ extension PoolStateMachine {
     }
     for slot in connections.indices where connections[slot].state != .free {
       if !isList(connections[slot].requests, requestLinks) { return "connection \(slot): list of requests" }
+      if !isList(connections[slot].hedges, hedgeLinks) { return "connection \(slot): list of hedges" }
     }
     return nil
   }
@@ -277,7 +313,9 @@ extension Counters {
     [pending, awaitingBudget, active, backingOff, connecting, inUse, idle, breakersOpen]
   }
   fileprivate var smallest: Int {
-    min(current.min()!, min(submitted, succeeded, failed, cancelled), min(retries, opened, closed, reused))
+    min(
+      current.min()!, min(submitted, succeeded, failed, cancelled), min(retries, opened, closed, reused),
+      min(hedgesWon, hedges - hedgesWon))
   }
   fileprivate mutating func add(_ other: Counters) {
     pending += other.pending

@@ -78,6 +78,7 @@ extension PoolStateMachine {
   mutating func endEverything() {
     for slot in requests.indices where requests[slot].state == .active {
       requests[slot].wasSeen = true
+      if requests[slot].hedging == .sent { abortHedge(slot) }
       abort(slot)
     }
     for slot in connections.indices where connections[slot].state != .free { closeConnection(slot, .poolClosed) }

@@ -21,6 +21,7 @@ extension PoolStateMachine {
     requests[slot].waitsSince = min(requestOptions.submittedAt, now)
     requests[slot].queuedAt = requests[slot].waitsSince
     if requestOptions.budget.exists { joinBudget(slot) }
+    if requestOptions.hedgeAfter != .max { prepareHedging(slot) }
     if closeDeadline != nil { return complete(slot, .closed) }
     if origins[Int(origin)].breaker.isOpen, !isTrial(slot) { return endBroken(slot) }
     if requestOptions.budget.exists { return enterBudget(slot) }
@@ -70,6 +71,10 @@ extension PoolStateMachine {
   /// answer was dropped: the request has failed.
   mutating func bodyConsumed(_ slot: Int) {
     requests[slot].bodyConsumed = true
+    if requests[slot].hedging == .sent {
+      dropHedge(slot)
+      settle(requests[slot].origin)
+    }
     if requests[slot].isDiscarding { end(slot, .write) }
   }
 
@@ -96,6 +101,7 @@ extension PoolStateMachine {
   /// The end of a request, whichever way it came to it.
   mutating func complete(_ slot: Int, _ failure: Failure?, isBroken: Bool = false) {
     let origin = requests[slot].origin
+    if requests[slot].hedging == .sent, !isMutant(.hedgeKept) { dropHedge(slot) }
     leaveState(slot)
     requestTimers.removeIfPresent(Int32(slot), &requestTimerPositions)
     count(origin) {
@@ -200,23 +206,30 @@ extension PoolStateMachine {
     count(origin) { $0.active += 1 }
     // It carried others, or was open before anybody waited for it (`warm`).
     let isReused = connections[connection].served > 0 || connections[connection].idleSince < requests[slot].queuedAt
-    if isReused { count(origin) { $0.reused += 1 } }
-    if connections[connection].streams == 0 { leaveIdle(connection) }
-    connections[connection].streams += 1
-    connections[connection].served += 1
+    requests[slot].attempt = beginAttempt(on: connection, isReused: isReused)
     connections[connection].requests.append(Int32(slot), &requestLinks)
-    if connections[connection].isMultiplexed { updateRoom(connection) }
     requests[slot].state = .active
     requests[slot].isCovered = false
     requests[slot].attempts += 1
-    let knowsLimit = !connections[connection].isMultiplexed || connections[connection].streamsAllowed != nil
-    requests[slot].attempt = Attempt(
-      sequence: nextSequence, connection: Int32(connection),
-      streamsBeforeSettings: knowsLimit ? 0 : connections[connection].streams, clock: .write, clockSince: now)
-    nextSequence &+= 1
+    if requests[slot].hedging != .none { startHedgeClock(slot) }
     actions.append(
       .send(requests[slot].attemptID, requests[slot].id, on: connectionID(connection), reused: isReused))
     arm(slot)
+  }
+
+  /// Takes a place on the connection. The caller puts the request on its list.
+  @inline(__always) mutating func beginAttempt(on connection: Int, isReused: Bool) -> Attempt {
+    if isReused { count(connections[connection].origin) { $0.reused += 1 } }
+    if connections[connection].streams == 0 { leaveIdle(connection) }
+    connections[connection].streams += 1
+    connections[connection].served += 1
+    if connections[connection].isMultiplexed { updateRoom(connection) }
+    let knowsLimit = !connections[connection].isMultiplexed || connections[connection].streamsAllowed != nil
+    let attempt = Attempt(
+      sequence: nextSequence, connection: Int32(connection),
+      streamsBeforeSettings: knowsLimit ? 0 : connections[connection].streams, clock: .write, clockSince: now)
+    nextSequence &+= 1
+    return attempt
   }
 
   /// Takes an active request off its connection, which keeps its count of streams right.
@@ -228,6 +241,7 @@ extension PoolStateMachine {
     requests[slot].attempt.connection = -1
     requests[slot].attempt.clock = .none
     if requests[slot].budgetStep != .none { leaveBudget(slot) }
+    if requests[slot].hedging == .dialing { forgetHedgeDial(slot) }
   }
 
   /// The write clock runs until the request is sent, except while an upload waits for the application; from then
@@ -273,11 +287,7 @@ extension PoolStateMachine {
     if let failure = outcome.failure, !unseen, PoolStateMachine.isRefusal(failure), failure != .refused {
       countFailedAttempt(slot, on: connection, failure)
     }
-    if !connections[connection].isMultiplexed, !reusable {
-      closeConnection(connection, outcome.failure == nil ? .notReusable : .error)
-    } else {
-      released(connection)
-    }
+    leaveFinished(connection, reusable, outcome.failure == nil ? .notReusable : .error)
     if let failure = outcome.failure {
       attemptFailed(slot, failure, unseen: unseen, refusal)
     } else if requests[slot].isDiscarding {

@@ -5,6 +5,7 @@ extension PoolStateMachine {
   /// attempt, where there was one.
   mutating func attemptFailed(_ slot: Int, _ failure: Failure, unseen: Bool, _ refusal: Refusal? = nil) {
     if unseen { refund(slot) } else { requests[slot].wasSeen = true }
+    if requests[slot].hedging == .sent { return promote(slot) }
     // Its answer was to be dropped anyway.
     if requests[slot].isDiscarding { return backOff(slot, until: requests[slot].retryAt) }
     if unseen, let refusal, isReplayable(slot), PoolStateMachine.isRefusal(failure) {
@@ -18,6 +19,7 @@ extension PoolStateMachine {
   /// wants no retry minds.
   mutating func attemptUnsent(_ slot: Int) {
     refund(slot)
+    if requests[slot].hedging == .sent { return promote(slot) }
     resend(slot, .write, .neverSent)
   }
 
@@ -94,7 +96,7 @@ extension PoolStateMachine {
 
   // MARK: Retries
 
-  private func isReplayable(_ slot: Int) -> Bool {
+  func isReplayable(_ slot: Int) -> Bool {
     (!requests[slot].isDelivered || isMutant(.retryDelivered)) && !requests[slot].bodyConsumed
       && !requests[slot].options.flags.contains(.noRetry) && closeDeadline == nil
   }
@@ -130,6 +132,7 @@ extension PoolStateMachine {
     forgetRefusals(slot)
     headOfBudget(slot, status, advice)
     countAnswer(slot, status)
+    if requests[slot].hedging != .none, yieldsToHedge(slot, status, advice) { return }
     if let delay = statusRetryDelay(slot, status, advice) {
       requests[slot].isDiscarding = true
       requests[slot].retryAt = now + delay
@@ -139,17 +142,22 @@ extension PoolStateMachine {
       actions.append(.discard(requests[slot].attemptID))
       return arm(slot)
     }
+    if requests[slot].hedging == .promoted { count(requests[slot].origin) { $0.hedgesWon += 1 } }
     if requests[slot].options.flags.contains(.streamed) { requests[slot].isDelivered = true }
     actions.append(.deliver(requests[slot].attemptID))
   }
 
-  /// RFC 9110, section 10.2.3 (Retry-After), and what the vendors' SDKs take for temporary.
+  /// What the vendors' SDKs take for temporary, unless the answer says what it is.
+  func isTemporary(_ status: Int, _ advice: RetryAdvice) -> Bool {
+    status >= 400 && (advice.shouldRetry ?? (status == 408 || status == 409 || status == 429 || status >= 500))
+  }
+
+  /// Retry-After: RFC 9110, section 10.2.3.
   private mutating func statusRetryDelay(_ slot: Int, _ status: Int, _ advice: RetryAdvice) -> Nanoseconds? {
     guard requests[slot].options.flags.contains(.retryStatus), isReplayable(slot),
       requests[slot].retries < maxRetries(slot), !origins[Int(requests[slot].origin)].breaker.isOpen
     else { return nil }
-    let isTemporary = status == 408 || status == 409 || status == 429 || status >= 500
-    guard status >= 400, advice.shouldRetry ?? isTemporary else { return nil }
+    guard isTemporary(status, advice) else { return nil }
     let delay = advice.retryAfter.map { max(0, $0) } ?? backoff(Int(requests[slot].retries) + 1)
     // Nobody is helped by a request that sleeps past its own end: better the answer in hand.
     guard advice.retryAfter == nil || delay <= retryAfterMax(slot),

@@ -35,7 +35,7 @@ extension PoolStateMachine {
     trimIdle()
   }
 
-  private mutating func reuse(_ origin: Int32) {
+  mutating func reuse(_ origin: Int32) {
     while let slot = firstWaiter(origin), let connection = availableConnection(origin) {
       assign(slot, to: connection)
     }

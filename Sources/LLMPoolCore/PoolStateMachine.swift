@@ -69,6 +69,11 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   var knownBudgets = 0
   var touchedBudgets: [Int32] = []
 
+  /// By the slots of requests, as far as they have asked for hedges.
+  var hedges = ContiguousArray<Hedge>()
+  var hedgeLinks = SlotList.Links()
+  var hedgeShare = HedgeShare()
+
   var nextOrder: UInt64 = 1
   var nextSequence: UInt32 = 1
   var identity: UInt32 = 1
@@ -158,11 +163,14 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     case .keepAlive(let id, let limit): if let slot = live(id) { keepAlive(slot, limit) }
     case .resetsHeld(let id): if let slot = live(id) { resetsHeld(slot) }
     case .connectionClosed(let id, let reason): if let slot = live(id) { connectionClosed(slot, reason) }
-    case .progressed(let attempt, let phase): if let slot = live(attempt) { progressed(slot, phase) }
-    case .answered(let attempt, let status, let advice): if let slot = live(attempt) { answered(slot, status, advice) }
+    case .progressed(let attempt, let phase):
+      if let slot = live(attempt) { progressed(slot, phase) } else { tellHedge(event) }
+    case .answered(let attempt, let status, let advice):
+      if let slot = live(attempt) { answered(slot, status, advice) } else { tellHedge(event) }
     case .finished(let attempt, let outcome, let reusable):
-      if let slot = live(attempt) { finished(slot, outcome, reusable) }
-    case .limitsTold(let attempt, let report): if let slot = live(attempt) { told(slot, report) }
+      if let slot = live(attempt) { finished(slot, outcome, reusable) } else { tellHedge(event) }
+    case .limitsTold(let attempt, let report):
+      if let slot = live(attempt) { told(slot, report) } else { tellHedge(event) }
     case .budgetNamed(let id): addBudget(id)
     case .budgetConfigured(let id, let options): configureBudget(id, options)
     case .settled(let id, let input, let output): settled(id, input: input, output: output)

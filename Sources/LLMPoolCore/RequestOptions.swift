@@ -26,6 +26,8 @@ public struct RequestOptions: Sendable, Equatable {
   public var maxRetries: UInt32 = 0
   /// `asPool`: as the pool has it when it is asked; `.max`: any.
   public var retryAfterMax: Nanoseconds = asPool
+  /// When a second attempt goes out while the first is silent, for which `retrySent` is needed; `.max`: never.
+  public var hedgeAfter: Nanoseconds = .max
   public var budget = BudgetID.none
   /// Tokens, from 0 to `Cost.most`.
   public var inputCost: Int64 = 0

@@ -27,6 +27,7 @@ struct RequestRecord {
   var id = RequestID(value: 0)
   var state = State.free
   var budgetStep = BudgetStep.none
+  var hedging = HedgeStep.none
   /// Waits for a dial that serves it: its pool clock stands still, its connect clock runs.
   var isCovered = false
   /// Waited for half of its pool timeout, or of its budget timeout, since it was queued: ranks before every priority.

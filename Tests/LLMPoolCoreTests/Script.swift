@@ -199,6 +199,12 @@ final class Script {
       attempts[requestNames[request]!] = attempt
       attemptNames[attempt] = requestNames[request]!
       return "send \(requestNames[request]!) on \(name(connection))" + (reused ? " reused" : "")
+    case .hedge(let attempt, let request, let connection, let reused):
+      let name = requestNames[request]! + "'"
+      attempts[name] = attempt
+      attemptNames[attempt] = name
+      return "hedge \(name) on \(self.name(connection))" + (reused ? " reused" : "")
+    case .promoted(let attempt): return "promote \(attemptNames[attempt]!)"
     case .abort(let attempt, let connection): return "abort \(attemptNames[attempt]!) on \(name(connection))"
     case .deliver(let attempt): return "deliver \(attemptNames[attempt]!)"
     case .discard(let attempt): return "discard \(attemptNames[attempt]!)"
@@ -228,6 +234,7 @@ final class Script {
     case .retry(let request, _, let failure, let status, let delay):
       delays.append(delay)
       return "retry \(requestNames[request]!) " + (failure.map { "\($0)" } ?? "\(status)")
+    case .hedge(let request, _, let silence): return "hedged \(requestNames[request]!) after \(silence / 1_000_000) ms"
     case .budgetStopped(let id, let delay, let status, let waiting):
       return "stopped b\(id.slot) by \(status), \(waiting) waiting, \(delay / 1_000_000) ms"
     case .budgetResumed(let id): return "resumed b\(id.slot)"

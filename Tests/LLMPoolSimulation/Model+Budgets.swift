@@ -7,7 +7,8 @@ extension Model {
 
   func isUnseen(_ attempt: AttemptID, _ outcome: Outcome) -> Bool {
     guard let id = attempts[attempt], outcome.unseen else { return false }
-    return !requests[id]!.hasAnswer || outcome.failure == .proxy
+    let hasAnswer = hedge(of: id, attempt)?.hasAnswer ?? requests[id]!.hasAnswer
+    return !hasAnswer || outcome.failure == .proxy
   }
 
   private func refill(_ id: BudgetID) {
@@ -19,7 +20,7 @@ extension Model {
     budgets[id]!.at = now
   }
 
-  private func move(_ id: BudgetID, _ cost: Cost, by sign: Double) {
+  func move(_ id: BudgetID, _ cost: Cost, by sign: Double) {
     refill(id)
     for (index, limit) in budgets[id]!.limits.enumerated() {
       let new = budgets[id]!.levels[index] + sign * Double(cost.amount(limit.unit))
@@ -28,7 +29,7 @@ extension Model {
   }
 
   /// How much of each limit is lacking for this cost: below zero where there is more.
-  private func lacking(_ id: BudgetID, _ cost: Cost) -> [(limit: BudgetLimit, amount: Double)] {
+  func lacking(_ id: BudgetID, _ cost: Cost) -> [(limit: BudgetLimit, amount: Double)] {
     refill(id)
     let budget = budgets[id]!
     return budget.limits.enumerated().map { index, limit in
@@ -47,7 +48,7 @@ extension Model {
     let name = request.options.budget
     let budget = budgets[name]!
     if budget.stoppedUntil > now { fail("admitted while the budget is stopped") }
-    if budget.inFlight.count >= budget.options.maxConcurrent { fail("admitted beyond max_concurrent") }
+    if budget.places >= budget.options.maxConcurrent { fail("admitted beyond max_concurrent") }
     if !budget.options.learns {
       for lack in lacking(name, request.cost) where lack.amount > 0.01 {
         fail("admitted, and \(lack.amount) of \(lack.limit) are lacking")
@@ -135,11 +136,13 @@ extension Model {
       output: left.output + sign * right.output)
   }
 
-  func refused(_ id: RequestID, _ status: Int, _ advice: RetryAdvice, _ core: borrowing PoolStateMachine) {
+  func refused(
+    _ id: RequestID, _ status: Int, _ advice: RetryAdvice, sentAs: Int, _ core: borrowing PoolStateMachine
+  ) {
     let request = requests[id]!
     let budget = request.options.budget
     guard budget.exists, status == 429 || status == 503 || status == 529, advice.shouldRetry != false else { return }
-    adaptiveBefore = (budget, core.view(of: budget)?.adaptive ?? .max, request.sentAs <= budgets[budget]!.cutAt)
+    adaptiveBefore = (budget, core.view(of: budget)?.adaptive ?? .max, sentAs <= budgets[budget]!.cutAt)
     guard let pause = advice.retryAfter, now + pause > budgets[budget]!.stoppedUntil, pause > 0 else { return }
     budgets[budget]!.stoppedUntil = now + pause
     refill(budget)
@@ -205,7 +208,7 @@ extension Model {
   private func checkRoom(_ id: BudgetID, _ view: BudgetView) {
     let budget = budgets[id]!
     guard budget.waiting.count == 1, let only = budget.waiting.first.flatMap({ requests[$0] }), only.attempts == 0,
-      only.retries == 0, budget.stoppedUntil <= now, budget.inFlight.count < budget.options.maxConcurrent,
+      only.retries == 0, budget.stoppedUntil <= now, budget.places < budget.options.maxConcurrent,
       view.adaptive == nil
     else { return }
     if lacking(id, only.cost).allSatisfy({ $0.amount < -0.01 }) { fail("room in a budget, and one who waits for it") }

@@ -58,6 +58,11 @@ package final class Model {
     var sentAs = 0
     /// Streams on its connection with this one, where the SETTINGS had not come.
     var streamsBeforeSettings = 0
+    /// When its attempt began.
+    var sentAt = Instant.never
+    var hedge: Hedge?
+    /// Once a request.
+    var isHedged = false
   }
 
   struct Connection {
@@ -103,6 +108,9 @@ package final class Model {
     var reserved = Cost()
     var inFlight: Set<RequestID> = []
     var waiting: Set<RequestID> = []
+    /// Those in flight whose second attempt is, too.
+    var hedged: Set<RequestID> = []
+    var places: Int { inFlight.count + hedged.count }
     var stoppedUntil = Instant(nanoseconds: .min)
     var provider: Provider?
     var cutAt = 0
@@ -113,6 +121,9 @@ package final class Model {
 
   private(set) var options: PoolOptions
   var breakers: [OriginID: BreakerBook] = [:]
+  var hedges = 0
+  var hedgesAllowed = 10.0
+  var refusedHead: RefusedHead?
   var budgets: [BudgetID: Budget] = [:]
   var sends = 0
   /// With this event.
@@ -163,6 +174,7 @@ package final class Model {
     if self.event == nil { advancedTo = self.now }
     self.now = now
     self.event = event
+    refusedHead = nil
     admittedNow.removeAll()
     connectionsBefore = core.counters.connections
     guard let event else { return }
@@ -187,11 +199,17 @@ package final class Model {
     case .keepAlive(let id, let limit): connections[id]?.expiry = max(0, limit - .seconds(1))
     case .resetsHeld(let id): if connections[id]?.isOpen == true { connections[id]!.resetsHeldAt = now }
     case .connectionClosed(let id, _): connectionClosed(id, core)
-    case .progressed(let id, let phase): if let request = attempts[id] { progress(request, phase) }
+    case .progressed(let id, let phase):
+      if let request = attempts[id] {
+        if hedge(of: request, id) != nil { progressHedge(request, phase) } else { progress(request, phase) }
+      }
     case .answered(let id, let status, let advice):
       if let request = attempts[id] {
-        refused(request, status, advice, core)
-        answered(request)
+        let hedge = hedge(of: request, id)
+        refused(request, status, advice, sentAs: hedge?.sentAs ?? requests[request]!.sentAs, core)
+        noteHead(request, id, status, advice)
+        if hedge == nil { answered(request) } else { requests[request]!.hedge!.hasProgress = true }
+        requests[request]!.wasSeen = true
         breakerAnswered(requests[request]!.origin, status)
       }
     case .limitsTold: break
@@ -207,6 +225,7 @@ package final class Model {
 
   private func submit(_ id: RequestID, _ origin: OriginID, _ asked: RequestOptions) {
     submitted += 1
+    countHedging(asked)
     slotsInUse.insert(id.slot)
     var request = Request(
       origin: origin, options: fill(asked), order: nextOrder, waitsSince: asked.submittedAt, clockSince: now)
@@ -305,12 +324,17 @@ package final class Model {
     guard let connection = connections[id] else { return }
     guard connection.isOpen else { return dialFailed(id, .connect, core) }
     for attempt in connection.active {
+      guard let request = attempts[attempt], let hedge = hedge(of: request, attempt) else { continue }
+      hedgeEnded(request, hedge.hasProgress ? .silent : .unsent)
+    }
+    for attempt in connections[id]!.active {
       let request = attempts[attempt]!
       if requests[request]!.hasProgress {
         ended(request, .failed(unseen: false, beyondLimit: false))
       } else {
+        let isHedged = requests[request]!.hedge != nil
         ended(request, .unsent)
-        refused(request, isOfStream: false)
+        if !isHedged { refused(request, isOfStream: false) }
       }
     }
     gone(id)
@@ -369,6 +393,7 @@ package final class Model {
 
   private func finished(_ attempt: AttemptID, _ outcome: Outcome, _ core: borrowing PoolStateMachine) {
     guard let id = attempts[attempt] else { return }
+    if let hedge = hedge(of: id, attempt) { return hedgeFinished(id, hedge, outcome) }
     let request = requests[id]!
     guard let failure = outcome.failure else {
       if !request.isDropping { mustEnd = id }
@@ -382,7 +407,7 @@ package final class Model {
     let isOfStream = !isBeyond && !core.isRetiring(connection)
     let isFree = unseen && isBeyond && failure == .refused && request.freeResends < 3
     ended(id, .failed(unseen: unseen, beyondLimit: isFree))
-    if unseen, !isFree, !request.isDropping { refused(id, isOfStream: isOfStream) }
+    if unseen, !isFree, !request.isDropping, request.hedge == nil { refused(id, isOfStream: isOfStream) }
   }
 
   /// Nobody has acted on it: it is sent again, and not counted.
@@ -409,13 +434,7 @@ package final class Model {
   /// The attempt is over; the request may be.
   private func ended(_ id: RequestID, _ end: End) {
     let request = requests[id]!
-    attempts[request.attempt!] = nil
-    let connection = request.connection!
-    connections[connection]!.active.remove(request.attempt!)
-    if connections[connection]!.active.isEmpty {
-      inUse -= 1
-      connections[connection]!.idleSince = now
-    }
+    vacate(request.connection!, request.attempt!)
     active -= 1
     if case .dropped = end {} else { breakerCounts(request.origin) }
     if case .failed(let unseen, _) = end, !unseen { requests[id]!.wasSeen = true }
@@ -432,6 +451,26 @@ package final class Model {
     requests[id]!.dialTimeBefore = dialTime(request.origin)
   }
 
+  func vacate(_ connection: ConnectionID, _ attempt: AttemptID) {
+    attempts[attempt] = nil
+    connections[connection]!.active.remove(attempt)
+    guard connections[connection]!.active.isEmpty else { return }
+    inUse -= 1
+    connections[connection]!.idleSince = now
+  }
+
+  func occupy(_ connection: ConnectionID, _ attempt: AttemptID, _ id: RequestID) {
+    if connections[connection]!.active.isEmpty { inUse += 1 }
+    attempts[attempt] = id
+    connections[connection]!.active.insert(attempt)
+    connections[connection]!.served += 1
+  }
+
+  func resumed(_ id: RequestID, _ hedge: Hedge) {
+    active += 1
+    resumedInBudget(id, hedge)
+  }
+
   // MARK: What comes out
 
   package func observe(_ action: Action, _ core: borrowing PoolStateMachine) {
@@ -441,13 +480,21 @@ package final class Model {
       if !lookups.insert(host).inserted { fail("a second lookup of host \(host.slot)") }
     case .dial(let id, let origin, _, _): dial(id, origin)
     case .send(let attempt, let request, let connection, let reused): send(attempt, request, connection, reused, core)
+    case .hedge(let attempt, let request, let connection, let reused):
+      hedge(attempt, request, connection, reused, core)
+    case .promoted(let attempt): promoted(attempt)
     case .abort(let attempt, let connection):
       guard let id = attempts[attempt] else { return fail("abort of an attempt that is over") }
+      if let hedge = hedge(of: id, attempt) {
+        if hedge.connection != connection { fail("abort of a hedge on another connection") }
+        return hedgeEnded(id, .silent)
+      }
       if requests[id]!.connection != connection { fail("abort on another connection") }
       ended(id, .silent)
     case .deliver(let attempt):
       guard let id = attempts[attempt] else { return fail("delivery of an attempt that is over") }
       if requests[id]!.isDropping { fail("delivery of a dropped answer") }
+      checkDelivered(id, attempt)
       if requests[id]!.options.flags.contains(.streamed) { requests[id]!.isDelivered = true }
     case .discard(let attempt): discard(attempt)
     case .ping(let id): ping(id)
@@ -499,25 +546,15 @@ package final class Model {
     guard let request = requests[id] else { return fail("a request that is over is sent") }
     guard let connection = connections[on], connection.isOpen else { return fail("sent on no connection") }
     if request.state == .active { fail("sent twice at once") }
-    if connection.origin != request.origin { fail("sent to another origin") }
-    if connection.isRetiring { fail("sent on a connection that takes nothing new") }
-    if connection.active.count >= connection.limit {
-      fail("stream \(connection.active.count + 1) of \(connection.limit)")
-    }
-    // Unused it was open already only where somebody had it opened ahead of need.
-    if reused ? connection.served == 0 && connection.openedAt >= now : connection.served > 0 {
-      fail("reused is \(reused) after \(connection.served)")
-    }
+    checkPlace(request, on, connection, reused)
     checkChoice(on, connection, core)
     checkRetry(id, request)
     sentWhileOpen(id, request.origin)
     debit(id)
     checkOrder(id, request)
-    if connection.active.isEmpty { inUse += 1 }
     active += 1
-    attempts[attempt] = id
-    connections[on]!.active.insert(attempt)
-    connections[on]!.served += 1
+    occupy(on, attempt, id)
+    requests[id]!.sentAt = now
     if request.isFresh { removeFresh(id) }
     requests[id]!.isFresh = false
     requests[id]!.backsOffUntil = nil
@@ -537,6 +574,18 @@ package final class Model {
     requests[id]!.streamsBeforeSettings = knowsLimit ? 0 : connection.active.count + 1
   }
 
+  func checkPlace(_ request: Request, _ on: ConnectionID, _ connection: Connection, _ reused: Bool) {
+    if connection.origin != request.origin { fail("sent to another origin") }
+    if connection.isRetiring { fail("sent on a connection that takes nothing new") }
+    if connection.active.count >= connection.limit {
+      fail("stream \(connection.active.count + 1) of \(connection.limit)")
+    }
+    // Unused it was open already only where somebody had it opened ahead of need.
+    if reused ? connection.served == 0 && connection.openedAt >= now : connection.served > 0 {
+      fail("reused is \(reused) after \(connection.served)")
+    }
+  }
+
   private func removeFresh(_ id: RequestID) {
     requests[id]!.isFresh = false
     let origin = requests[id]!.origin
@@ -544,12 +593,12 @@ package final class Model {
   }
 
   /// The fullest h2 connection with room, else the h1 connection used last.
-  private func checkChoice(_ id: ConnectionID, _ chosen: Connection, _ core: borrowing PoolStateMachine) {
-    for other in origins[chosen.origin]!.connections where other != id {
+  func checkChoice(
+    _ id: ConnectionID, _ chosen: Connection, except own: ConnectionID? = nil, _ core: borrowing PoolStateMachine
+  ) {
+    // Some are retired for a reason that only the core knows.
+    for other in origins[chosen.origin]!.connections where other != id && other != own && hasRoom(other, core) {
       let connection = connections[other]!
-      guard connection.isOpen, !connection.isRetiring, connection.active.count < connection.limit else { continue }
-      // Retired for a reason that only the core knows.
-      if core.isRetiring(other) { continue }
       if chosen.version == .http1 {
         if connection.version == .http2 { fail("h1 is used although h2 has room") }
         if connection.idleSince > chosen.idleSince { fail("another h1 connection was used later") }
@@ -575,7 +624,7 @@ package final class Model {
       if flags.contains(.noRetry) { fail("sent again although it must not be") }
     }
     let free = min(requests[id]!.freeResends, 3)
-    if Int(request.attempts) > free + request.resends + options.maxRetries {
+    if Int(request.attempts) - (request.isHedged ? 1 : 0) > free + request.resends + options.maxRetries {
       fail("sent \(request.attempts + 1) times")
     }
   }
@@ -600,6 +649,7 @@ package final class Model {
 
   private func discard(_ attempt: AttemptID) {
     guard let id = attempts[attempt] else { return fail("an answer is dropped that is over") }
+    checkDelivered(id, attempt)
     let request = requests[id]!
     if !request.options.flags.contains(.retryStatus) { fail("an answer is dropped without asking") }
     if request.isDelivered || request.isConsumed { fail("an answer is dropped that cannot be had again") }
@@ -682,6 +732,7 @@ package final class Model {
   private func complete(_ id: RequestID, _ completion: Completion, _ core: borrowing PoolStateMachine) {
     guard let request = requests[id] else { return fail("request \(id.value) completes twice") }
     if request.state == .active { fail("request \(id.value) completes on a connection") }
+    if request.hedge != nil { fail("request \(id.value) completes while its hedge runs") }
     if completion.attempts != request.attempts { fail("\(completion.attempts) attempts, seen \(request.attempts)") }
     if completion.unseen, request.wasSeen { fail("unseen, but the server may have acted") }
     if completion.unseen, completion.failure == nil { fail("unseen success") }
@@ -802,6 +853,7 @@ package final class Model {
     let counters = core.counters
     if counters.active != active { fail("\(counters.active) active, seen \(active)") }
     if counters.inUse != inUse { fail("\(counters.inUse) in use, seen \(inUse)") }
+    if counters.hedges != hedges { fail("\(counters.hedges) hedges, seen \(hedges)") }
     if counters.submitted != submitted { fail("\(counters.submitted) submitted, seen \(submitted)") }
     if counters.succeeded + counters.failed + counters.cancelled != done { fail("\(done) seen done, \(counters)") }
     if counters.connections > max(options.maxConnections, connectionsBefore) { fail("more connections than allowed") }
@@ -849,6 +901,7 @@ package final class Model {
       }
       // The pause before what was never sent goes again is told to nobody.
       if request.state == .between, case .unsent? = request.end, request.refusals > 2 { backingOff.maybe += 1 }
+      scanHedge(id, request)
       if request.isFresh { checkPatience(id, request) }
       if request.awaitsBudget, request.attempts == 0, request.retries == 0 {
         late(request.waitsSince + options.timeouts.budget, "budget timeout")

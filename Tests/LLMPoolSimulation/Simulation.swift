@@ -87,6 +87,8 @@ package struct SimulationOptions {
     pool.timeouts.budget = pick(.seconds(2), .seconds(60))
     pool.breakerFailures = pick(0, 0, 1, 3)
     for status in pick([], [500, 503]) { pool.breakerStatuses.insert(status) }
+    var hedging = RandomSource(seed: seed ^ 0x4ED6E)
+    pool.hedgePercent = [5, 0, 100, 100].randomElement(using: &hedging)!
     for _ in 0..<pick(0, 1, 1, 4) { budgets.append(SimulationOptions.budget(using: &random)) }
     // Providers that refuse nearly everything.
     if Int.random(in: 0..<4, using: &random) == 0 { faults.temporaryStatus = 600 }
@@ -177,6 +179,7 @@ package final class Simulation {
     var connection: ConnectionID
     var phase = 0
     var pieces: Int
+    var isHedge = false
     var hasEvents = false
     /// What its answer will tell of the provider's limit.
     var report = RateReport()
@@ -191,6 +194,8 @@ package final class Simulation {
   package private(set) var stepsTaken = 0
   package private(set) var connectionSteps = 0
   var random: RandomSource
+  /// Of its own, so that runs without hedges are what they were.
+  private var hedging: RandomSource
   var now = Instant(nanoseconds: 1_000_000_000)
   private var agenda = Agenda()
   private var actions: [Action] = []
@@ -213,6 +218,7 @@ package final class Simulation {
     if let mutant = options.mutant { core.activate(mutant) }
     model = Model(options: options.pool)
     random = RandomSource(seed: options.seed)
+    hedging = RandomSource(seed: options.seed ^ 0x4ED6E)
   }
 
   func chance(_ perMille: Int) -> Bool { perMille > 0 && Int.random(in: 0..<1_000, using: &random) < perMille }
@@ -312,11 +318,8 @@ package final class Simulation {
     switch action {
     case .resolve(let host): lookUp(host)
     case .dial(let id, let origin, _, _): dial(id, origin)
-    case .send(let attempt, let request, let connection, _):
-      attempts[attempt] = Attempt(request: request, connection: connection, pieces: below(4))
-      take(attempt, request)
-      peers[connection]!.attempts.append(attempt)
-      agenda.add(now + delay(0...5), .attempt(attempt))
+    case .send(let attempt, let request, let connection, _): begin(attempt, request, connection, isHedge: false)
+    case .hedge(let attempt, let request, let connection, _): begin(attempt, request, connection, isHedge: true)
     case .abort(let attempt, _): remove(attempt)
     case .close(let id, _):
       peers[id] = nil
@@ -325,6 +328,13 @@ package final class Simulation {
     case .complete(let id, _): completed(id)
     default: break
     }
+  }
+
+  private func begin(_ attempt: AttemptID, _ request: RequestID, _ connection: ConnectionID, isHedge: Bool) {
+    attempts[attempt] = Attempt(request: request, connection: connection, pieces: below(4), isHedge: isHedge)
+    take(attempt, request)
+    peers[connection]!.attempts.append(attempt)
+    agenda.add(now + delay(0...5), .attempt(attempt))
   }
 
   /// The provider debits when the request comes to it, and tells what was left then when it answers.
@@ -408,6 +418,8 @@ package final class Simulation {
     guard let attempt = attempts[id], let peer = peers[attempt.connection] else { return }
     if fails(options.faults.connectionDies) { return die(attempt.connection) }
     if chance(options.faults.stalls) { return }
+    // While the first attempt is slow, too.
+    if attempt.isHedge, attempt.phase < 3, Int.random(in: 0..<8, using: &hedging) == 0 { return }
     if peer.version == .http2 {
       if chance(options.faults.goesAway) { tell(.goAway(attempt.connection)) }
       if chance(options.faults.changesSettings) {
@@ -429,6 +441,8 @@ package final class Simulation {
     case 0: wrote(id, attempt)
     case 1:
       tell(.progressed(id, .sent))
+      // An interim answer, long before the head.
+      if Int.random(in: 0..<10, using: &hedging) == 0, attempts[id] != nil { tell(.progressed(id, .received)) }
       agenda.add(now + delay(chance(100) ? 0...3_000 : 1...50), .attempt(id))
     case 2: answer(id)
     case 3..<(3 + attempt.pieces): piece(id)
@@ -585,9 +599,18 @@ package final class Simulation {
       if chance(50) { request.timeouts.budget = delay(1...2_000) }
       budgetOf[id] = (request.budget, request.inputCost + request.outputCost)
     }
+    askForHedge(&request)
     livePosition[id] = live.count
     live.append(id)
     tell(.submitted(id, origin, request))
+  }
+
+  private func askForHedge(_ request: inout RequestOptions) {
+    guard Bool.random(using: &hedging) else { return }
+    request.hedgeAfter = .milliseconds(Int.random(in: 0..<80, using: &hedging))
+    guard Int.random(in: 0..<4, using: &hedging) > 0 else { return }
+    request.flags.insert(.retrySent)
+    request.flags.remove(.noRetry)
   }
 
   private func warm() {

@@ -28,7 +28,8 @@ func option(_ name: String) -> UInt64? {
   print(
     "seed \(seed): \(simulation.stepsTaken) steps, \(Int(Double(simulation.stepsTaken) / time)) a second;",
     "requests \(counters.succeeded) succeeded, \(counters.failed) failed, \(counters.cancelled) cancelled,",
-    "\(counters.retries) retries; connections \(counters.opened) opened, \(counters.reused) reused")
+    "\(counters.retries) retries, \(counters.hedges) hedges of which \(counters.hedgesWon) won;",
+    "connections \(counters.opened) opened, \(counters.reused) reused")
   fflush(nil)
   return true
 }

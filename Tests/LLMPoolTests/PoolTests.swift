@@ -72,6 +72,27 @@ import Testing
     try pool.close()
   }
 
+  @Test func aRequestIsSentTwiceWhereItsServerIsSilent() async throws {
+    let asked = Mutex(0)
+    let server = LoopbackServer { path, _ in
+      let isFirst = asked.withLock { count -> Bool in
+        count += 1
+        return count == 1
+      }
+      return isFirst ? "" : answerText("200 OK", "second")  // "": nothing is sent, and the connection stays
+    }
+    defer { server.stop() }
+    let pool = try Pool()
+    var request = Request(method: "POST", url: server.url("/"), body: [1])
+    request.retry = Retry(afterSent: true, hedgeAfter: .milliseconds(50))
+    let response = try await pool.send(request)
+    #expect(String(decoding: response.body, as: UTF8.self) == "second")
+    #expect(response.attempts == 2)
+    request.retry = Retry(onStatus: true, hedgeAfter: .milliseconds(50))
+    await #expect(throws: PoolError.self) { try await pool.send(request) }
+    try pool.close()
+  }
+
   @Test func manyTasksShareThePool() async throws {
     let server = PoolTests.echo()
     defer { server.stop() }

@@ -257,10 +257,21 @@ static int answer_reset(connection_t *connection) {
   return CLOSE;
 }
 
+/* 0 where the server stops meanwhile. */
+static int wait_ms(connection_t *connection, int delay_ms) {
+  for (int64_t end = check_now_ms() + delay_ms; check_now_ms() < end; check_sleep_ms(delay_ms < 50 ? 1 : 5))
+    if (count(connection->server, &connection->server->stopping)) return 0;
+  return 1;
+}
+
 static int answer_after(connection_t *connection, int delay_ms) {
-  for (int64_t end = check_now_ms() + delay_ms; check_now_ms() < end; check_sleep_ms(5))
-    if (count(connection->server, &connection->server->stopping)) return CLOSE;
-  return reply(connection, "200 OK", "", "late", 4);
+  return wait_ms(connection, delay_ms) ? reply(connection, "200 OK", "", "late", 4) : CLOSE;
+}
+
+static int answer_tail(connection_t *connection, int delay_ms) {
+  int is_slow = count(connection->server, &connection->server->requests) % 33 == 0;
+  if (!wait_ms(connection, is_slow ? 10 * delay_ms : delay_ms)) return CLOSE;
+  return reply(connection, "200 OK", "", connection->body, connection->body_size);
 }
 
 /* What server_say() said: the head, then the body in two chunks, or with each byte in a chunk of its own. */
@@ -300,6 +311,11 @@ static int answer_planned(connection_t *connection) {
   if (next) server->plan++;
   pthread_mutex_unlock(&server->lock);
   if (!next) return reply(connection, "200 OK", "", "ok", 2);
+  if (next[0] == '~') {
+    char *rest;
+    if (!wait_ms(connection, (int)strtol(next + 1, &rest, 10))) return CLOSE;
+    next = rest + 1;
+  }
   if (!next[0]) return CLOSE;
   char status[64], headers[256] = "";
   const char *end = strchr(next, '\n');
@@ -340,6 +356,7 @@ static int answer(connection_t *connection) {
   if (!strcmp(name, "size")) return answer_size(connection, (size_t)number);
   if (!strcmp(name, "chunked")) return answer_chunked(connection, (size_t)number);
   if (!strcmp(name, "close")) return answer_until_close(connection, (size_t)number);
+  if (!strcmp(name, "tail")) return answer_tail(connection, number);
   if (!strcmp(name, "delay")) return answer_after(connection, number);
   if (!strcmp(name, "never")) return until_peer_leaves(connection);
   if (!strcmp(name, "stall")) return answer_stall(connection, (size_t)number);

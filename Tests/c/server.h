@@ -14,6 +14,7 @@
  *   /late/MS         the same, with a pause after its first line
  *   /plan            the next answer of server_plan()    /sum/MS      reads with pauses, answers "size sum" of the body
  *   /early/N         answers before it reads the body; with N from 300 on it never reads it
+ *   /tail/MS         the request's body, after that time; every 33rd request waits ten times as long
  */
 #ifndef LLMPOOL_TEST_SERVER_H
 #define LLMPOOL_TEST_SERVER_H
@@ -30,8 +31,8 @@ void server_stop(server_t *server);
 const char *server_url(const server_t *server, const char *path);
 /* What /said answers; the memory stays the caller's, and nobody may be asking meanwhile. */
 void server_say(server_t *server, const char *headers, const void *bytes, size_t size);
-/* What /plan answers, one after the other: "429 Too Many\nretry-after: 1", or "" to close without an answer. A NULL
- * ends the list; after it the answer is 200 with "ok". */
+/* What /plan answers, one after the other: "429 Too Many\nretry-after: 1", "~300 200 Late" after so many milliseconds,
+ * or "" to close without an answer. A NULL ends the list; after it the answer is 200 with "ok". */
 void server_plan(server_t *server, const char *const *answers);
 /* The sum of a body that begins with 0 and goes on with each piece. */
 uint64_t server_sum(uint64_t sum, const void *bytes, size_t size);

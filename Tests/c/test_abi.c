@@ -51,10 +51,11 @@ static void test_options_layout(void) {
   OFFSET(llmpool_options_t, budget_timeout_ms, 184);
   OFFSET(llmpool_options_t, breaker_failures, 188);
   OFFSET(llmpool_options_t, breaker_statuses, 192);
+  OFFSET(llmpool_options_t, hedge_percent, 200);
 }
 
 static void test_request_layout(void) {
-  SIZE(llmpool_request_t, 168);
+  SIZE(llmpool_request_t, 176);
   OFFSET(llmpool_request_t, size, 0);
   OFFSET(llmpool_request_t, flags, 8);
   OFFSET(llmpool_request_t, priority, 12);
@@ -82,6 +83,7 @@ static void test_request_layout(void) {
   OFFSET(llmpool_request_t, budget, 144);
   OFFSET(llmpool_request_t, input_cost, 152);
   OFFSET(llmpool_request_t, output_cost, 160);
+  OFFSET(llmpool_request_t, hedge_after_ms, 168);
 }
 
 static void test_timings_layout(void) {
@@ -212,6 +214,8 @@ static void test_stats_layout(void) {
   OFFSET(llmpool_stats_t, awaiting_budget, 192);
   OFFSET(llmpool_stats_t, breakers_open, 200);
   OFFSET(llmpool_stats_t, breaker_rejections, 208);
+  OFFSET(llmpool_stats_t, hedges, 216);
+  OFFSET(llmpool_stats_t, hedges_won, 224);
 }
 
 static void test_status_values(void) {
@@ -281,6 +285,7 @@ static void test_flags(void) {
   CHECK_EQ(LLMPOOL_NOTICE_BUDGET_RESUMED, 128);
   CHECK_EQ(LLMPOOL_NOTICE_BREAKER_OPENED, 256);
   CHECK_EQ(LLMPOOL_NOTICE_BREAKER_CLOSED, 512);
+  CHECK_EQ(LLMPOOL_NOTICE_HEDGE, 1024);
 }
 
 static void test_version(void) {

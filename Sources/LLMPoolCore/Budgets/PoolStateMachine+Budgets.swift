@@ -227,10 +227,21 @@ extension PoolStateMachine {
     return true
   }
 
+  /// Now, and before nobody.
+  func hasRoomForHedge(_ budget: Int, _ cost: Cost) -> Bool { budgets[budget].queue.isEmpty && fits(budget, cost) }
+
   /// Its cost is set aside; it goes on to a connection.
   private mutating func admit(_ slot: Int, isNew: Bool = false) {
-    let budget = Int(requests[slot].options.budget.slot)
     leaveBudgetQueue(slot)
+    setAside(slot)
+    requests[slot].waitsSince = now
+    requests[slot].queuedAt = now
+    actions.append(.admitted(requests[slot].id))
+    seekConnection(slot, isNew: isNew)
+  }
+
+  mutating func setAside(_ slot: Int) {
+    let budget = Int(requests[slot].options.budget.slot)
     requests[slot].budgetStep = .reserved
     uses[slot].loss = 0
     uses[slot].isDebited = false  // what an attempt before this one took stays taken
@@ -238,10 +249,6 @@ extension PoolStateMachine {
     budgets[budget].headless += uses[slot].cost
     budgets[budget].inFlight += 1
     if budgets[budget].firstAdmittedAt == .never { budgets[budget].firstAdmittedAt = now }
-    requests[slot].waitsSince = now
-    requests[slot].queuedAt = now
-    actions.append(.admitted(requests[slot].id))
-    seekConnection(slot, isNew: isNew)
   }
 
   /// It waits for its budget no more.

@@ -90,6 +90,12 @@ extension Engine {
         .breakerClosed, Engine.lines([("origin", name), ("open-ms", "\(time / 1_000_000)")]),
         "\(name) is back: its breaker is closed after \(Engine.text(time))", nil
       )
+    case .hedge(_, let origin, let silence):
+      let name = name(of: origin)
+      return (
+        .hedge, Engine.lines([("origin", name), ("after-ms", "\(silence / 1_000_000)")]),
+        "request to \(name) is sent a second time: nothing came of it for \(Engine.text(silence))", nil
+      )
     case .retry(_, let origin, let failure, let status, let delay):
       let name = name(of: origin)
       let reason = failure.map(Engine.word) ?? "status \(status)"

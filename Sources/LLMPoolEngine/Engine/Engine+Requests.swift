@@ -40,9 +40,33 @@ extension Engine {
   }
 
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
+    guard let request = requests[id.slot], request.id == id else { return }
+    begin(request, attempt, connectionID, isReused)
+  }
+
+  /// A second attempt of the request.
+  func hedge(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
+    guard let request = requests[id.slot], request.id == id else { return }
+    let twin = RequestState(twinOf: request)
+    twins[attempt.slot] = twin
+    begin(twin, attempt, connectionID, isReused)
+  }
+
+  /// The first attempt is over: its twin is the request from now on.
+  func promote(_ attempt: AttemptID) {
+    guard let twin = twin(attempt), let first = requests[Int(attempt.slot)], first.id == twin.id else { return }
+    twins[attempt.slot] = nil
+    endSending(first)
+    twin.creditAhead = first.creditAhead
+    requests[Int(attempt.slot)] = twin
+  }
+
+  private func begin(
+    _ request: RequestState, _ attempt: AttemptID, _ connectionID: ConnectionID, _ isReused: Bool
+  ) {
     // A connection that is gone was reported as closed, and the core has taken the attempt back.
-    guard let request = requests[id.slot], request.id == id, let connection = connection(connectionID),
-      connection.phase == .open, let session = connection.session, !isReused || connection.isQuiet()
+    guard let connection = connection(connectionID), connection.phase == .open, let session = connection.session,
+      !isReused || connection.isQuiet()
     else { return }
     assert(!request.attempt.isSending)
     request.attempt = Attempt(attempt, on: connection, isReused: isReused, after: request.attempt)
@@ -75,6 +99,7 @@ extension Engine {
     endSending(request)
     request.attempt.id = nil
     request.attempt.connection?.session?.abort(request)
+    if request.isHedged, twins[attempt.slot] === request { twins[attempt.slot] = nil }
   }
 
   func cancel(_ id: RequestID) {
@@ -213,6 +238,8 @@ extension Engine {
   private func end(_ request: RequestState, _ completion: Completion) {
     let id = request.id
     requests[id.slot] = nil
+    // One that has ended by itself is left until here.
+    if request.isHedged { twins[Int32(truncatingIfNeeded: id.slot)] = nil }
     request.ending = nil
     noteLatencies(request)
     stageDone(request, completion)

@@ -35,7 +35,7 @@ extension Engine: SessionHost {
       answer.reasonCount = reason.count
     }
     var advice = RetryAdvice.none
-    let minds = request.flags.contains(.retryStatus) || request.budget.exists
+    let minds = request.flags.contains(.retryStatus) || request.budget.exists || request.isHedged
     if minds, status >= 400 { advice = retryAdvice(answer.headers) }
     if request.budget.exists { noteLimits(attempt, answer.headers) }
     tell(.answered(attempt, httpStatus: Int(status), advice))

@@ -221,6 +221,8 @@ extension Engine: TurnHolder {
     switch action {
     case .send(let attempt, let id, let connection, let isReused): send(attempt, id, connection, isReused)
     case .complete(let id, let completion): complete(id, completion)
+    case .hedge(let attempt, let id, let connection, let isReused): hedge(attempt, id, connection, isReused)
+    case .promoted(let attempt): promote(attempt)
     case .deliver(let attempt): if let request = request(attempt) { deliver(request) }
     case .discard(let attempt): if let request = request(attempt) { discard(request) }
     case .abort(let attempt, _): abort(attempt)
@@ -246,8 +248,13 @@ extension Engine: TurnHolder {
   }
 
   func request(_ attempt: AttemptID) -> RequestState? {
-    guard let request = requests[Int(attempt.slot)], request.attempt.id == attempt else { return nil }
+    guard let request = requests[Int(attempt.slot)], request.attempt.id == attempt else { return twin(attempt) }
     return request
+  }
+
+  func twin(_ attempt: AttemptID) -> RequestState? {
+    guard !twins.isEmpty, let twin = twins[attempt.slot], twin.attempt.id == attempt else { return nil }
+    return twin
   }
 
   func removed(_ connection: Connection) {

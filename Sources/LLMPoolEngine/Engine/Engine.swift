@@ -38,6 +38,8 @@ package final class Engine: @unchecked Sendable {
   var running: [Action] = []
   var messages: [Message] = []
   var requests: [RequestState?] = []
+  /// Second attempts, beside the request in the same slot.
+  var twins: [Int32: RequestState] = [:]
   var connections: [Connection?] = []
   var origins: [Origin?] = []
   var originByName: [String: Int] = [:]

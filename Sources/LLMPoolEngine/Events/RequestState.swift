@@ -24,6 +24,8 @@ final class RequestState: @unchecked Sendable {
   let summary: HeaderSummary
   /// Owns every byte of the request: method, URL, authority, headers, body, one after the other.
   private let bytes: UnsafeMutableRawPointer
+  /// Of a twin: whose bytes they are.
+  private let owner: RequestState?
   private let methodCount: Int
   private let urlCount: Int
   private let authorityCount: Int
@@ -60,6 +62,7 @@ final class RequestState: @unchecked Sendable {
 
   init(_ input: RequestInput, queue: CompletionQueue, now: Int64) throws(Fault) {
     self.queue = queue
+    owner = nil
     flags = input.flags
     userData = input.userData
     guard input.flags.isSubset(of: .known) else {
@@ -79,6 +82,7 @@ final class RequestState: @unchecked Sendable {
     (fields, summary) = try RequestState.validate(headers: input)
     serverName = try RequestState.validate(serverName: input.serverName)
     budgetName = try BudgetName.validate(input.budget)
+    try RequestState.validate(hedgingOf: input)
     upload = input.flags.contains(.upload) ? Upload(declaredLength: summary.contentLength) : nil
     methodCount = method.count
     urlCount = input.url.count
@@ -101,13 +105,45 @@ final class RequestState: @unchecked Sendable {
     RequestState.append(input.body, &end)
   }
 
+  /// The same request once more, for a second attempt beside its own.
+  init(twinOf other: RequestState) {
+    flags = other.flags
+    userData = other.userData
+    queue = other.queue
+    port = other.port
+    options = other.options
+    maxResponseBytes = other.maxResponseBytes
+    maxEventBytes = other.maxEventBytes
+    methodKind = other.methodKind
+    url = other.url
+    fields = other.fields
+    summary = other.summary
+    bytes = other.bytes
+    owner = other
+    methodCount = other.methodCount
+    urlCount = other.urlCount
+    authorityCount = other.authorityCount
+    headersCount = other.headersCount
+    bodyCount = other.bodyCount
+    serverName = other.serverName
+    budgetName = other.budgetName
+    upload = nil
+    id = other.id
+    origin = other.origin
+    budget = other.budget
+    budgeted = other.budgeted
+    hasEventClock = other.hasEventClock
+    inbox = other.inbox
+    creditThreshold = other.creditThreshold
+  }
+
   private static func append(_ source: UnsafeRawBufferPointer, _ end: inout UnsafeMutableRawPointer) {
     guard let base = source.baseAddress, source.count > 0 else { return }
     end.copyMemory(from: base, byteCount: source.count)
     end += source.count
   }
 
-  deinit { free(bytes) }
+  deinit { if owner == nil { free(bytes) } }
 
   private func part(_ start: Int, _ count: Int) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: bytes + start, count: count)
@@ -129,6 +165,7 @@ final class RequestState: @unchecked Sendable {
   var target: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: urlText[url.targetRange]) }
   var isHEAD: Bool { methodKind.isHEAD }
   var hasBody: Bool { bodyCount > 0 || upload != nil }
+  var isHedged: Bool { options.hedgeAfter != .max }
   var isStreamed: Bool { !flags.isDisjoint(with: [.stream, .sse]) }
   var host: String { String(decoding: urlText[url.hostRange], as: UTF8.self).lowercased() }
 
@@ -190,6 +227,18 @@ final class RequestState: @unchecked Sendable {
         .invalidArgument, "headers: content-length is \(length), but body_size is \(input.body.count); leave it out")
     }
     return (fields, summary)
+  }
+
+  private static func validate(hedgingOf input: RequestInput) throws(Fault) {
+    guard input.options.hedgeAfter != .max else { return }
+    guard !input.flags.contains(.upload) else {
+      throw Fault(.invalidArgument, "hedge_after_ms: not with LLMPOOL_REQUEST_UPLOAD, whose body cannot be sent twice")
+    }
+    guard input.flags.contains(.retrySent), !input.flags.contains(.noRetry) else {
+      throw Fault(
+        .invalidArgument,
+        "hedge_after_ms: only with LLMPOOL_REQUEST_RETRY_SENT, without _NO_RETRY: the server may act on both attempts")
+    }
   }
 
   private static func validate(maxEventBytes: Int) throws(Fault) -> Int {

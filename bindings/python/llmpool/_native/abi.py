@@ -59,6 +59,8 @@ class Options(ctypes.Structure):
         ("budget_timeout_ms", c_uint32),
         ("breaker_failures", c_uint32),
         ("breaker_statuses", c_char_p),
+        ("hedge_percent", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -91,6 +93,8 @@ class Request(ctypes.Structure):
         ("budget", c_char_p),
         ("input_cost", c_uint64),
         ("output_cost", c_uint64),
+        ("hedge_after_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -230,6 +234,8 @@ class Stats(ctypes.Structure):
         ("awaiting_budget", c_uint64),
         ("breakers_open", c_uint64),
         ("breaker_rejections", c_uint64),
+        ("hedges", c_uint64),
+        ("hedges_won", c_uint64),
     ]
 
 

@@ -22,6 +22,8 @@ class Stats:
         awaiting_budget: of those pending: waiting for their budget.
         breakers_open: origins whose breaker is open.
         breaker_rejections: of those failed: ended by an open breaker.
+        hedges: second attempts, sent as the first was silent: hedge_after_ms.
+        hedges_won: of them those whose answer was taken.
     """
 
     __module__ = "llmpool"  # where whoever imports it finds it
@@ -52,3 +54,5 @@ class Stats:
     awaiting_budget: int
     breakers_open: int
     breaker_rejections: int
+    hedges: int
+    hedges_won: int
