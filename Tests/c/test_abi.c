@@ -11,7 +11,7 @@
 #define OFFSET(type, field, expected) CHECK_EQ(offsetof(type, field), expected)
 
 static void test_options_layout(void) {
-  SIZE(llmpool_options_t, 200);
+  SIZE(llmpool_options_t, 208);
   OFFSET(llmpool_options_t, size, 0);
   OFFSET(llmpool_options_t, max_connections, 8);
   OFFSET(llmpool_options_t, max_connections_per_origin, 12);
@@ -186,7 +186,7 @@ static void test_budget_layout(void) {
 }
 
 static void test_stats_layout(void) {
-  SIZE(llmpool_stats_t, 216);
+  SIZE(llmpool_stats_t, 232);
   OFFSET(llmpool_stats_t, size, 0);
   OFFSET(llmpool_stats_t, submitted, 8);
   OFFSET(llmpool_stats_t, succeeded, 16);

@@ -237,7 +237,8 @@ class BaseClient:
         name = self._server_name if server_name is None else checked_name(server_name)
         options = NO_OPTIONS
         if priority or priority.__class__ is not int or name is not None or again is not AS_POOL:
-            options = (priority, *again._fields, name, *NO_SPENDING)
+            fields = again._fields if body.upload is None else again._unhedged
+            options = (priority, *fields, name, *NO_SPENDING)
         call = self._call(
             method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
             options, again._flags,
@@ -311,13 +312,13 @@ class BaseClient:
         options = call.options
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
-            options = (*options[:3], None, *options[4:])  # a server_name was meant for the first
+            options = (*options[:4], None, *options[5:])  # a server_name was meant for the first
         following = self._call(
             method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
             call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
         following.redirected_by = before
-        if call.options[4] is not None:
+        if call.options[5] is not None:
             from .._http.budgets import Meter
 
             following.meter = Meter()

@@ -126,7 +126,8 @@ class RawRequest(Call):
             again = AS_POOL if retry is None else as_retry(retry)
             self.flags = again._flags
             check_range("priority", priority)
-            options = (priority, *again._fields, checked_name(server_name), *NO_SPENDING)
+            fields = again._fields if self.upload is None else again._unhedged
+            options = (priority, *fields, checked_name(server_name), *NO_SPENDING)
         self.meter = None
         self._budget = budget
         if self.upload is not None:

@@ -331,6 +331,14 @@ class Retry:
         Retry(status=True)                     as retry="status"
         Retry(sent=True)                       as retry="sent"
         Retry(status=True, max_retries=5, retry_after_max=120)
+        Retry(sent=True, hedge_after=2.0)
+
+    With hedge_after, where no byte of the answer has come so long after an attempt was given its
+    connection, a second attempt goes out, once, on another connection if one is idle or may be
+    opened, else on another stream. The first that answers with anything but what status=True
+    retries is the answer. The other is given up, and may be billed all the same. It is left out
+    where it would wait, for a connection or for the request's budget, and beyond hedge_percent of
+    the pool. One that sends its body piece by piece has none.
 
     Args:
         status: also after 408, 409, 429 and 5xx, minding Retry-After (RFC 9110, 10.2.3).
@@ -342,14 +350,15 @@ class Retry:
         max_retries: how often, for whatever reason, from 1; not given: as the pool has it.
         retry_after_max: seconds; a longer Retry-After ends the request with the answer in hand.
             None: any; not given: as the pool has it.
+        hedge_after: seconds from an attempt's beginning, needs sent; None: no second attempt.
 
     Raises:
-        ValueError: a number below 1, or negative seconds.
+        ValueError: a number below 1, negative seconds, or hedge_after without sent.
         TypeError: not a number.
     """
 
-    NAMES = ("status", "sent", "connect", "max_retries", "retry_after_max")
-    __slots__ = (*NAMES, "_flags", "_fields")
+    NAMES = ("status", "sent", "connect", "max_retries", "retry_after_max", "hedge_after")
+    __slots__ = (*NAMES, "_flags", "_fields", "_unhedged")
 
     def __init__(
         self,
@@ -359,12 +368,14 @@ class Retry:
         connect: bool = True,
         max_retries: Union[int, Unset] = UNSET,
         retry_after_max: MaybeSeconds = UNSET,
+        hedge_after: MaybeSeconds = UNSET,
     ) -> None:
         self.status = status
         self.sent = sent
         self.connect = connect
         self.max_retries = max_retries
         self.retry_after_max = retry_after_max
+        self.hedge_after = hedge_after
         self._flags = (
             (REQUEST_RETRY_STATUS if status else 0)
             | (REQUEST_RETRY_SENT if sent else 0)
@@ -378,7 +389,10 @@ class Retry:
             else NO_TIMEOUT
             if retry_after_max is None
             else milliseconds("retry_after_max", retry_after_max),
+            _hedge(hedge_after, sent),
         )
+        # Of a request whose body cannot be sent twice.
+        self._unhedged = (*self._fields[:2], 0)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Retry) and (self._flags, self._fields) == (
@@ -398,6 +412,14 @@ def _retries(number: Any) -> int:
             f"max_retries is from 1 to {0xFFFFFFFF}, not {number}; retry=False sends nothing again"
         )
     return number
+
+
+def _hedge(after: MaybeSeconds, sent: bool) -> int:
+    if after is None or isinstance(after, Unset):
+        return 0
+    if not sent:
+        raise ValueError("hedge_after: only with sent=True, as the server may act on both attempts")
+    return milliseconds("hedge_after", after)
 
 
 AS_POOL = Retry()

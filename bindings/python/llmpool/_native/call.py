@@ -25,15 +25,15 @@ ERROR_WAIT = 0.25
 
 # Fields of llmpool_request_t that most requests leave at 0, as a request's options.
 OPTIONS = (
-    "priority", "max_retries", "retry_after_max_ms", "server_name", "budget", "input_cost",
-    "output_cost",
+    "priority", "max_retries", "retry_after_max_ms", "hedge_after_ms", "server_name", "budget",
+    "input_cost", "output_cost",
 )  # fmt: skip
 # The name of a budget, input_cost and output_cost.
 Spent = Tuple[Optional[bytes], int, int]
 NO_SPENDING: Spent = (None, 0, 0)
-Options = Tuple[int, int, int, Optional[bytes], Optional[bytes], int, int]
+Options = Tuple[int, int, int, int, Optional[bytes], Optional[bytes], int, int]
 _RANGES = {"priority": (-0x80000000, 0x7FFFFFFF)}
-NO_OPTIONS: Options = (0, 0, 0, None, *NO_SPENDING)
+NO_OPTIONS: Options = (0, 0, 0, 0, None, *NO_SPENDING)
 _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 

@@ -158,7 +158,7 @@ def spend(call: Call, budget: Any) -> None:
         TypeError: it is nothing that names a budget, or the function gave nothing such.
     """
     # It may have been sent before.
-    call.options = (*call.options[:4], *NO_SPENDING)
+    call.options = (*call.options[:5], *NO_SPENDING)
     call.flags &= ~abi.REQUEST_COST_ESTIMATED
     call.meter = None
     if callable(budget) and not isinstance(budget, (Budget, Spending)):
@@ -178,7 +178,7 @@ def spend(call: Call, budget: Any) -> None:
     if budget.estimated:
         call.flags |= abi.REQUEST_COST_ESTIMATED
     name = budget.name.encode("utf-8")
-    call.options = (*call.options[:4], name, budget.input_tokens, budget.output_tokens)
+    call.options = (*call.options[:5], name, budget.input_tokens, budget.output_tokens)
     call.meter = Meter()
 
 

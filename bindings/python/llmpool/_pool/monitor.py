@@ -3,9 +3,9 @@
 The logger is "llmpool": a WARNING for each crossing of the utilization warning, where an answer
 stops a budget, and where an origin's breaker opens; INFO for a budget that goes on, a breaker that
 closes, connections opened and closed, and for a stream whose event timeout does not run, once for
-each origin; DEBUG for requests that are tried again. One
-thread waits for the notices of all pools, on a descriptor, with Python's own poll. It starts with
-the first client, if the logger is enabled for warnings by then.
+each origin; DEBUG for requests that are tried again, or sent a second time while the first is
+silent. One thread waits for the notices of all pools, on a descriptor, with Python's own poll. It
+starts with the first client, if the logger is enabled for warnings by then.
 """
 
 import os
@@ -35,6 +35,7 @@ _LEVELS = {
     abi.NOTICE_BUDGET_RESUMED: _INFO,
     abi.NOTICE_BREAKER_OPENED: _WARNING,
     abi.NOTICE_BREAKER_CLOSED: _INFO,
+    abi.NOTICE_HEDGE: _DEBUG,
 }
 _ALL = sum(_LEVELS)
 

@@ -142,6 +142,7 @@ _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "retry_backoff": ("retry_backoff_ms", _seconds),
     "retry_backoff_max": ("retry_backoff_max_ms", _seconds),
     "retry_after_max": ("retry_after_max_ms", _seconds_or_never),
+    "hedge_percent": ("hedge_percent", _count),
     "dns_cache_ttl": ("dns_cache_ttl_ms", _seconds),
     "tcp_keepalive": ("tcp_keepalive_ms", _seconds),
     "ping_interval": ("ping_interval_ms", _seconds_or_never),
@@ -221,6 +222,8 @@ class Pool:
         max_retries: [2] how often a request is tried again where that is safe.
         retry_backoff, retry_backoff_max: [0.5, 8] seconds, doubled each time.
         retry_after_max: [60] seconds; a longer Retry-After ends the request.
+        hedge_percent: [5] second attempts for a hundred requests that ask for them, and ten before
+            there are any: Retry(hedge_after=). 0: none, up to 100.
         dns_cache_ttl: [300] seconds.
         tcp_keepalive: [15] seconds of silence before the first probe.
         ping_interval: [30] seconds of silence before an HTTP/2 PING; None: never.
@@ -254,6 +257,7 @@ class Pool:
         retry_backoff: Union[float, Unset] = UNSET,
         retry_backoff_max: Union[float, Unset] = UNSET,
         retry_after_max: MaybeSeconds = UNSET,
+        hedge_percent: Union[int, Unset] = UNSET,
         dns_cache_ttl: Union[float, Unset] = UNSET,
         tcp_keepalive: Union[float, Unset] = UNSET,
         ping_interval: MaybeSeconds = UNSET,
