@@ -178,8 +178,8 @@ typedef struct llmpool_options {
   /* The breaker of each origin. After breaker_failures failures in a row that brought no HTTP answer (a dial, unless
    * another connection is open; TLS; a connection lost before the head; one of the timeouts above, and not a shorter
    * one of the request's) calls to that origin end at once with the status of the last of them, UNSEEN, and are not
-   * retried; so do those that wait. A connection that can be made again, or an answer of any status, closes it: where
-   * no connection could be made the pool dials itself, one dial at a time and at most a second apart, as long as
+   * retried; so do those that wait. A connection that can be made again, or an answer that is not listed, closes it:
+   * where no connection could be made the pool dials itself, one dial at a time and at most a second apart, as long as
    * somebody has called within the last 60 s; else one call at a time goes out as a probe. */
   uint32_t breaker_failures;    /* [0] 0 to 1000; 0: there is none */
   const char *breaker_statuses; /* answers that count as failures too, 500 to 599, separated by commas; NULL: none.

@@ -58,5 +58,6 @@ public enum Notice: Sendable, Equatable {
   case budgetResumed(BudgetID)
   /// The last failure, the status where it was an answer, and how many there were in a row.
   case breakerOpened(OriginID, Failure, Int, failures: Int)
-  case breakerClosed(OriginID, after: Nanoseconds)
+  /// Not `isBack`: it begins anew, as the options have changed, or nobody has called for long.
+  case breakerClosed(OriginID, after: Nanoseconds, isBack: Bool)
 }

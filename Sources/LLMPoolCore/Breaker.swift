@@ -15,10 +15,15 @@ struct Breaker {
   /// How many probes in a row have failed, and when there may be another.
   var probes = 0
   var probeAt = Instant.never
+  /// There was no place for a dial of its own: then a call is the probe, and waits for one in turn.
+  var isHindered = false
   /// When it last ended a call.
   var calledAt = Instant.never
-  /// The one request that goes out while it is open.
+  /// The one request that goes out while it is open, and since when.
   var trial: RequestID?
+  var triedAt = Instant.never
+  /// Attempts before this one were sent before a connection was lost that counts: what is lost with it counts once.
+  var lossesBefore: UInt32?
 
   var isOpen: Bool { openedAt != .never }
 }

@@ -12,8 +12,6 @@ struct ConnectionRecord {
   /// Takes nothing new (`stopUsing`); closed when its last request is over, for this reason.
   var isRetiring = false
   var retireReason = CloseReason.retired
-  /// It was lost under its requests: for the breaker one failure, however many they were.
-  var isLossCounted = false
   /// What the server's SETTINGS on this connection allow; nil until they came.
   var streamsAllowed: Int?
   var isPinging = false

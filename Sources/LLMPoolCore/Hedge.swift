@@ -30,8 +30,8 @@ struct Hedge {
   var use = BudgetUse()
 }
 
-/// How many hedges may go out: so many percent of the requests that ask for them, and ten before there are any, so that
-/// a server which is slow with every request does not get each of them twice.
+/// How many hedges may go out: so many percent of the requests that ask for them, of which a hundred can be saved, and
+/// ten before there are any, so that a server which is slow with every request does not get each of them twice.
 struct HedgeShare: Sendable {
   private static let unit = 100
   private static let capacity = 100 * unit

@@ -24,6 +24,8 @@ struct OriginRecord {
   var dialFailure: Failure?
   var redialAt = Instant(nanoseconds: .min)
   var breaker = Breaker()
+  /// When bytes of an answer came last.
+  var heardAt = Instant(nanoseconds: .min)
   /// Since when it waits at the total limit; `never` while it does not.
   var blockedSince = Instant.never
   /// In which of the two lists it waits: it had no connection when it came.

@@ -1,7 +1,8 @@
 // A server that is down costs one timeout, and not one for each call. Closed, a breaker counts the failures in a row
 // that brought no HTTP answer. Open, it ends each call at once with the last of them, and tries meanwhile whether the
 // server is back: where no connection could be made by dials of its own, of which no caller hears; where connections
-// can be made, and bring no answer, by letting one request go out. Whatever is answered closes it.
+// can be made, and bring no answer, by letting one request go out. Whatever is answered closes it. A trial that is
+// given up goes on, and its answer closes the breaker like any other.
 extension PoolStateMachine {
   /// Nobody dials for callers who have gone: after so long without one the next call is the probe.
   static var breakerInterest: Nanoseconds { .seconds(60) }
@@ -25,29 +26,44 @@ extension PoolStateMachine {
     countFailure(origin, failure, isOfDial: true)
   }
 
-  /// An attempt has ended without an answer. The connection that many shared counts once.
+  /// An attempt has ended without an answer. What was lost together counts once; a stream that the server has reset
+  /// while the connection goes on is a word of the server's, and a connection that had carried others may have been
+  /// closed before the request came.
   mutating func countFailedAttempt(_ slot: Int, on connection: Int, _ failure: Failure) {
     guard options.breakerFailures > 0, !requests[slot].attempt.hasHead, isVerdict(slot) else { return }
-    if connections[connection].isRetiring {
-      guard !connections[connection].isLossCounted else { return }
-      connections[connection].isLossCounted = true
+    if connections[connection].isMultiplexed {
+      guard connections[connection].isRetiring else { return }
+    } else if failure == .read || failure == .write {
+      guard connections[connection].served <= 1 || requests[slot].attempt.hasAnswer else { return }
     }
-    countFailure(requests[slot].origin, failure)
+    let origin = Int(requests[slot].origin)
+    if let before = origins[origin].breaker.lossesBefore {
+      guard Int32(bitPattern: requests[slot].attempt.sequence &- before) >= 0 else { return }
+    }
+    origins[origin].breaker.lossesBefore = nextSequence
+    countFailure(Int32(origin), failure)
   }
 
-  /// A clock of an attempt has run out. Who is less patient than the pool says nothing about the server.
+  /// A clock of an attempt has run out. Who is less patient than the pool says nothing about the server, and a server
+  /// that answers others meanwhile is not down.
   mutating func countTimeout(_ slot: Int, _ failure: Failure) {
+    guard options.breakerFailures > 0, !requests[slot].attempt.hasHead, isVerdict(slot) else { return }
     let own = requests[slot].options.timeouts
+    let since = requests[slot].attempt.clockSince
     let isPools =
       switch failure {
       case .writeTimeout: own.write >= options.timeouts.write
       case .firstByteTimeout: own.firstByte >= options.timeouts.firstByte
       case .readTimeout: own.read >= options.timeouts.read
-      case .totalTimeout: own.total >= options.timeouts.total && requests[slot].attempt.isSent
+      // It ran while the request waited, too: the server must have had half of it at least.
+      case .totalTimeout:
+        own.total >= options.timeouts.total && requests[slot].attempt.isSent
+          && now - since >= options.timeouts.total / 2
       default: false
       }
-    guard options.breakerFailures > 0, isPools, !requests[slot].attempt.hasHead, isVerdict(slot) else { return }
-    countFailure(requests[slot].origin, failure)
+    let origin = requests[slot].origin
+    guard isPools, origins[Int(origin)].heardAt <= since else { return }
+    countFailure(origin, failure)
   }
 
   /// The head of an answer.
@@ -108,20 +124,21 @@ extension PoolStateMachine {
   }
 
   /// One failure more opens it again, until something is answered.
-  mutating func closeBreaker(_ origin: Int32) {
+  mutating func closeBreaker(_ origin: Int32, isBack: Bool = true) {
     let slot = Int(origin)
     guard origins[slot].breaker.isOpen else { return }
     let openFor = now - origins[slot].breaker.openedAt
     origins[slot].breaker = Breaker()
+    origins[slot].breaker.lossesBefore = nextSequence
     origins[slot].breaker.failures = max(0, options.breakerFailures - 1)
     count(origin) { $0.breakersOpen -= 1 }
     guard watched.contains(.breakerClosed) else { return }
-    actions.append(.notice(.breakerClosed(OriginID(slot: origin), after: openFor)))
+    actions.append(.notice(.breakerClosed(OriginID(slot: origin), after: openFor, isBack: isBack)))
   }
 
-  /// Other options: what was counted by the old ones is void.
+  /// Other options, or nobody has called for long: what was counted is void.
   mutating func resetBreaker(_ origin: Int32) {
-    closeBreaker(origin)
+    closeBreaker(origin, isBack: false)
     origins[Int(origin)].breaker = Breaker()
   }
 
@@ -159,16 +176,34 @@ extension PoolStateMachine {
   /// A new request to an origin whose breaker is open: does it go out, to see whether the server is back?
   mutating func isTrial(_ slot: Int) -> Bool {
     let origin = requests[slot].origin
+    giveTrialUp(origin)
     let breaker = origins[Int(origin)].breaker
-    let isProbed = breaker.isOfDial && now - breaker.calledAt < PoolStateMachine.breakerInterest
+    let dials = breaker.isOfDial && !breaker.isHindered && now - breaker.calledAt < PoolStateMachine.breakerInterest
     origins[Int(origin)].breaker.calledAt = now
-    let mayTry = breaker.trial == nil && breaker.probeAt <= now && !isProbed
+    let isDue = breaker.probeAt <= now || breaker.isHindered
+    let mayTry = breaker.trial == nil && isDue && !dials && canTry(slot)
     guard mayTry || isMutant(.breakerManyTrials) else {
       armOrigin(origin)
       return false
     }
     origins[Int(origin)].breaker.trial = requests[slot].id
+    origins[Int(origin)].breaker.triedAt = now
     return true
+  }
+
+  /// A probe waits neither for its budget nor for an application that writes.
+  private func canTry(_ slot: Int) -> Bool {
+    let options = requests[slot].options
+    guard !options.flags.contains(.upload) else { return false }
+    return !options.budget.exists || hasRoomNow(Int(options.budget.slot), uses[slot].cost)
+  }
+
+  /// It may be more patient than the pool is: another finds out then.
+  private mutating func giveTrialUp(_ origin: Int32) {
+    let breaker = origins[Int(origin)].breaker
+    guard let slot = breaker.trial.flatMap({ live($0) }), requests[slot].state == .active else { return }
+    let patience = options.timeouts.read == .max ? PoolStateMachine.breakerInterest : options.timeouts.read
+    if now - breaker.triedAt >= patience { origins[Int(origin)].breaker.trial = nil }
   }
 
   /// The request is over. Without a verdict, as it was cancelled or less patient than the pool, another may try.
@@ -190,8 +225,10 @@ extension PoolStateMachine {
     return breaker.probeAt
   }
 
+  /// It takes no connection from others: where there is no place a call waits for one in turn.
   mutating func dialForBreaker(_ origin: Int32) {
-    guard !hasNoAddress(origin), mayHoldMore(origin), makePlace() else {
+    origins[Int(origin)].breaker.isHindered = !mayHoldMore(origin) || !hasPlace
+    guard !origins[Int(origin)].breaker.isHindered, !hasNoAddress(origin) else {
       origins[Int(origin)].breaker.probeAt = now + PoolStateMachine.redialBackoffMax
       return
     }

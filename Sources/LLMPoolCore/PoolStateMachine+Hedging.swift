@@ -71,7 +71,7 @@ extension PoolStateMachine {
     guard !origins[Int(requests[slot].origin)].breaker.isOpen else { return false }
     guard hedgeShare.allowsOne(options.hedgePercent) || isMutant(.hedgeBeyondShare) else { return false }
     let budget = requests[slot].options.budget
-    return !budget.exists || isMutant(.hedgeBeyondBudget) || hasRoomForHedge(Int(budget.slot), estimate(slot))
+    return !budget.exists || isMutant(.hedgeBeyondBudget) || hasRoomNow(Int(budget.slot), estimate(slot))
   }
 
   /// A free one that is not that of the first attempt: the fullest h2 connection, else the h1 connection used last.

@@ -260,6 +260,7 @@ extension PoolStateMachine {
     case .received:
       requests[slot].attempt.hasProgress = true
       requests[slot].attempt.hasAnswer = true
+      origins[Int(requests[slot].origin)].heardAt = now
       if requests[slot].attempt.isSent { awaitAnswer(slot) }
     case .beganEvents:
       requests[slot].attempt.eventsSince = now
@@ -284,7 +285,7 @@ extension PoolStateMachine {
     let unseen = outcome.unseen && !isAnswered(slot, outcome)
     let refusal = refusal(of: slot, on: connection)
     detach(slot)
-    if let failure = outcome.failure, !unseen, PoolStateMachine.isRefusal(failure), failure != .refused {
+    if let failure = outcome.failure, !unseen, [.read, .write, .protocolViolation, .tls].contains(failure) {
       countFailedAttempt(slot, on: connection, failure)
     }
     leaveFinished(connection, reusable, outcome.failure == nil ? .notReusable : .error)

@@ -43,7 +43,7 @@ extension PoolStateMachine {
     return connections[connection].isRetiring ? .ofConnection : .ofStream
   }
 
-  static func isRefusal(_ failure: Failure) -> Bool {
+  private static func isRefusal(_ failure: Failure) -> Bool {
     switch failure {
     case .refused, .read, .write, .protocolViolation: return true
     default: return false
@@ -61,6 +61,7 @@ extension PoolStateMachine {
   /// waited for its pool timeout since it was refused first. From the third time in a row on after a backoff; where
   /// connections end and others succeed meanwhile (servers close after so many requests) it begins anew.
   private mutating func resend(_ slot: Int, _ failure: Failure, _ refusal: Refusal) {
+    if isBroken(slot) { return endBroken(slot) }
     if refusal == .beyondLimit, failure == .refused, requests[slot].freeResends < PoolStateMachine.freeResendLimit {
       requests[slot].freeResends += 1
       return requeue(slot)

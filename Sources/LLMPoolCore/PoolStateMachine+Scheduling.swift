@@ -100,7 +100,7 @@ extension PoolStateMachine {
   }
 
   /// Evicts what is idle until there is a place: more than one where the limit was lowered.
-  mutating func makePlace() -> Bool {
+  private mutating func makePlace() -> Bool {
     while !hasPlace { guard evictIdle() else { return false } }
     return true
   }

@@ -12,6 +12,8 @@ public struct RequestOptions: Sendable, Equatable {
     public static let noRedial = Flags(rawValue: 1 << 4)
     /// What it costs is a guess: no limit refuses it for that.
     public static let estimatedCost = Flags(rawValue: 1 << 5)
+    /// Its body comes from the application in pieces.
+    public static let upload = Flags(rawValue: 1 << 6)
   }
 
   /// A time that follows the pool's option.

@@ -254,11 +254,172 @@ import Testing
     #expect(pool.submit() == ["complete r6 resolve unseen broken"])
   }
 
+  /// What was sent before it opened is not sent twice, and the second attempt's refusal is an answer as well.
+  @Test func hedgesMindIt() {
+    let pool = script(1, tls: true) { $0.breakerStatuses.insert(503) }
+    pool.open(0, .http2)
+    for _ in 0..<2 {
+      pool.submit(flags: [.retrySent]) { $0.hedgeAfter = .seconds(1) }
+    }
+    pool.submit()
+    #expect(pool.answered("r3", 503) == ["broke o0 after 1: 503", "deliver r3"])
+    #expect(pool.run(.seconds(2)) == [])
+    #expect(pool.submit() == ["send r4 on c0 reused"])
+    #expect(pool.answered("r4", 429) == ["mended o0", "deliver r4"])
+    #expect(pool.counters.hedges == 0)
+  }
+
+  // MARK: A pool that is full, and probes that wait
+
+  /// The pool's own dials take no place from others: a call waits for one in turn.
+  @Test func whereThereIsNoPlaceACallIsTheProbe() {
+    let pool = Script(origins: 2) {
+      $0.maxConnections = 1
+      $0.breakerFailures = 1
+    }
+    pool.submit()
+    pool.dialFailed("c0")
+    pool.submit(1)
+    pool.dialed("c1")
+    pool.submit(1)
+    #expect(pool.run(.seconds(1)) == [])
+    #expect(pool.submit() == [])
+    #expect(pool.submit() == ["complete r4 connect unseen broken"])
+    pool.wait(.seconds(2))
+    #expect(pool.finish("r1").contains("dial c2"))
+    #expect(pool.dialed("c2") == ["send r3 on c2"])
+    #expect(pool.counters.breakersOpen == 0)
+  }
+
+  @Test func aProbeWaitsNeitherForItsBudgetNorForWhoWrites() {
+    let pool = script(1)
+    pool.budget { $0.maxConcurrent = 1 }
+    pool.submit()
+    pool.dialed("c0")
+    pool.spend()
+    pool.dialed("c1")
+    pool.progress("r0", .sent)
+    pool.fail("r0", .read)
+    pool.wait(.seconds(1))
+    #expect(pool.spend() == ["complete r2 read unseen broken"])
+    #expect(pool.submit(flags: .upload) == ["complete r3 read unseen broken"])
+    #expect(pool.submit() == ["dial c2"])
+  }
+
+  /// It may be as patient as it likes, and the server be back for all others.
+  @Test func aProbeThatTakesLongLeavesTheNext() {
+    let pool = script(1) { $0.timeouts.read = .seconds(10) }
+    pool.submit()
+    pool.dialed("c0")
+    pool.progress("r0", .sent)
+    pool.fail("r0", .read)
+    pool.wait(.seconds(1))
+    pool.submit { $0.timeouts.read = .max }
+    pool.dialed("c1")
+    pool.progress("r1", .sent)
+    pool.wait(.seconds(9))
+    #expect(pool.submit() == ["complete r2 read unseen broken"])
+    pool.wait(.seconds(1))
+    #expect(pool.submit() == ["dial c2"])
+    pool.dialed("c2")
+    // The first answers after all.
+    #expect(pool.answered("r1", 200) == ["mended o0", "deliver r1"])
+  }
+
+  // MARK: What says nothing about the server
+
+  @Test func notAConnectionThatHadCarriedOthers() {
+    let pool = script(1)
+    pool.open()
+    pool.submit()
+    pool.progress("r1", .sent)
+    pool.fail("r1", .read)
+    #expect(pool.counters.breakersOpen == 0)
+  }
+
+  @Test func whatIsLostTogetherCountsOnce() {
+    let pool = script(2)
+    for _ in 0..<5 { pool.submit() }
+    for index in 0..<5 {
+      pool.dialed("c\(index)")
+      pool.progress("r\(index)", .sent)
+    }
+    for index in 0..<5 { pool.fail("r\(index)", .read) }
+    #expect(pool.counters.breakersOpen == 0)
+    pool.submit()
+    pool.dialed("c5")
+    pool.progress("r5", .sent)
+    pool.fail("r5", .read)
+    #expect(pool.counters.breakersOpen == 1)
+  }
+
+  @Test func notAStreamThatTheServerHasReset() {
+    let pool = script(1, tls: true)
+    pool.open(0, .http2)
+    pool.submit()
+    pool.progress("r1", .sent)
+    #expect(pool.fail("r1", .read) == ["complete r1 read"])
+    #expect(pool.counters.breakersOpen == 0)
+  }
+
+  @Test func notATimeoutWhileOthersHear() {
+    let pool = script(1) { $0.timeouts.read = .seconds(10) }
+    for index in 0..<2 {
+      pool.submit(flags: .streamed)
+      pool.dialed("c\(index)")
+      pool.progress("r\(index)", .sent)
+    }
+    pool.progress("r0", .received)
+    pool.answered("r0", 200)
+    pool.wait(.seconds(9))
+    pool.progress("r0", .received)
+    #expect(pool.wait(.seconds(1)).contains("complete r1 readTimeout"))
+    #expect(pool.counters.breakersOpen == 0)
+  }
+
+  @Test func ofItsTotalTimeTheServerMustHaveHadHalf() {
+    let pool = script(1) {
+      $0.maxConnections = 1
+      $0.timeouts.total = .seconds(9)
+    }
+    pool.submit()
+    pool.dialed("c0")
+    pool.progress("r0", .sent)
+    pool.wait(.seconds(3))
+    pool.submit { $0.timeouts.total = .max }
+    pool.submit()
+    pool.wait(.seconds(3))
+    pool.cancel("r0")
+    pool.dialed("c1")
+    pool.answered("r1", 200)
+    pool.progress("r1", .received)
+    pool.wait(.seconds(5))
+    pool.finish("r1")
+    pool.progress("r2", .sent)
+    #expect(pool.wait(.seconds(1)).contains("complete r2 totalTimeout"))
+    #expect(pool.counters.breakersOpen == 0)
+  }
+
+  /// What nobody has acted on is not announced to be sent again.
+  @Test func noResendWhileItIsOpen() {
+    let pool = script(1, tls: true)
+    pool.watch([.retry])
+    pool.open(0, .http2)
+    for index in 1...2 {
+      pool.submit()
+      pool.progress("r\(index)", .sent)
+    }
+    pool.goAway("c0")
+    #expect(pool.fail("r1", .read) == ["complete r1 read"])
+    #expect(pool.fail("r2", .refused, unseen: true).contains("complete r2 read unseen broken"))
+    #expect(pool.counters.retries == 0)
+  }
+
   @Test func otherOptionsBeginAnew() {
     let pool = script(1)
     pool.submit()
     pool.dialFailed("c0")
-    #expect(pool.configure { $0.breakerFailures = 5 } == ["mended o0"])
+    #expect(pool.configure { $0.breakerFailures = 5 } == ["reset o0"])
     #expect(pool.submit() == ["dial c1"])
     pool.dialFailed("c1")
     #expect(pool.counters.breakersOpen == 0)

@@ -240,7 +240,7 @@ final class Script {
     case .budgetResumed(let id): return "resumed b\(id.slot)"
     case .breakerOpened(let origin, let cause, let status, let failures):
       return "broke o\(origin.slot) after \(failures): \(status == 0 ? "\(cause)" : "\(status)")"
-    case .breakerClosed(let origin, _): return "mended o\(origin.slot)"
+    case .breakerClosed(let origin, _, let isBack): return (isBack ? "mended" : "reset") + " o\(origin.slot)"
     }
   }
 }

@@ -19,6 +19,8 @@ package final class Model {
     /// Never on a connection, never retried: its place in the queue is known exactly.
     var isFresh = true
     var waitsSince: Instant
+    /// When the core was told of it.
+    var knownSince: Instant
     /// How long its origin had dialled for in all when it began to wait.
     var dialTimeBefore: Nanoseconds = 0
     var attempt: AttemptID?
@@ -228,7 +230,8 @@ package final class Model {
     countHedging(asked)
     slotsInUse.insert(id.slot)
     var request = Request(
-      origin: origin, options: fill(asked), order: nextOrder, waitsSince: asked.submittedAt, clockSince: now)
+      origin: origin, options: fill(asked), order: nextOrder, waitsSince: asked.submittedAt, knownSince: now,
+      clockSince: now)
     request.dialTimeBefore = dialTime(origin)
     nextOrder += 1
     if asked.budget.exists {
@@ -509,7 +512,7 @@ package final class Model {
     case .admitted(let id): admitted(id, core)
     case .notice(.retry(let id, _, let failure, _, let delay)): retried(id, failure, delay)
     case .notice(.breakerOpened(let origin, let cause, _, let failures)): breakerOpened(origin, cause, failures)
-    case .notice(.breakerClosed(let origin, _)): breakerClosed(origin)
+    case .notice(.breakerClosed(let origin, _, _)): breakerClosed(origin)
     case .notice: break
     case .stopped:
       if closeDeadline == nil { fail("stopped without a close") }
@@ -642,7 +645,7 @@ package final class Model {
   private func rank(_ request: Request, agedNow: Bool) -> (Int64, Int) {
     let patience = request.options.timeouts.pool == .max ? .seconds(5) : request.options.timeouts.pool / 2
     let agesAt = request.waitsSince + patience
-    let isCertain = agesAt < now && (!isRecorded || agesAt <= advancedTo)
+    let isCertain = agesAt < now && (!isRecorded || max(agesAt, request.knownSince) <= advancedTo)
     let isAged = isCertain || (agesAt <= now && agedNow)
     return (isAged ? .min : -Int64(request.options.priority), request.order)
   }
@@ -676,7 +679,7 @@ package final class Model {
       forgetRefusals(id)
     }
     if closeDeadline != nil { fail("a retry while closing") }
-    if breakers[request.origin]?.isOpen == true { fail("a retry while the breaker is open") }
+    if let book = breakers[request.origin], book.isOpen, book.trial != id { fail("a retry while the breaker is open") }
     // It was to go onto a connection that could not be made.
     if request.isAdmitted, request.attempt == nil { leaveBudget(id, nil) }
     if requests[id]!.isFresh { removeFresh(id) }

@@ -85,8 +85,9 @@ package struct SimulationOptions {
     pool.dnsCacheTTL = pick(0, .seconds(2), .seconds(300))
     pool.maxRetries = pick(0, 2, 5)
     pool.timeouts.budget = pick(.seconds(2), .seconds(60))
-    pool.breakerFailures = pick(0, 0, 1, 3)
-    for status in pick([], [500, 503]) { pool.breakerStatuses.insert(status) }
+    var breaking = RandomSource(seed: seed ^ 0xB4EA4)
+    pool.breakerFailures = [0, 0, 0, 1, 3].randomElement(using: &breaking)!
+    if Bool.random(using: &breaking) { for status in [500, 503] { pool.breakerStatuses.insert(status) } }
     var hedging = RandomSource(seed: seed ^ 0x4ED6E)
     pool.hedgePercent = [5, 0, 100, 100].randomElement(using: &hedging)!
     for _ in 0..<pick(0, 1, 1, 4) { budgets.append(SimulationOptions.budget(using: &random)) }

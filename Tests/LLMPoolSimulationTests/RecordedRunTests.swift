@@ -55,15 +55,17 @@ import Testing
     }
   }
 
-  @Test func theEngineKeepsThePromisesOfTheSimulation() throws {
+  /// With few connections requests wait for them, with many they are hedged.
+  @Test(arguments: [6, 60]) func theEngineKeepsThePromisesOfTheSimulation(connections: Int) throws {
     let server = UnrulyServer()
     var settings = PoolSettings()
-    settings.core.maxConnections = 6
+    settings.core.maxConnections = connections
     settings.core.maxKeepaliveConnections = 3
     settings.core.maxPendingRequests = 60
     settings.core.timeouts.read = .milliseconds(60)
     settings.core.timeouts.pool = .milliseconds(400)
     settings.core.retryBackoff = .milliseconds(5)
+    settings.core.hedgePercent = 100
     let recording = EventRecording()
     let engine = try Engine(settings, recording: recording)
     let queue = CompletionQueue()
@@ -77,15 +79,18 @@ import Testing
         input.url = url
         input.flags = flags[index % flags.count]
         input.options.priority = Int32(index % 3)
+        if input.flags.contains(.retrySent) { input.options.hedgeAfter = .milliseconds(10) }
         try engine.submit(input, queue: queue) { ids.append($0) }
       }
       if index % 7 == 0 { _ = engine.cancel(ids[index / 2]) }
       if index % 40 == 39 { while done < index - 30 { done += drain(queue) } }
     }
     while done < 400 { done += drain(queue) }
+    let hedges = engine.statistics.counters.hedges
     #expect(engine.close(drain: 0))
     server.stop()
     #expect(recording.steps.count > 1_000)
+    if connections > 6 { #expect(hedges > 0) }
     var options = SimulationOptions()
     options.seed = recording.seed
     options.pool = recording.options

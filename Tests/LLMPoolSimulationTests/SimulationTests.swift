@@ -54,7 +54,7 @@ import Testing
 @Suite struct Mutants {
   /// A mutant that is found within the budget, with the seed that found it.
   private func hunt(_ mutant: Mutant) -> (Violation, SimulationOptions)? {
-    for seed: UInt64 in 1...60 {
+    for seed: UInt64 in 1...120 {
       var options = SimulationOptions(seed: seed, steps: 4_000, origins: seed % 2 == 0 ? 6 : 100)
       options.mutant = mutant
       options.fullCheckEvery = 64

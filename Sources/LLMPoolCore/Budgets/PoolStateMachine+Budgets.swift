@@ -228,7 +228,7 @@ extension PoolStateMachine {
   }
 
   /// Now, and before nobody.
-  func hasRoomForHedge(_ budget: Int, _ cost: Cost) -> Bool { budgets[budget].queue.isEmpty && fits(budget, cost) }
+  func hasRoomNow(_ budget: Int, _ cost: Cost) -> Bool { budgets[budget].queue.isEmpty && fits(budget, cost) }
 
   /// Its cost is set aside; it goes on to a connection.
   private mutating func admit(_ slot: Int, isNew: Bool = false) {

@@ -70,17 +70,27 @@ extension Engine {
   }
 
   /// Why a request was not sent, or not again: the breaker of its origin is open.
-  func breakerText(_ request: RequestState) -> String {
+  func breakerText(_ request: RequestState, _ attempts: UInt32) -> String {
     let origin = origins[Int(request.origin)]
     let name = origin?.name ?? ""
+    let start = attempts == 0 ? "not sent" : "not sent again"
     guard let breaker = core.breaker(of: OriginID(slot: request.origin)) else {
-      return "not sent: the breaker of \(name) was open"
+      return "\(start): the breaker of \(name) was open"
     }
-    let isDial = [.connect, .connectTimeout, .proxy, .tls, .tlsVerify].contains(breaker.cause)
-    let detail = isDial ? origin?.lastDialFailure.map { ": \($0)" } ?? "" : ""
-    let cause = breaker.status == 0 ? Engine.word(breaker.cause) + detail : "an answer of \(breaker.status)"
-    return "not sent: \(name) is down; its breaker opened \(Engine.text(now - breaker.openedAt.nanoseconds)) ago after "
-      + "\(Engine.times(breaker.failures)), the last \(Engine.text(now - breaker.failedAt.nanoseconds)) ago: \(cause)"
+    return "\(start): \(name) is down; its breaker opened \(Engine.text(now - breaker.openedAt.nanoseconds)) ago after "
+      + "\(Engine.times(breaker.failures)), the last \(Engine.text(now - breaker.failedAt.nanoseconds)) ago: "
+      + cause(of: breaker, origin)
+  }
+
+  private func cause(of breaker: BreakerView, _ origin: Origin?) -> String {
+    guard breaker.status == 0 else { return "an answer of \(breaker.status)" }
+    var detail: String?
+    switch breaker.cause {
+    case .connect, .proxy, .tls, .tlsVerify: detail = origin?.lastDialFailure
+    case .resolve: detail = origin?.hostID.flatMap { hosts[Int($0.slot)]?.failure }
+    default: break
+    }
+    return Engine.word(breaker.cause) + (detail.map { ": \($0)" } ?? "")
   }
 
   static func times(_ failures: Int) -> String { failures == 1 ? "a failure" : "\(failures) failures in a row" }

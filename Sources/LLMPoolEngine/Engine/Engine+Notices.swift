@@ -84,11 +84,12 @@ extension Engine {
       return (.budgetResumed, Engine.lines([("budget", name(of: id))]), "budget \(name(of: id)) goes on", nil)
     case .breakerOpened(let origin, let cause, let status, let failures):
       return describeBreaker(origin, cause, status, failures)
-    case .breakerClosed(let origin, let time):
+    case .breakerClosed(let origin, let time, let isBack):
       let name = name(of: origin)
       return (
         .breakerClosed, Engine.lines([("origin", name), ("open-ms", "\(time / 1_000_000)")]),
-        "\(name) is back: its breaker is closed after \(Engine.text(time))", nil
+        (isBack ? "\(name) is back: its breaker is closed" : "the breaker of \(name) begins anew")
+          + " after \(Engine.text(time))", nil
       )
     case .hedge(_, let origin, let silence):
       let name = name(of: origin)

@@ -57,6 +57,8 @@ extension Engine {
     guard let twin = twin(attempt), let first = requests[Int(attempt.slot)], first.id == twin.id else { return }
     twins[attempt.slot] = nil
     endSending(first)
+    // Events of the answer keep the twin, and that the first, for its bytes: not the connection that it was on.
+    first.attempt = Attempt()
     twin.creditAhead = first.creditAhead
     requests[Int(attempt.slot)] = twin
   }

@@ -288,7 +288,8 @@ extension Engine {
     let hasAnswer = completion.failure == nil
     let collects = hasAnswer && !request.isStreamed
     var message =
-      completion.isBroken ? breakerText(request) : completion.failure.map { text(of: $0, request) } ?? ""
+      completion.isBroken
+      ? breakerText(request, completion.attempts) : completion.failure.map { text(of: $0, request) } ?? ""
     let copiesBody = collects && answer.body.count <= Engine.copiedBodyLimit
     var size = answer.reason.count + message.utf8.count + (request.attempt.connection?.peer.utf8.count ?? 0)
     if collects { size += answer.headers.count + (copiesBody ? answer.body.count : 0) }

@@ -199,6 +199,7 @@ final class RequestState: @unchecked Sendable {
     if input.flags.contains(.retrySent) { options.flags.insert(.retrySent) }
     if input.flags.contains(.noRetry) { options.flags.insert(.noRetry) }
     if input.flags.contains(.noRedial) { options.flags.insert(.noRedial) }
+    if input.flags.contains(.upload) { options.flags.insert(.upload) }
     options.inputCost = min(max(0, options.inputCost), Cost.most)
     options.outputCost = min(max(0, options.outputCost), Cost.most)
     if input.flags.contains(.estimatedCost) { options.flags.insert(.estimatedCost) }

@@ -81,9 +81,9 @@ package struct PoolSettings: Equatable, Sendable {
     var options = core
     options.breakerStatuses = StatusSet()
     for part in (breakerStatuses ?? "").split(separator: ",", omittingEmptySubsequences: false) {
-      let text = part.drop { $0 == " " }
+      let text = part.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()
       if text.isEmpty, breakerStatuses?.contains(",") != true { continue }
-      guard text.utf8.count == 3, let status = Int(text), StatusSet.range.contains(status) else {
+      guard text.count == 3, let status = Int(String(text)), StatusSet.range.contains(status) else {
         throw Fault(
           .invalidArgument, "breaker_statuses: expected numbers from 500 to 599, separated by commas, got \"\(part)\"")
       }

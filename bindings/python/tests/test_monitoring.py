@@ -3,6 +3,7 @@
 import ctypes
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
         while True:
             head, _, buffer = servers.read_request(connection, buffer)
             free.wait(10)
+            if head.startswith(b"GET /slow"):
+                time.sleep(0.5)
             if head.startswith(b"GET /busy"):
                 servers.answer(connection, b"", b"retry-after-ms: 10\r\n", b"429 Too Many Requests")
             else:
@@ -118,6 +121,9 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
             response.read()
         assert client.get(server.url + "/busy", budget="b").status_code == 429
         assert client.get(server.url, budget="b").is_success
+        pool.configure(limits=llmpool.Limits(max_connections=2))
+        retry = llmpool.Retry(sent=True, hedge_after=0.05)
+        assert client.get(server.url + "/slow", retry=retry).attempts == 2
         port = servers.free_port()
         with pytest.raises(llmpool.ConnectError):
             client.get(f"http://127.0.0.1:{port}")

@@ -156,7 +156,8 @@ class Breaker:
 
     After `failures` failures in a row that brought no HTTP answer (a dial, unless another
     connection is open; TLS; a connection lost before the head of the answer; a timeout of the
-    pool's, and not a shorter one of the request's) calls to that origin raise at once what the last
+    pool's, and not a shorter one of the request's or client's, while nothing came from that origin)
+    calls to that origin raise at once what the last
     of them raised, with `unseen`, and so do those that wait. A connection that can be made again,
     or an answer of any other status, closes the breaker.
 
@@ -179,6 +180,8 @@ class Breaker:
             raise TypeError(f"failures is a whole number, not {type(failures).__name__}")
         if not 1 <= failures <= 1000:
             raise ValueError(f"failures is from 1 to 1000, not {failures}")
+        if isinstance(statuses, (int, str)):
+            raise TypeError(f"statuses is several whole numbers, not {type(statuses).__name__}")
         self.failures = failures
         self.statuses = tuple(statuses)
         for status in self.statuses:
@@ -193,7 +196,9 @@ class Breaker:
         return {"breaker_failures": self.failures, "breaker_statuses": statuses.encode() or None}
 
     def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Breaker) and self._as_options() == other._as_options()
+        if not isinstance(other, Breaker):
+            return False
+        return (self.failures, set(self.statuses)) == (other.failures, set(other.statuses))
 
     def __repr__(self) -> str:
         return _repr(self)
