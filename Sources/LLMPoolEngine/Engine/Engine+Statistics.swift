@@ -4,7 +4,8 @@ extension Engine {
   func publishStatistics() {
     let limit = settings.core.maxConnections
     let isConfigured = limit != lastPublishedLimit
-    guard core.hasTouchedOrigins || counters != lastPublishedWire || isConfigured else { return }
+    let isChanged = core.hasTouchedOrigins || counters != lastPublishedWire || !forgotten.isEmpty
+    guard isChanged || isConfigured else { return }
     lastPublishedWire = counters
     lastPublishedLimit = limit
     published.update { state in
