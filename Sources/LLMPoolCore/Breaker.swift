@@ -43,7 +43,6 @@ public struct StatusSet: Sendable, Equatable {
   public static let range = 500...599
   private var bits: UInt128 = 0
   public init() {}
-  public var isEmpty: Bool { bits == 0 }
   public func contains(_ status: Int) -> Bool {
     StatusSet.range.contains(status) && bits >> UInt128(status - StatusSet.range.lowerBound) & 1 == 1
   }

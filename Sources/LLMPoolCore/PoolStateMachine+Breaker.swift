@@ -70,7 +70,7 @@ extension PoolStateMachine {
   mutating func countAnswer(_ slot: Int, _ status: Int) {
     requests[slot].attempt.hasHead = true
     let origin = requests[slot].origin
-    if !options.breakerStatuses.isEmpty, options.breakerFailures > 0, options.breakerStatuses.contains(status) {
+    if options.breakerFailures > 0, options.breakerStatuses.contains(status) {
       guard isVerdict(slot) else { return }
       countFailure(origin, .refused, status: status)
       return tellBroken(origin)
@@ -99,13 +99,10 @@ extension PoolStateMachine {
       guard origins[slot].breaker.failures >= options.breakerFailures else { return }
       openBreaker(origin)
     }
-    origins[slot].breaker.probeAt = now + probePause(origins[slot].breaker.probes)
+    // As between dials.
+    origins[slot].breaker.probeAt =
+      now + max(PoolStateMachine.probePauseMin, redialPause(origins[slot].breaker.probes))
     armOrigin(origin)
-  }
-
-  /// As between dials.
-  private mutating func probePause(_ failed: Int) -> Nanoseconds {
-    max(PoolStateMachine.probePauseMin, min(backoff(failed), PoolStateMachine.redialBackoffMax))
   }
 
   // MARK: Open and closed

@@ -100,8 +100,7 @@ extension PoolStateMachine {
     countFailedDial(origin, failure)
     tellWaiters(origin, failure)
     tellBroken(origin)
-    let pause = min(backoff(origins[Int(origin)].dialFailures), PoolStateMachine.redialBackoffMax)
-    origins[Int(origin)].redialAt = now + pause
+    origins[Int(origin)].redialAt = now + redialPause(origins[Int(origin)].dialFailures)
     uncoverExcess(origin)
     settle(origin)
   }
@@ -146,6 +145,11 @@ extension PoolStateMachine {
   static var dialFailuresInARow: Int { 3 }
   /// Requests that arrive after an outage must not wait long for the next dial.
   static var redialBackoffMax: Nanoseconds { .seconds(1) }
+
+  /// After so many dials in a row that failed.
+  mutating func redialPause(_ failures: Int) -> Nanoseconds {
+    min(backoff(failures), PoolStateMachine.redialBackoffMax)
+  }
 
   // MARK: Open
 

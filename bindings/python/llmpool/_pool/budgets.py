@@ -157,8 +157,9 @@ def spend(call: Call, budget: Any) -> None:
     Raises:
         TypeError: it is nothing that names a budget, or the function gave nothing such.
     """
-    # It may have been sent before.
-    call.options = (*call.options[:5], *NO_SPENDING)
+    # All but what NO_SPENDING stands for. It may have been sent before.
+    others = call.options[:-3]
+    call.options = (*others, *NO_SPENDING)
     call.flags &= ~abi.REQUEST_COST_ESTIMATED
     call.meter = None
     if callable(budget) and not isinstance(budget, (Budget, Spending)):
@@ -178,7 +179,7 @@ def spend(call: Call, budget: Any) -> None:
     if budget.estimated:
         call.flags |= abi.REQUEST_COST_ESTIMATED
     name = budget.name.encode("utf-8")
-    call.options = (*call.options[:5], name, budget.input_tokens, budget.output_tokens)
+    call.options = (*others, name, budget.input_tokens, budget.output_tokens)
     call.meter = Meter()
 
 
