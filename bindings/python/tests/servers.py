@@ -122,6 +122,30 @@ def reset(connection):
     connection.close()
 
 
+class _Ends:
+    """A socket that ends whoever reads on behind its end: else a handler that takes no notice of it
+    is busy for as long as the tests run, beside all that come after."""
+
+    _has_ended = False
+
+    def recv(self, size, *flags):
+        data = super().recv(size, *flags)
+        if data or size == 0:
+            return data
+        if self._has_ended:
+            raise EOFError
+        self._has_ended = True
+        return data
+
+
+class _Peer(_Ends, socket.socket):
+    pass
+
+
+class _TLSPeer(_Ends, ssl.SSLSocket):
+    pass
+
+
 class RawServer:
     """Runs handle(connection, number) in a thread for each connection."""
 
@@ -142,9 +166,10 @@ class RawServer:
     def _accept(self):
         while True:
             try:
-                connection, _ = self._listener.accept()
+                accepted, _ = self._listener.accept()
             except OSError:
                 return
+            connection = _Peer(fileno=accepted.detach())
             self.connections += 1
             self._open.add(connection)
             threading.Thread(
@@ -156,6 +181,7 @@ class RawServer:
         try:
             connection.settimeout(20)
             if self.context:
+                self.context.sslsocket_class = _TLSPeer
                 connection = self.context.wrap_socket(connection, server_side=True)
                 self._open.add(connection)
             self.handle(connection, number)
