@@ -246,7 +246,7 @@ def test_ctrl_c_right_after_a_submit(kind, nginx, open_pool):
             with pytest.raises(KeyboardInterrupt):
                 struct, hub._struct = hub._struct, Interrupted(hub._struct, after)
                 try:
-                    await client.get("/small")
+                    await client.get(url)
                 finally:
                     hub._struct = struct
             await until(lambda client=client: idle(client.pool))
