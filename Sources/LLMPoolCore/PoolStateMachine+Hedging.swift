@@ -222,14 +222,22 @@ extension PoolStateMachine {
 
   /// Its connection was closed by the engine, which tells nothing more of it.
   mutating func hedgeClosed(_ slot: Int) {
+    let connection = Int(hedges[slot].attempt.connection)
     detachHedge(slot)
-    if hedges[slot].attempt.hasProgress { requests[slot].wasSeen = true } else { refundHedge(slot) }
+    if hedges[slot].attempt.hasProgress { requests[slot].wasSeen = true } else { hedgeUnseen(slot, connection) }
   }
 
-  private mutating func refundHedge(_ slot: Int) {
+  /// Nobody has acted on it. Where its connection is gone, as an idle one often is when somebody comes back to it, it
+  /// was none, and goes out elsewhere: at once, or not at all.
+  private mutating func hedgeUnseen(_ slot: Int, _ connection: Int) {
     exchange(slot)
     refund(slot)
     exchange(slot)
+    guard !connections[connection].isMultiplexed else { return }
+    hedgeShare.giveBack()
+    requests[slot].hedging = .wanted
+    hedges[slot].goesOutAt = now
+    arm(slot)
   }
 
   // MARK: What is told of it
@@ -291,7 +299,7 @@ extension PoolStateMachine {
     }
     let unseen = outcome.unseen && (!hedges[slot].attempt.hasAnswer || failure == .proxy)
     detachHedge(slot)
-    if unseen { refundHedge(slot) } else { requests[slot].wasSeen = true }
+    if unseen { hedgeUnseen(slot, connection) } else { requests[slot].wasSeen = true }
     leaveFinished(connection, reusable, .error)
     settle(requests[slot].origin)
   }

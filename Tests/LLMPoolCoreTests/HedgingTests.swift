@@ -283,6 +283,28 @@ import Testing
     #expect(other.counters.inUse == 1 && other.counters.retries == 0)
   }
 
+  /// Servers close what is idle. A hedge that went out on such a connection was none, and goes out elsewhere.
+  @Test func whatNobodySawGoesOutElsewhere() {
+    let pool = running()
+    #expect(pool.fail("r2'", .read, unseen: true) == ["close c0 error"])
+    #expect(pool.run(.seconds(1)) == ["0 ms: dial c2"])
+    #expect(pool.dialed("c2") == ["hedge r2' on c2"])
+    #expect(pool.fail("r2'", .read, unseen: true) == ["close c2 error"])
+    #expect(pool.run(.seconds(1)) == [])  // one dial is enough
+    #expect(pool.counters.hedges == 2)
+  }
+
+  /// A server of HTTP/2 that refuses a stream refuses the next, too.
+  @Test func aRefusedStreamIsNotTriedAgain() {
+    let pool = Script { $0.httpVersions = .http2 }
+    pool.open(0, .http2)
+    pool.hedged("r1")
+    pool.run(.milliseconds(100))
+    pool.dialed("c1", .http2)
+    #expect(pool.fail("r1'", .refused, unseen: true) == [])
+    #expect(pool.run(.seconds(1)) == [] && pool.counters.hedges == 1)
+  }
+
   /// Whose connection has become free takes it.
   @Test func whoWaitsGetsTheLosersPlace() {
     let pool = Script {

@@ -154,7 +154,12 @@ extension Model {
     let budget = requests[id]!.options.budget
     if budget.exists { budgets[budget]!.hedged.remove(id) }
     switch end {
-    case .unsent, .failed(unseen: true, _): if budget.exists { move(budget, hedgeCost(requests[id]!), by: 1) }
+    case .unsent, .failed(unseen: true, _):
+      if budget.exists { move(budget, hedgeCost(requests[id]!), by: 1) }
+      // As if it had not been: its connection was gone.
+      guard connections[hedge.connection]!.version == .http1 else { return }
+      requests[id]!.isHedged = false
+      hedgesAllowed += 1
     default: requests[id]!.wasSeen = true
     }
   }
