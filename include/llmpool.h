@@ -308,7 +308,8 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
   LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
   LLMPOOL_NOTICE_RETRY = 1 << 4,
-  LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* once for an origin: llmpool_stats_t.unwatched_streams has grown */
+  LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* llmpool_stats_t.unwatched_streams has grown: origin, reason (encoded,
+                                               no-event-stream); once for an origin and reason */
   LLMPOOL_NOTICE_BUDGET_STOPPED = 1 << 6, /* an answer of 429, 503 or 529 asks to be left alone: budget, status,
                                              delay-ms, waiting */
   LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7, /* that time is over: budget */
@@ -536,7 +537,7 @@ typedef struct llmpool_stats {
   uint64_t bytes_received;
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */
   uint64_t unwatched_streams; /* STREAM or SSE answers of 200 for which an event timeout did not run: their body is
-                                 encoded, or no text/event-stream */
+                                 encoded, or no text/event-stream; of STREAM not those of application/json */
   uint64_t awaiting_budget; /* of those pending: waiting for their budget */
   uint64_t breakers_open;      /* origins whose breaker is open */
   uint64_t breaker_rejections; /* of those failed: ended by an open breaker */

@@ -17,6 +17,8 @@ public struct EventWatch: Sendable {
 
   /// Events of these types say nothing.
   private let quietNames: [[UInt8]]
+  /// So do those without a name, whose type is "message".
+  private let unnamedIsQuiet: Bool
   /// The beginning of the line at hand where it came in pieces, as much of it as a quiet event's name may take.
   private var beginning: [UInt8] = []
   private let kept: Int
@@ -24,10 +26,12 @@ public struct EventWatch: Sendable {
   /// The last byte was a CR that ended a line: a LF belongs to it.
   private var skipsLF = false
   private var hasData = false
-  private var isQuiet = false
+  private var isQuiet: Bool
 
   public init(quietNames: [[UInt8]]) {
     self.quietNames = quietNames
+    unnamedIsQuiet = quietNames.contains { $0.elementsEqual("message".utf8) }
+    isQuiet = unnamedIsQuiet
     // A byte order mark, "event: ", the longest name, and one that it would be too long by.
     kept = 3 + 7 + (quietNames.map(\.count).max() ?? 0) + 1
   }
@@ -77,14 +81,15 @@ public struct EventWatch: Sendable {
       if line.starts(with: "\u{FEFF}".utf8) { line = UnsafeRawBufferPointer(rebasing: line[3...]) }
     }
     guard line.count > 0 else {
-      defer { (hasData, isQuiet) = (false, false) }
+      defer { (hasData, isQuiet) = (false, unnamedIsQuiet) }
       return hasData && !isQuiet
     }
     let field = SSEField(line.bytePointer, line.count)
     if field.isNamed("data") {
       hasData = true
     } else if field.isNamed("event") {
-      isQuiet = quietNames.contains { $0.elementsEqual(field.value) }
+      let name = field.value
+      isQuiet = name.count == 0 ? unnamedIsQuiet : quietNames.contains { $0.elementsEqual(name) }
     }
     return false
   }

@@ -206,20 +206,34 @@ public enum HeaderBlock {
     return found
   }
 
-  /// Whether the answer with these headers is a stream of server-sent events that can be parsed as it comes:
-  /// `Content-Type: text/event-stream`, whatever its parameters, and no content coding.
-  public static func isEventStream(_ block: UnsafeRawBufferPointer) -> Bool {
-    guard let type = value(of: "content-type", in: block), isEventStreamType(type) else { return false }
-    guard let coding = value(of: "content-encoding", in: block) else { return true }
-    return coding.count == 0 || matches(coding.bytePointer, count: coding.count, "identity")
-  }
-
   /// Whether a Content-Type is text/event-stream, with or without parameters (RFC 9110 section 8.3.1).
   public static func isEventStreamType(_ contentType: UnsafeRawBufferPointer) -> Bool {
+    isType("text/event-stream", contentType)
+  }
+
+  private static func isType(_ lowercase: StaticString, _ contentType: UnsafeRawBufferPointer) -> Bool {
     let start = contentType.bytePointer
     let semicolon = firstOffset(of: Byte.semicolon, in: start, from: 0, to: contentType.count)
     let (first, last) = trimBlanks(start, from: 0, to: semicolon < 0 ? contentType.count : semicolon)
-    return matches(start + first, count: last - first, "text/event-stream")
+    return matches(start + first, count: last - first, lowercase)
+  }
+
+  /// What the body of an answer is for somebody who waits for its events.
+  public enum Kind: Sendable {
+    /// Server-sent events that can be parsed as they come: text/event-stream, whatever its parameters, and no content
+    /// coding.
+    case events
+    case encodedEvents
+    /// One JSON document, which nobody reads as a stream.
+    case document
+    case other
+  }
+
+  public static func kind(_ block: UnsafeRawBufferPointer) -> Kind {
+    guard let type = value(of: "content-type", in: block) else { return .other }
+    guard isEventStreamType(type) else { return isType("application/json", type) ? .document : .other }
+    guard let coding = value(of: "content-encoding", in: block), coding.count > 0 else { return .events }
+    return matches(coding.bytePointer, count: coding.count, "identity") ? .events : .encodedEvents
   }
 
   /// Whether a header of that name is about one connection of HTTP/1: an HTTP/2 answer with it is malformed, whatever

@@ -35,6 +35,12 @@ struct EventWatchTests {
     #expect(ends(Array("event: a\ndata: x\n\n".utf8), quiet: "b, a").isEmpty)
   }
 
+  /// An event without a name is of the type "message".
+  @Test func messagesMayBeQuiet() {
+    let stream = "data: x\n\nevent:\ndata: x\n\nevent: message\ndata: x\n\nevent: token\ndata: x\n\n"
+    #expect(ends(Array(stream.utf8), quiet: "message") == [stream.utf8.count - 1])
+  }
+
   /// A line of which nothing need be known is not kept.
   @Test func aLongLineInPieces() {
     var watch = EventWatch(quietNames: EventWatch.names("ping"))

@@ -204,16 +204,17 @@ struct HeaderBlockTests {
   }
 
   @Test(arguments: [
-    ("Content-Type: text/event-stream\r\n", true),
-    ("content-type: Text/Event-Stream; charset=utf-8\r\n", true),
-    ("content-type: text/event-stream ;x\r\n", true),
-    ("content-type: text/event-stream\r\ncontent-encoding: identity\r\n", true),
-    ("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n", false),
-    ("content-type: text/event-streams\r\n", false), ("content-type: application/json\r\n", false),
-    ("content-type: \r\n", false), ("", false),
-  ])
-  func knowsEventStreams(_ block: String, _ expected: Bool) {
-    withBytes(block) { #expect(HeaderBlock.isEventStream($0) == expected) }
+    ("Content-Type: text/event-stream\r\n", .events),
+    ("content-type: Text/Event-Stream; charset=utf-8\r\n", .events),
+    ("content-type: text/event-stream ;x\r\n", .events),
+    ("content-type: text/event-stream\r\ncontent-encoding: identity\r\n", .events),
+    ("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n", .encodedEvents),
+    ("content-type: application/json; charset=utf-8\r\ncontent-encoding: gzip\r\n", .document),
+    ("content-type: text/event-streams\r\n", .other), ("content-type: application/x-ndjson\r\n", .other),
+    ("content-type: \r\n", .other), ("", .other),
+  ] as [(String, HeaderBlock.Kind)])
+  func knowsEventStreams(_ block: String, _ expected: HeaderBlock.Kind) {
+    withBytes(block) { #expect(HeaderBlock.kind($0) == expected) }
   }
 
   @Test func writesLines() {

@@ -50,8 +50,14 @@ extension Engine {
   private func eventText(_ request: RequestState, _ name: String, _ limit: String, _ waited: String) -> String {
     // The clock runs only where there is a watch.
     guard let watch = request.answer.watch else { return "no event came from \(name) for \(limit)" }
-    let lastEvent = watch.lastEvent > 0 ? "the last event \(Engine.text(now - watch.lastEvent)) ago" : "no event at all"
-    return "the stream from \(name) is alive, but no event came for \(limit), its event timeout: "
+    guard watch.lastByte > watch.lastEvent else {
+      let last = watch.lastEvent > 0 ? "its last event" : "the head of its answer"
+      let since = Engine.text(now - max(watch.lastEvent, watch.headAt))
+      return "the stream from \(name) fell silent: no byte came for \(limit), its event timeout: "
+        + "\(last) came \(since) ago; \(waited) after submission"
+    }
+    let lastEvent = watch.lastEvent > 0 ? "the last one \(Engine.text(now - watch.lastEvent)) ago" : "none has come yet"
+    return "the stream from \(name) is alive, but no event that says something came for \(limit), its event timeout: "
       + "the last byte came \(Engine.text(now - watch.lastByte)) ago, \(lastEvent); \(waited) after submission"
   }
 

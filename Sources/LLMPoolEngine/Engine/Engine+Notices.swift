@@ -27,11 +27,11 @@ extension Engine {
   func note(_ notice: Notice) { announce(describe(notice)) }
 
   /// What the core does not see, as it sees no answers: an event timeout does not run for a stream of this origin. Told
-  /// once for each origin, to whoever watches by then.
-  func noteUnwatchedStream(_ origin: Origin, _ answer: Answer) {
-    guard !origin.isUnwatchedTold, watchers.contains(where: { $0.mask.contains(.unwatchedStream) }) else { return }
-    origin.isUnwatchedTold = true
-    let isEncoded = HeaderBlock.value(of: "content-encoding", in: answer.headers) != nil
+  /// once for each origin and reason, to whoever watches by then.
+  func noteUnwatchedStream(_ origin: Origin, isEncoded: Bool) {
+    let isTold = isEncoded ? origin.isEncodedTold : origin.isEventlessTold
+    guard !isTold, watchers.contains(where: { $0.mask.contains(.unwatchedStream) }) else { return }
+    if isEncoded { origin.isEncodedTold = true } else { origin.isEventlessTold = true }
     let fields = Engine.lines([("origin", origin.name), ("reason", isEncoded ? "encoded" : "no-event-stream")])
     let why = isEncoded ? "its body is encoded; send accept-encoding: identity" : "it is no text/event-stream"
     announce(

@@ -86,19 +86,22 @@ extension Engine: SessionHost {
   /// that goes out.
   private func watchEvents(_ request: RequestState, _ attempt: AttemptID) {
     let answer = request.answer
-    guard answer.isEventStream else {
-      if request.isStreamed, answer.status == 200 { noteUnwatched(request) }
-      return
+    guard answer.status == 200 else { return }
+    let kind = HeaderBlock.kind(answer.headers)
+    guard kind == .events else {
+      // Whoever reads everything as a stream, as the adapters do, reads documents so, too.
+      let isStream = request.flags.contains(.sse) || (request.isStreamed && kind != .document)
+      return isStream ? noteUnwatched(request, isEncoded: kind == .encodedEvents) : ()
     }
-    answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), lastByte: now)
+    answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), headAt: now)
     tell(.progressed(attempt, .beganEvents))
   }
 
-  private func noteUnwatched(_ request: RequestState) {
+  private func noteUnwatched(_ request: RequestState, isEncoded: Bool) {
     counters.unwatchedStreams += 1
     guard let origin = origins[Int(request.origin)] else { return }
     origin.counters.unwatchedStreams += 1
-    noteUnwatchedStream(origin, request.answer)
+    noteUnwatchedStream(origin, isEncoded: isEncoded)
   }
 
   private func noteEvents(_ request: RequestState, _ bytes: UnsafeRawBufferPointer) {

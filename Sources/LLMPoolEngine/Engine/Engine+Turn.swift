@@ -313,6 +313,9 @@ extension Engine: TurnHolder {
     let identityChanged =
       !new.sharesConnections(with: settings) || !configuration.tls.isSame(as: tls)
       || configuration.proxyRules != proxyRules
+    // Those under way keep what they were submitted with, which the messages of their ends will say.
+    for case let request? in requests { request.options = request.options.resolved(with: settings.core) }
+    for twin in twins.values { twin.options = twin.options.resolved(with: settings.core) }
     settings = new
     quietEvents = new.quietEventNames
     if identityChanged {

@@ -16,8 +16,9 @@ final class Origin {
   /// Why the last dial failed, for the message of those who waited in vain.
   var lastDialFailure: String?
   var counters = WireCounters()
-  /// Who watches was told that a stream of it has no event clock.
-  var isUnwatchedTold = false
+  /// Who watches was told that a stream of it has no event clock, as it is encoded, and as it is none of events.
+  var isEncodedTold = false
+  var isEventlessTold = false
   var latencies = Latencies()
   /// Not yet published.
   var hasNewLatencies = false

@@ -48,14 +48,15 @@ final class Answer {
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
   /// HTML Living Standard, section 9.2.3: only such a 200, unencoded, is a stream of events. The rest is for people, or
   /// JSON.
-  var isEventStream: Bool { status == 200 && HeaderBlock.isEventStream(headers) }
+  var isEventStream: Bool { status == 200 && HeaderBlock.kind(headers) == .events }
 }
 
 /// What the event clock is told by, and what its message says.
 struct WatchedEvents {
   var events: EventWatch
-  /// When the last byte came, and the last event that says something; 0: none has.
-  var lastByte: Int64
+  let headAt: Int64
+  /// When the last byte after the head came, and the last event that says something; 0: none has.
+  var lastByte: Int64 = 0
   var lastEvent: Int64 = 0
 }
 

@@ -14,7 +14,8 @@ final class RequestState: @unchecked Sendable {
   let queue: CompletionQueue
   /// The engine's side of it.
   var port: QueuePort?
-  let options: RequestOptions
+  /// Timeouts that it leaves to the pool are filled in when the pool changes them.
+  var options: RequestOptions
   let maxResponseBytes: Int
   /// Of one server-sent event; 0: as the pool has it.
   let maxEventBytes: Int

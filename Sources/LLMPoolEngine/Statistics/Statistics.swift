@@ -16,7 +16,7 @@ package struct WireCounters: Sendable, Equatable {
     .counter("bytes_received", \.bytesReceived, "received_bytes_total", "Bytes received on sockets, TLS included."),
     .counter(
       "unwatched_streams", \.unwatchedStreams, "unwatched_streams_total",
-      "Streamed answers for which an event timeout did not run: encoded, or no events."),
+      "Streamed answers for which an event timeout did not run: encoded, or neither events nor JSON."),
   ]
 }
 
