@@ -318,10 +318,12 @@ static int answer_planned(connection_t *connection) {
   }
   if (!next[0]) return CLOSE;
   char status[64], headers[256] = "";
-  const char *end = strchr(next, '\n');
+  const char *body = strstr(next, "\n\n"), *end = strchr(next, '\n');
   snprintf(status, sizeof status, "%.*s", (int)(end ? end - next : (long)strlen(next)), next);
-  if (end) snprintf(headers, sizeof headers, "%s\r\n", end + 1);
-  return reply(connection, status, headers, "busy", 4);
+  if (end && end != body)
+    snprintf(headers, sizeof headers, "%.*s\r\n", (int)(body ? body - end - 1 : (long)strlen(end + 1)), end + 1);
+  body = body ? body + 2 : "busy";
+  return reply(connection, status, headers, body, strlen(body));
 }
 
 static int answer_sum(connection_t *connection) {

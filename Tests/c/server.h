@@ -31,8 +31,9 @@ void server_stop(server_t *server);
 const char *server_url(const server_t *server, const char *path);
 /* What /said answers; the memory stays the caller's, and nobody may be asking meanwhile. */
 void server_say(server_t *server, const char *headers, const void *bytes, size_t size);
-/* What /plan answers, one after the other: "429 Too Many\nretry-after: 1", "~300 200 Late" after so many milliseconds,
- * or "" to close without an answer. A NULL ends the list; after it the answer is 200 with "ok". */
+/* What /plan answers, one after the other: "429 Too Many\nretry-after: 1" (its body is "busy", or what follows an empty
+ * line), "~300 200 Late" after so many milliseconds, or "" to close without an answer. A NULL ends the list; after it
+ * the answer is 200 with "ok". */
 void server_plan(server_t *server, const char *const *answers);
 /* The sum of a body that begins with 0 and goes on with each piece. */
 uint64_t server_sum(uint64_t sum, const void *bytes, size_t size);

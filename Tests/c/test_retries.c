@@ -86,6 +86,25 @@ static void test_x_should_retry(void) {
   check_planned(yes, RETRY_STATUS, 200, 2);
 }
 
+#define QUOTA(code) "{\"error\": {\"message\": \"You exceeded your quota\", \"code\": \"" code "\"}}"
+
+/* A quota that is spent is told in the body alone. */
+static void test_a_quota_that_is_spent(void) {
+  const char *spent[] = {"429 X\nretry-after: 0\n\n" QUOTA("insufficient_quota"), NULL};
+  const char *rate[] = {"429 X\nretry-after: 0\n\n" QUOTA("rate_limit_exceeded"), NULL};
+  const char *other[] = {"503 X\nretry-after: 0\n\n" QUOTA("insufficient_quota"), NULL};
+  const char *told[] = {"429 X\nretry-after: 0\r\nx-should-retry: true\n\n" QUOTA("insufficient_quota"), NULL};
+  int64_t took;
+  llmpool_event_t done = planned(spent, RETRY_STATUS, &took);
+  CHECK_EQ(done.http_status, 429);
+  CHECK_EQ(done.attempts, 1);
+  CHECK_STR(done.data, QUOTA("insufficient_quota"));
+  harness_release(&done);
+  check_planned(rate, RETRY_STATUS, 200, 2);
+  check_planned(other, RETRY_STATUS, 200, 2);
+  check_planned(told, RETRY_STATUS, 200, 2); /* a header's word counts more */
+}
+
 static void test_no_more_than_max_retries(void) {
   const char *plan[] = {"503 1\nretry-after: 0", "503 2\nretry-after: 0", "503 3\nretry-after: 0", NULL};
   check_planned(plan, RETRY_STATUS, 503, 3); /* max_retries is 2 */
@@ -270,6 +289,7 @@ int main(void) {
   RUN(test_retry_after_is_obeyed);
   RUN(test_a_longer_retry_after_gives_the_answer_in_hand);
   RUN(test_x_should_retry);
+  RUN(test_a_quota_that_is_spent);
   RUN(test_no_more_than_max_retries);
   RUN(test_a_streamed_answer);
   RUN(test_a_lost_answer);

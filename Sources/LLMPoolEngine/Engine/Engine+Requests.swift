@@ -191,6 +191,7 @@ extension Engine {
   func giveUp(_ request: RequestState, _ failure: Failure) {
     request.answer.delivery = .discarded
     if var ending = request.ending {  // for the core it is over
+    request.answer.unheardAdvice = nil
       ending.failure = failure
       return end(request, ending)
     }

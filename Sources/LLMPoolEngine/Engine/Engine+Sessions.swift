@@ -38,6 +38,10 @@ extension Engine: SessionHost {
     let minds = request.flags.contains(.retryStatus) || request.budget.exists || request.isHedged
     if minds, status >= 400 { advice = retryAdvice(answer.headers) }
     if request.budget.exists { noteLimits(attempt, answer.headers) }
+    if minds, status == 429, advice.shouldRetry == nil {
+      answer.unheardAdvice = advice
+      return
+    }
     tell(.answered(attempt, httpStatus: Int(status), advice))
     if request.hasEventClock { watchEvents(request, attempt) }
   }
@@ -53,16 +57,19 @@ extension Engine: SessionHost {
     }
     guard request.isStreamed else {
       collectBody(request, bytes, isWhole: isWhole)
+      hearRefusal(request)
       return bytes.count
     }
     if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
     keepWaiting(request, bytes)
+    hearRefusal(request)
     return 0
   }
 
   func finished(_ request: RequestState, _ outcome: Outcome, reusable: Bool) {
     guard let attempt = request.attempt.id else { return }
     endSending(request)
+    hearRefusal(request, isOver: true)
     request.answer.isComplete = outcome.failure == nil
     tell(.finished(attempt, outcome, reusable: reusable))
   }
@@ -109,6 +116,18 @@ extension Engine: SessionHost {
     guard request.answer.watch?.events.take(bytes) == true else { return }
     request.answer.watch?.lastEvent = now
     if let attempt = request.attempt.id { tell(.progressed(attempt, .receivedEvent)) }
+  }
+
+  /// The core is told of a refusal when its body shows that it is for good, or when so much of the body is here that
+  /// it does not.
+  private func hearRefusal(_ request: RequestState, isOver: Bool = false) {
+    let answer = request.answer
+    guard var advice = answer.unheardAdvice, let attempt = request.attempt.id else { return }
+    let isForGood = SpentQuota.isNamed(in: answer.heldBody)
+    guard isForGood || isOver || answer.heldBody.count >= SpentQuota.reach else { return }
+    answer.unheardAdvice = nil
+    if isForGood { advice.shouldRetry = false }
+    tell(.answered(attempt, httpStatus: Int(answer.status), advice))
   }
 
   private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {

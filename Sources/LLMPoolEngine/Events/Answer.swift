@@ -1,4 +1,5 @@
 import Glibc
+import LLMPoolCore
 import LLMPoolWire
 
 /// What has arrived of the answer to one attempt.
@@ -18,6 +19,8 @@ final class Answer {
   /// What Content-Length says of the body that follows; nil: nothing.
   var announcedLength: UInt64?
   var delivery = Delivery.held
+  /// Of a refusal that the core has not been told of: its body may say that it is for good.
+  var unheardAdvice: RetryAdvice?
   /// The reason phrase, and behind it the header lines.
   var head = ByteBuffer()
   var reasonCount = 0
@@ -44,6 +47,11 @@ final class Answer {
   /// Where records of its own lie once the application holds many: one in the memory of all would keep others' events.
   var events: EventAllocator?
 
+  /// What has come of the body before the head goes out.
+  var heldBody: UnsafeRawBufferPointer {
+    if !waiting.isEmpty { return waiting.readable }
+    return wholeBody?.readable ?? body.readable
+  }
   var reason: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[..<reasonCount]) }
   var headers: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: head.readable[reasonCount...]) }
   /// HTML Living Standard, section 9.2.3: only such a 200, unencoded, is a stream of events. The rest is for people, or

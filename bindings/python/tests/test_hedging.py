@@ -1,9 +1,9 @@
 """Retry(hedge_after=): a second attempt while the first is silent."""
 
-import asyncio
 import pickle
 import threading
 
+import calls
 import pytest
 import servers
 
@@ -35,28 +35,15 @@ class Slow(servers.RawServer):
 
 
 HEDGED = llmpool.Retry(sent=True, hedge_after=0.1)
-WAYS = pytest.mark.parametrize("way", ["blocking", "stream", "asyncio"])
 
 
-def call(way, url, pool, client=None, **more):
+def call(*arguments, **more):
     """The answer's text and attempts."""
-    settings = {"base_url": url, "pool": pool, "timeout": 60, **(client or {})}
-    if way == "blocking":
-        answer = llmpool.Client(**settings).post("/", json={}, **more)
-        return answer.text, answer.attempts
-    if way == "stream":
-        with llmpool.Client(**settings).stream("POST", "/", json={}, **more) as response:
-            response.read()
-        return response.text, response.attempts
-
-    async def main():
-        answer = await llmpool.AsyncClient(**settings).post("/", json={}, **more)
-        return answer.text, answer.attempts
-
-    return asyncio.run(main())
+    answer = calls.call(*arguments, **more)
+    return answer.text, answer.attempts
 
 
-@WAYS
+@calls.WAYS
 @pytest.mark.parametrize("where", ["client", "request"])
 def test_the_second_attempt_answers(way, where, open_pool):
     pool = open_pool()

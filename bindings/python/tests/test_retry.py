@@ -1,9 +1,10 @@
 """retry= and server_name=, on clients and on requests."""
 
-import asyncio
 import copy
 import pickle
+import time
 
+import calls
 import pytest
 import servers
 
@@ -33,29 +34,13 @@ class Planned(servers.RawServer):
 AGAIN = "503 Busy\nretry-after: 0"
 
 
-def call(way, url, pool, client=None, **more):
+def call(*arguments, **more):
     """The answer's status and attempts."""
-    settings = {"base_url": url, "pool": pool, "timeout": 10, **(client or {})}
-    if way == "blocking":
-        answer = llmpool.Client(**settings).post("/", json={}, **more)
-        return answer.status_code, answer.attempts
-    if way == "stream":
-        with llmpool.Client(**settings).stream("POST", "/", json={}, **more) as response:
-            response.read()
-        return response.status_code, response.attempts
-
-    async def main():
-        client = llmpool.AsyncClient(**settings)
-        answer = await client.post("/", json={}, **more)
-        return answer.status_code, answer.attempts
-
-    return asyncio.run(main())
+    answer = calls.call(*arguments, **more)
+    return answer.status_code, answer.attempts
 
 
-WAYS = pytest.mark.parametrize("way", ["blocking", "stream", "asyncio"])
-
-
-@WAYS
+@calls.WAYS
 @pytest.mark.parametrize("where", ["client", "request"])
 def test_by_status(where, way, open_pool):
     pool = open_pool(retry_backoff=0.001)
@@ -70,7 +55,51 @@ def test_by_status(where, way, open_pool):
             assert call(way, server.url, pool, **given) == (503, 1)
 
 
-@WAYS
+@calls.WAYS
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_quota_that_is_spent_is_not_tried_again(framing, way, open_pool):
+    """It is told in the body alone, in whatever pieces that comes."""
+    body = b'{"error": {"code": "insufficient_quota"}}'
+    heads = {
+        "length": b"content-length: %d" % len(body),
+        "chunked": b"transfer-encoding: chunked",
+        "close": b"connection: close",
+    }
+    requests = []
+
+    def handle(connection, _):
+        requests.append(servers.read_request(connection))
+        connection.sendall(b"HTTP/1.1 429 X\r\nretry-after: 0\r\n" + heads[framing] + b"\r\n\r\n")
+        for piece in (body[:25], body[25:]):
+            time.sleep(0.05)
+            chunk = b"%x\r\n" % len(piece) + piece + b"\r\n"
+            connection.sendall(chunk if framing == "chunked" else piece)
+        if framing == "chunked":
+            connection.sendall(b"0\r\n\r\n")
+
+    with servers.RawServer(handle) as server:
+        pool = open_pool(retry_backoff=0.001)
+        assert call(way, server.url, pool, {"retry": "status", "budget": "b"}) == (429, 1)
+        budget = pool.budgets()["b"]
+    assert len(requests) == 1
+    assert budget.refusals == 1 and budget.adaptive is None and not budget.stopped_for
+
+
+@calls.WAYS
+@pytest.mark.parametrize("size", [0, 10, 5_000, 100_000])
+def test_a_refusal_of_any_size_is_tried_again(size, way, open_pool):
+    def handle(connection, number):
+        servers.read_request(connection)
+        status = b"429 X\r\nretry-after: 0" if number == 1 else b"200 OK"
+        head = b"HTTP/1.1 " + status + b"\r\nconnection: close\r\n\r\n"
+        connection.sendall(head + b"x" * size)
+
+    with servers.RawServer(handle) as server:
+        pool = open_pool(retry_backoff=0.001)
+        assert call(way, server.url, pool, {"retry": "status"}) == (200, 2)
+
+
+@calls.WAYS
 def test_where_it_was_sent(way, open_pool):
     pool = open_pool(retry_backoff=0.001)
     with Planned("") as server:
@@ -81,7 +110,7 @@ def test_where_it_was_sent(way, open_pool):
         assert not caught.value.unseen and server.requests == 1
 
 
-@WAYS
+@calls.WAYS
 def test_a_requests_word_counts(way, open_pool):
     pool = open_pool(retry_backoff=0.001)
     with Planned(AGAIN) as server:
@@ -92,7 +121,7 @@ def test_a_requests_word_counts(way, open_pool):
         assert call(way, server.url, pool, {"retry": "status"}, retry=None) == (200, 2)
 
 
-@WAYS
+@calls.WAYS
 def test_counts_and_bounds(way, open_pool):
     pool = open_pool(retry_backoff=0.001, max_retries=2)
     many = [AGAIN] * 9
