@@ -215,6 +215,9 @@ extension PoolStateMachine {
     let isIdle = budget.requests == 0 && !budget.isConfigured
     if budgetLinks[slot].isLinked != isIdle { return broken("its list and its requests") }
     if budget.isTouched { return broken("touched, and not looked at") }
+    for kind in 0..<BudgetRecord.bucketCount where buckets[bucket(slot, kind)].holds != budget.limiting.contains(kind) {
+      return broken("whether bucket \(kind) limits")
+    }
     for (index, entry) in budget.queue.entries.enumerated() {
       if queuePositions[Int(entry.slot)] != Int32(index) { return broken("a wrong place in its queue") }
       if entry.key != rank(Int(entry.slot)) { return broken("an old rank") }

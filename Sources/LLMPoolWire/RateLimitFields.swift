@@ -222,9 +222,8 @@ public enum RateLimitFields {
     while position < block.count {
       let lf = firstOffset(of: Byte.lf, in: start, from: position, to: block.count)
       let next = lf < 0 ? block.count : lf + 1
-      // The names looked for begin with an "x" or an "a": most lines are done with here.
-      let first = Byte.lowercased(start[position])
-      if first == UInt8(ascii: "x") || first == UInt8(ascii: "a") {
+      // Most lines are done with here.
+      if next - position > prefixCount, isPrefixed(start + position) {
         let colon = firstOffset(of: Byte.colon, in: start, from: position, to: next)
         if colon > 0 {
           let (from, to) = trimBlanks(start, from: colon + 1, to: lineEnd(start, position, next))
@@ -232,6 +231,16 @@ public enum RateLimitFields {
         }
       }
       position = next
+    }
+  }
+
+  /// It begins as the names do that are looked for: "x-r", or "an".
+  @inline(__always)
+  private static func isPrefixed(_ line: BytePointer) -> Bool {
+    switch Byte.lowercased(line[0]) {
+    case UInt8(ascii: "x"): Byte.lowercased(line[2]) == UInt8(ascii: "r")
+    case UInt8(ascii: "a"): Byte.lowercased(line[1]) == UInt8(ascii: "n")
+    default: false
     }
   }
 

@@ -141,6 +141,15 @@ import Testing
     #expect(admitted.prefix(3) == ["2000 ms: admit r3", "4000 ms: admit r4", "54000 ms: admit r2"])
   }
 
+  /// Its time behind others does not count: else, of many alike, each is passed the more the longer all of them wait.
+  @Test func aTenthOfItsWaitAsTheFirst() {
+    let pool = pool { $0.limits[0] = BudgetLimit(.tokens, 100, per: .seconds(10)) }
+    for cost: Int64 in [100, 100, 100] { pool.spend(cost) }
+    for _ in 0..<5 { pool.spend(9) }
+    let admitted = pool.run(.seconds(22)).filter { $0.contains("admit") }
+    #expect(admitted == ["900 ms: admit r4", "10900 ms: admit r2", "11800 ms: admit r5", "21800 ms: admit r3"])
+  }
+
   @Test func whatWaitsForAPlaceIsNotPassed() {
     let pool = pool {
       $0.limits[0] = BudgetLimit(.tokens, 1_000, per: .seconds(100))

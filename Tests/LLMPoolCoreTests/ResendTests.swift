@@ -56,6 +56,22 @@ import Testing
     #expect(pool.run(.seconds(2)).last == "1000 ms: complete r1 poolTimeout unseen")
   }
 
+  /// What it waits for its own budget is not time in which others have refused it.
+  @Test func theWaitForABudgetIsNot() {
+    let pool = Script(tls: true) { $0.timeouts.pool = .seconds(3) }
+    pool.budget { $0.learns = true }
+    pool.open(0, .http2)
+    pool.settings("c0", 100)
+    pool.spend()
+    pool.spend()
+    pool.answered("r2", 429, RetryAdvice(retryAfter: .seconds(5)))
+    #expect(pool.fail("r1", .refused, unseen: true) == [])
+    #expect(pool.run(.seconds(5)) == ["5000 ms: admit r1", "5000 ms: send r1 on c0 reused"])
+    #expect(pool.fail("r1", .refused, unseen: true) == ["admit r1", "send r1 on c0 reused"])
+    pool.wait(.seconds(3))
+    #expect(pool.fail("r1", .refused, unseen: true) == ["complete r1 refused unseen"])
+  }
+
   @Test func fromTheThirdInARowOnAfterABackoff() {
     let pool = sent()
     pool.watch(.retry)

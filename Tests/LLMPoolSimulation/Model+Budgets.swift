@@ -59,6 +59,7 @@ extension Model {
     requests[id]!.awaitsBudget = false
     requests[id]!.isAdmitted = true
     requests[id]!.isDebited = false
+    if request.refusedAt != nil { requests[id]!.budgetWait += now - request.waitsSince }
     requests[id]!.waitsSince = now
     requests[id]!.dialTimeBefore = dialTime(request.origin)
     budgets[name]!.waiting.remove(id)

@@ -31,6 +31,8 @@ package final class Model {
     /// In a row, since the first of them, and all of them.
     var refusals = 0
     var refusedAt: Instant?
+    /// How long it has waited for its budget since, pauses before included: that is nobody's refusal.
+    var budgetWait: Nanoseconds = 0
     var resends = 0
     var successesBefore = 0
     var end: End?
@@ -426,6 +428,7 @@ package final class Model {
   private func forgetRefusals(_ id: RequestID) {
     requests[id]!.refusals = 0
     requests[id]!.refusedAt = nil
+    requests[id]!.budgetWait = 0
   }
 
   /// Until when it may be sent again.
@@ -668,7 +671,8 @@ package final class Model {
     guard let request = requests[id] else { return fail("a retry of a request that is over") }
     if failure == .connect, request.options.flags.contains(.noRedial) { fail("another dial for who wants none") }
     if isResend(request) {
-      if now + delay >= resendsUntil(request) { fail("sent again long after it was refused first") }
+      let isLate = now + delay >= resendsUntil(request) + request.budgetWait
+      if isLate { fail("sent again long after it was refused first") }
       if request.refusals > 2, delay < .milliseconds(10) { fail("refusal \(request.refusals), and no pause") }
       if request.refusals <= 2, delay > 0 { fail("refusal \(request.refusals), and a pause") }
     } else {

@@ -9,6 +9,8 @@ struct BudgetRecord {
   /// Told apart from a later one in the same slot.
   var generation: UInt32 = 0
   var options = BudgetOptions()
+  /// Buckets that limit something.
+  var limiting = BucketSet()
   /// Those that wait, by rank.
   var queue = IndexedHeap()
   /// Requests of it that are not over.
@@ -37,6 +39,30 @@ struct BudgetRecord {
   /// Somebody may be admitted: looked at when the event is over.
   var isTouched = false
 
+  /// Where nobody waits, and no end of a stop is to be told, there is nothing to look at.
+  var isToBeTouched: Bool { !isTouched && (!queue.isEmpty || isStopTold) }
+
+  /// One more is admitted.
+  mutating func setAside(_ cost: Cost, _ now: Instant) {
+    reserved += cost
+    headless += cost
+    inFlight += 1
+    if firstAdmittedAt == .never { firstAdmittedAt = now }
+  }
+
+  /// It is sent.
+  mutating func send(_ cost: Cost) {
+    reserved -= cost
+    output += cost.output
+  }
+
+  /// One that was admitted has ended, or will not be sent.
+  mutating func giveBack(_ cost: Cost, _ step: RequestRecord.BudgetStep) {
+    if step == .reserved { reserved -= cost } else { output -= cost.output }
+    if step != .answered { headless -= cost }
+    inFlight -= 1
+  }
+
   static func newBucket(_ index: Int, _ now: Instant) -> Bucket {
     Bucket(told(index)?.unit ?? .requests, now: now)
   }
@@ -47,37 +73,4 @@ struct BudgetRecord {
   }
 
   static func bucket(_ told: ToldLimit) -> Int { BudgetOptions.limitCount + Int(told.rawValue) }
-}
-
-/// Some of the buckets of a budget, by their places.
-struct BucketSet {
-  private var bits: UInt16 = 0
-  var isEmpty: Bool { bits == 0 }
-  func contains(_ kind: Int) -> Bool { bits & 1 << UInt16(kind) != 0 }
-  mutating func insert(_ kind: Int) { bits |= 1 << UInt16(kind) }
-}
-
-/// What a request does with its budget. Kept apart from its record: most requests have none.
-struct BudgetUse {
-  var cost = Cost()
-  /// By how much those that passed it while it was the first have made its wait longer.
-  var loss: Nanoseconds = 0
-  /// The attempt was debited, and the debit not given back.
-  var isDebited = false
-  /// Of each bucket when the attempt was sent.
-  var held = InlineArray<11, Double>(repeating: 0)
-  /// Buckets that its answer has told of: they need no settling.
-  var told = BucketSet()
-  /// Buckets that were debited.
-  var tracked = BucketSet()
-}
-
-/// A debit of a request that is over, which may be settled for some time.
-struct OpenDebit {
-  var request = RequestID(value: 0)
-  var budget = BudgetID.none
-  var generation: UInt32 = 0
-  var cost = Cost()
-  var told = BucketSet()
-  var tracked = BucketSet()
 }

@@ -12,9 +12,18 @@ extension PoolStateMachine {
 
   /// Where a bucket of a budget lies. One table for all: a record that held its own would be copied to be looked at.
   /// The configured ones first.
+  @inline(__always)
   func bucketIndices(_ budget: Int) -> Range<Int> {
     let first = budget * BudgetRecord.bucketCount
     return first..<first + BudgetRecord.bucketCount
+  }
+
+  /// Where this one lies, by its place among those of its budget.
+  @inline(__always) func bucket(_ budget: Int, _ kind: Int) -> Int { budget * BudgetRecord.bucketCount + kind }
+
+  /// A bucket has changed, and perhaps whether it limits something.
+  mutating func noteLimiting(_ budget: Int, _ kind: Int) {
+    budgets[budget].limiting.set(kind, buckets[bucket(budget, kind)].holds)
   }
 
   // MARK: Names
@@ -34,6 +43,7 @@ extension PoolStateMachine {
     if !new.learns {
       for (kind, index) in bucketIndices(slot).enumerated().dropFirst(BudgetOptions.limitCount) {
         buckets[index] = BudgetRecord.newBucket(kind, now)
+        noteLimiting(slot, kind)
       }
       budgets[slot].adaptive = .infinity
     }
@@ -56,6 +66,7 @@ extension PoolStateMachine {
     for index in 0..<BudgetOptions.limitCount {
       buckets[first + index] = kept[index] ?? Bucket(new.limits[index].unit, now: now)
       buckets[first + index].configure(new.limits[index], burst: new.burst, now)
+      noteLimiting(slot, index)
     }
   }
 
@@ -100,7 +111,8 @@ extension PoolStateMachine {
 
   private func isFull(_ budget: Int) -> Bool {
     guard budgets[budget].stoppedUntil <= now else { return false }
-    for index in bucketIndices(budget) where buckets[index].holds {
+    for kind in budgets[budget].limiting {
+      let index = bucket(budget, kind)
       if buckets[index].level(now) < buckets[index].capacity { return false }
     }
     return true
@@ -110,9 +122,8 @@ extension PoolStateMachine {
   mutating func joinBudget(_ slot: Int) {
     let budget = requests[slot].options.budget.slot
     while uses.count <= slot { uses.append(BudgetUse()) }
-    uses[slot] = BudgetUse()
-    uses[slot].cost = Cost(
-      requests: 1, input: requests[slot].options.inputCost, output: requests[slot].options.outputCost)
+    let options = requests[slot].options
+    uses[slot].begin(Cost(requests: 1, input: options.inputCost, output: options.outputCost))
     budgets[Int(budget)].requests += 1
     idleBudgets.removeIfLinked(budget, &budgetLinks)
   }
@@ -133,9 +144,10 @@ extension PoolStateMachine {
   /// A new request: to its connection, to those that wait for the budget, or to its end.
   mutating func enterBudget(_ slot: Int) {
     let budget = Int(requests[slot].options.budget.slot)
+    let isBeyond = isBeyondLimit(slot)
+    if !isBeyond, hasRoomNow(budget, uses[slot].cost) { return admit(slot, isNew: true) }
     beginWaiting(slot)
-    if isBeyondLimit(slot) { return complete(slot, .budget) }
-    if budgets[budget].queue.isEmpty, fits(budget, uses[slot].cost) { return admit(slot, isNew: true) }
+    if isBeyond { return complete(slot, .budget) }
     guard hasRoomToWait else { return complete(slot, .queueFull) }
     if isMissed(slot) { return complete(slot, .budgetTimeout) }
     queueForBudget(slot)
@@ -165,9 +177,9 @@ extension PoolStateMachine {
   private func isBeyondLimit(_ slot: Int) -> Bool {
     guard !requests[slot].options.flags.contains(.estimatedCost) else { return false }
     let budget = Int(requests[slot].options.budget.slot)
-    for index in 0..<BudgetOptions.limitCount {
-      let limit = budgets[budget].options.limits[index]
-      if limit.exists, uses[slot].cost.amount(limit.unit) > limit.amount { return true }
+    for kind in budgets[budget].limiting.intersection(.configurable) {
+      let limit = budgets[budget].options.limits[kind]
+      if uses[slot].cost.amount(limit.unit) > limit.amount { return true }
     }
     return false
   }
@@ -192,7 +204,8 @@ extension PoolStateMachine {
   /// When each bucket has so much beside what is set aside, if nobody else takes any.
   private func ready(_ budget: Int, _ cost: Cost, reserved: Cost) -> Instant {
     var ready = now
-    for index in bucketIndices(budget) where buckets[index].holds {
+    for kind in budgets[budget].limiting {
+      let index = bucket(budget, kind)
       let unit = buckets[index].unit
       ready = max(ready, buckets[index].ready(cost.amount(unit), reserved: reserved.amount(unit), now))
     }
@@ -217,7 +230,8 @@ extension PoolStateMachine {
     let waited = now - min(budgets[budget].firstAdmittedAt, now)
     let factor = Int64(1) << min(waited / PoolStateMachine.unansweredStep, 20)
     guard budgets[budget].headless.requests < PoolStateMachine.unansweredLimit * factor else { return false }
-    for index in bucketIndices(budget).prefix(BudgetOptions.limitCount) where buckets[index].holds {
+    for kind in budgets[budget].limiting.intersection(.configurable) {
+      let index = bucket(budget, kind)
       let unit = buckets[index].unit
       let sum = budgets[budget].headless.amount(unit) + cost.amount(unit)
       // What a day gives is nothing in a second.
@@ -232,8 +246,12 @@ extension PoolStateMachine {
 
   /// Its cost is set aside; it goes on to a connection.
   private mutating func admit(_ slot: Int, isNew: Bool = false) {
-    leaveBudgetQueue(slot)
+    if requests[slot].budgetStep == .waiting { leaveBudgetQueue(slot) }
     setAside(slot)
+    // Where it was refused before: what it has waited for its budget is not time that others have refused it.
+    if requests[slot].refusedAt != .never {
+      requests[slot].refusedAt = requests[slot].refusedAt + (now - requests[slot].waitsSince)
+    }
     requests[slot].waitsSince = now
     requests[slot].queuedAt = now
     actions.append(.admitted(requests[slot].id))
@@ -244,11 +262,9 @@ extension PoolStateMachine {
     let budget = Int(requests[slot].options.budget.slot)
     requests[slot].budgetStep = .reserved
     uses[slot].loss = 0
+    uses[slot].firstSince = .never
     uses[slot].isDebited = false  // what an attempt before this one took stays taken
-    budgets[budget].reserved += uses[slot].cost
-    budgets[budget].headless += uses[slot].cost
-    budgets[budget].inFlight += 1
-    if budgets[budget].firstAdmittedAt == .never { budgets[budget].firstAdmittedAt = now }
+    budgets[budget].setAside(uses[slot].cost, now)
   }
 
   /// It waits for its budget no more.
@@ -263,14 +279,11 @@ extension PoolStateMachine {
 
   /// What was set aside or taken for its attempt is there for others: it has ended, or will not be.
   mutating func leaveBudget(_ slot: Int) {
+    let step = requests[slot].budgetStep
+    guard step.isInFlight else { return }
     let budget = Int(requests[slot].options.budget.slot)
-    switch requests[slot].budgetStep {
-    case .none, .waiting: return
-    case .reserved: budgets[budget].reserved -= uses[slot].cost
-    case .sent, .answered: budgets[budget].output -= uses[slot].cost.output
-    }
-    if requests[slot].budgetStep != .answered { budgets[budget].headless -= uses[slot].cost }
-    if !isMutant(.budgetPlaceKept) { budgets[budget].inFlight -= 1 }
+    budgets[budget].giveBack(uses[slot].cost, step)
+    if isMutant(.budgetPlaceKept) { budgets[budget].inFlight += 1 }
     requests[slot].budgetStep = .none
     touch(requests[slot].options.budget.slot)
   }
@@ -279,7 +292,7 @@ extension PoolStateMachine {
 
   /// Somebody may be admitted when the event is over.
   mutating func touch(_ budget: Int32) {
-    guard !budgets[Int(budget)].isTouched else { return }
+    guard budgets[Int(budget)].isToBeTouched else { return }
     budgets[Int(budget)].isTouched = true
     touchedBudgets.append(budget)
   }
@@ -295,8 +308,11 @@ extension PoolStateMachine {
   }
 
   /// Behind one that waits until much has come together smaller ones go on, as long as that costs it less than a tenth
-  /// of its wait.
+  /// of its wait: as the first, for what it has waited behind others would let each be passed the more.
   private mutating func letSmallerPass(_ budget: Int32) {
+    if let first = budgets[Int(budget)].queue.first, uses[Int(first.slot)].firstSince == .never {
+      uses[Int(first.slot)].firstSince = now
+    }
     for slot in passers(budget) {
       guard let first = budgets[Int(budget)].queue.first else { return }
       let cost = uses[slot].cost
@@ -316,14 +332,15 @@ extension PoolStateMachine {
   private func mayPass(_ budget: Int, _ cost: Cost, _ first: Int) -> Bool {
     if isMutant(.passedForEver) { return true }
     guard hasPlace(budget, uses[first].cost) else { return false }
-    let wait = ready(budget, uses[first].cost, reserved: Cost()) - requests[first].waitsSince
+    let wait = ready(budget, uses[first].cost, reserved: Cost()) - uses[first].firstSince
     return uses[first].loss + loss(budget, cost, first) < wait / 10
   }
 
   /// How much later the first gets what it waits for.
   private func loss(_ budget: Int, _ cost: Cost, _ first: Int) -> Nanoseconds {
     var loss = 0.0
-    for index in bucketIndices(budget) where buckets[index].holds {
+    for kind in budgets[budget].limiting {
+      let index = bucket(budget, kind)
       let unit = buckets[index].unit
       let reserved = budgets[budget].reserved.amount(unit)
       let ready = buckets[index].ready(uses[first].cost.amount(unit), reserved: reserved, now)
@@ -379,8 +396,8 @@ extension PoolStateMachine {
     guard slot >= 0, slot < budgets.count, budgets[slot].isKnown else { return nil }
     let record = budgets[slot]
     var limits: [BudgetView.Limit] = []
-    for (kind, index) in bucketIndices(slot).enumerated() where buckets[index].holds {
-      limits.append(buckets[index].view(BudgetRecord.told(kind), now))
+    for kind in record.limiting {
+      limits.append(buckets[bucket(slot, kind)].view(BudgetRecord.told(kind), now))
     }
     return BudgetView(
       limits: limits, options: record.options, inFlight: record.inFlight, waiting: record.queue.count,

@@ -5,20 +5,18 @@ extension PoolStateMachine {
     let budget = Int(requests[slot].options.budget.slot)
     let cost = uses[slot].cost
     requests[slot].budgetStep = .sent
-    budgets[budget].reserved -= cost
-    budgets[budget].output += cost.output
+    budgets[budget].send(cost)
     // Who waits for more than there can be beside it waits for the clock now.
-    if !budgets[budget].queue.isEmpty { touch(Int32(budget)) }
+    touch(Int32(budget))
     uses[slot].isDebited = true
     uses[slot].told = BucketSet()
-    uses[slot].tracked = BucketSet()
     // Before the first answer nobody knows which limits it will tell of.
     let tracksAll = budgets[budget].options.learns && !budgets[budget].isAnswered
-    let first = bucketIndices(budget).lowerBound
-    for kind in 0..<BudgetRecord.bucketCount where tracksAll || buckets[first + kind].holds {
-      buckets[first + kind].debit(cost.amount(buckets[first + kind].unit), now)
-      uses[slot].held[kind] = buckets[first + kind].held(now)
-      uses[slot].tracked.insert(kind)
+    uses[slot].tracked = tracksAll ? .all : budgets[budget].limiting
+    for kind in uses[slot].tracked {
+      let index = bucket(budget, kind)
+      buckets[index].debit(cost.amount(buckets[index].unit), now)
+      uses[slot].held[kind] = buckets[index].held(now)
     }
     uses[slot].held[BudgetRecord.bucket(.output)] += Double(budgets[budget].output)
   }
@@ -28,7 +26,8 @@ extension PoolStateMachine {
     guard requests[slot].options.budget.exists, uses[slot].isDebited, !isMutant(.unseenKeepsDebit) else { return }
     uses[slot].isDebited = false
     let budget = Int(requests[slot].options.budget.slot)
-    for (kind, index) in bucketIndices(budget).enumerated() where uses[slot].tracked.contains(kind) {
+    for kind in uses[slot].tracked {
+      let index = bucket(budget, kind)
       buckets[index].credit(uses[slot].cost.amount(buckets[index].unit), now)
     }
     touch(Int32(budget))
@@ -43,13 +42,14 @@ extension PoolStateMachine {
     guard budgets[budget].options.learns, !report.isEmpty else { return }
     for limit in ToldLimit.allCases where report[limit].limit > 0 {
       let kind = BudgetRecord.bucket(limit)
-      let index = bucketIndices(budget).lowerBound + kind
+      let index = bucket(budget, kind)
       var held = uses[slot].held[kind]
       if !uses[slot].tracked.contains(kind) || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
       buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
+      noteLimiting(budget, kind)
       // Without a time in which it comes back it limits nothing.
       guard buckets[index].holds else { continue }
-      uses[slot].told.insert(kind)
+      uses[slot].told.set(kind)
       budgets[budget].adaptive = .infinity
     }
     touch(Int32(budget))
@@ -84,9 +84,7 @@ extension PoolStateMachine {
   static var longestStop: Nanoseconds { .seconds(600) }
 
   /// At whose pace it goes on after a stop.
-  private func hasLimits(_ budget: Int) -> Bool {
-    bucketIndices(budget).contains { buckets[$0].holds }
-  }
+  private func hasLimits(_ budget: Int) -> Bool { !budgets[budget].limiting.isEmpty }
 
   /// Once for all that were sent before the last time.
   private mutating func cut(_ slot: Int, _ budget: Int) {
@@ -158,9 +156,9 @@ extension PoolStateMachine {
   private mutating func settle(_ debit: OpenDebit, _ actual: Cost) {
     let budget = Int(debit.budget.slot)
     guard budgets[budget].isKnown, budgets[budget].generation == debit.generation else { return }
-    for (kind, index) in bucketIndices(budget).enumerated() {
-      let isTold = debit.told.contains(kind) && kind != BudgetRecord.bucket(.output)
-      guard !isTold, debit.tracked.contains(kind) else { continue }
+    for kind in debit.tracked {
+      guard !debit.told.contains(kind) || kind == BudgetRecord.bucket(.output) else { continue }
+      let index = bucket(budget, kind)
       let unit = buckets[index].unit
       buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
     }

@@ -9,7 +9,8 @@ package final class BudgetConfiguration: Sendable {
   package init(
     _ name: some Collection<UInt8>, limits: [BudgetLimit], burst: Nanoseconds, maxConcurrent: Int, learns: Bool
   ) throws(Fault) {
-    guard let name = try BudgetName.validate(name) else { throw Fault(.invalidArgument, "name: it is empty") }
+    try BudgetName.validate(name)
+    guard name.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
     guard limits.count <= BudgetOptions.limitCount else {
       throw Fault(.invalidArgument, "count: expected at most \(BudgetOptions.limitCount) limits, got \(limits.count)")
     }
@@ -18,7 +19,7 @@ package final class BudgetConfiguration: Sendable {
     options.burst = burst
     options.maxConcurrent = maxConcurrent
     options.learns = learns
-    self.name = name
+    self.name = String(decoding: name, as: UTF8.self)
     self.options = options
   }
 }
@@ -27,13 +28,12 @@ package final class BudgetConfiguration: Sendable {
 enum BudgetName {
   private static let most = 200
 
-  /// Nil where there is none.
-  static func validate(_ bytes: some Collection<UInt8>) throws(Fault) -> String? {
-    guard bytes.count > 0 else { return nil }
+  /// An empty one is none. Each request with a budget comes here: no String is made of what is ASCII.
+  static func validate(_ bytes: some Collection<UInt8>) throws(Fault) {
     let isPrintable = bytes.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
-    guard bytes.count <= most, isPrintable, let name = String(validating: bytes, as: UTF8.self) else {
+    let isText = bytes.allSatisfy { $0 < 0x80 } || String(validating: bytes, as: UTF8.self) != nil
+    guard bytes.count <= most, isPrintable, isText else {
       throw Fault(.invalidArgument, "budget: expected a name of 1 to \(most) bytes of UTF-8 without control characters")
     }
-    return name
   }
 }

@@ -1,15 +1,26 @@
+import Glibc
 import LLMPoolCore
 import LLMPoolWire
 
 // Budgets by their names; the core knows them by numbers.
 extension Engine {
-  /// Its number. One that is new is named to the core, which may forget another for it.
+  /// Its number, by what a request says.
+  func budget(named bytes: UnsafeRawBufferPointer) -> BudgetID {
+    if let lastBudget, isNamed(lastBudget.name, bytes), core.knows(lastBudget.id) { return lastBudget.id }
+    let id = budget(named: String(decoding: bytes, as: UTF8.self))
+    lastBudget = (Array(bytes), id)
+    return id
+  }
+
+  private func isNamed(_ name: [UInt8], _ bytes: UnsafeRawBufferPointer) -> Bool {
+    name.count == bytes.count && memcmp(bytes.baseAddress!, name, name.count) == 0
+  }
+
+  /// One that is new is named to the core, which may forget another for it.
   func budget(named name: String) -> BudgetID {
-    if let lastBudget, lastBudget.name == name, core.knows(lastBudget.id) { return lastBudget.id }
     let id = knownBudget(named: name) ?? nameBudget(name)
     // The core has forgotten it for another, which we hear only when the messages at hand are taken.
     if !core.knows(id) { tell(.budgetNamed(id)) }
-    lastBudget = (name, id)
     return id
   }
 

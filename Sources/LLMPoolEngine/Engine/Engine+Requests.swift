@@ -21,8 +21,9 @@ extension Engine {
       RequestOptions.resolved(request.options.timeouts.event, with: settings.core.timeouts.event) != .max
     request.origin = origin(of: request).id.slot
     var options = request.options
-    if let name = request.budgetName {
-      request.budget = budget(named: name)
+    let budgetName = request.budgetName
+    if budgetName.count > 0 {
+      request.budget = budget(named: budgetName)
       options.budget = request.budget
     }
     tell(.submitted(request.id, OriginID(slot: request.origin), options))
@@ -190,8 +191,8 @@ extension Engine {
   /// Ends the attempt from our side while its answer is still coming.
   func giveUp(_ request: RequestState, _ failure: Failure) {
     request.answer.delivery = .discarded
-    if var ending = request.ending {  // for the core it is over
     request.answer.unheardAdvice = nil
+    if var ending = request.ending {  // for the core it is over
       ending.failure = failure
       return end(request, ending)
     }

@@ -50,7 +50,7 @@ package final class Engine: @unchecked Sendable {
   var budgetByName: [String: Int] = [:]
   var freeBudgets: [Int] = []
   /// Of the last request that had one.
-  var lastBudget: (name: String, id: BudgetID)?
+  var lastBudget: (name: [UInt8], id: BudgetID)?
   var hosts: [Host?] = []
   var hostByNames: [HostNames: Int] = [:]
   var hostGeneration: UInt32 = 0

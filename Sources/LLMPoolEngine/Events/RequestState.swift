@@ -23,7 +23,7 @@ final class RequestState: @unchecked Sendable {
   let url: URLParts
   let fields: [HeaderField]
   let summary: HeaderSummary
-  /// Owns every byte of the request: method, URL, authority, headers, body, one after the other.
+  /// Owns every byte of the request: method, URL, authority, headers, body, name of its budget, one after the other.
   private let bytes: UnsafeMutableRawPointer
   /// Of a twin: whose bytes they are.
   private let owner: RequestState?
@@ -32,8 +32,8 @@ final class RequestState: @unchecked Sendable {
   private let authorityCount: Int
   private let headersCount: Int
   let bodyCount: Int
+  private let budgetNameCount: Int
   let serverName: String?
-  let budgetName: String?
   /// The body where it comes in pieces.
   let upload: Upload?
 
@@ -82,14 +82,17 @@ final class RequestState: @unchecked Sendable {
     (methodKind, url) = try RequestState.validate(method, input.url)
     (fields, summary) = try RequestState.validate(headers: input)
     serverName = try RequestState.validate(serverName: input.serverName)
-    budgetName = try BudgetName.validate(input.budget)
+    try BudgetName.validate(input.budget)
     try RequestState.validate(hedgingOf: input)
     upload = input.flags.contains(.upload) ? Upload(declaredLength: summary.contentLength) : nil
     methodCount = method.count
     urlCount = input.url.count
     headersCount = input.headers.count
     bodyCount = input.body.count
-    guard let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount) else {
+    budgetNameCount = input.budget.count
+    guard
+      let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount, budgetNameCount)
+    else {
       throw Fault(.invalidArgument, "body_size: more than memory can have")
     }
     guard let memory = Memory.allocate(size) else {
@@ -104,6 +107,7 @@ final class RequestState: @unchecked Sendable {
     end += authorityCount
     RequestState.append(input.headers, &end)
     RequestState.append(input.body, &end)
+    RequestState.append(input.budget, &end)
   }
 
   /// The same request once more, for a second attempt beside its own.
@@ -127,7 +131,7 @@ final class RequestState: @unchecked Sendable {
     headersCount = other.headersCount
     bodyCount = other.bodyCount
     serverName = other.serverName
-    budgetName = other.budgetName
+    budgetNameCount = other.budgetNameCount
     upload = nil
     id = other.id
     origin = other.origin
@@ -163,6 +167,8 @@ final class RequestState: @unchecked Sendable {
   private var headersStart: Int { methodCount + urlCount + authorityCount }
   var headers: UnsafeRawBufferPointer { part(headersStart, headersCount) }
   var body: UnsafeRawBufferPointer { part(headersStart + headersCount, bodyCount) }
+  /// Empty where it has none.
+  var budgetName: UnsafeRawBufferPointer { part(headersStart + headersCount + bodyCount, budgetNameCount) }
   var target: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: urlText[url.targetRange]) }
   var isHEAD: Bool { methodKind.isHEAD }
   var hasBody: Bool { bodyCount > 0 || upload != nil }
