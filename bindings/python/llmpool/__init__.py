@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ._adapters.install import install, installed, uninstall
     from ._client.async_client import AsyncClient, AsyncStream
     from ._client.async_stream import AsyncStreamResponse
-    from ._http.budgets import auto_budget
+    from ._http.budgets import AutoBudget, auto_budget
     from ._http.options import options
     from ._http.timings import Timings
     from ._native.stats import Stats
@@ -47,6 +47,7 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "AsyncStreamResponse",
+    "AutoBudget",
     "Breaker",
     "Budget",
     "BudgetLimit",
@@ -97,6 +98,7 @@ _LATER = {
     "AsyncClient": "_client.async_client",
     "AsyncStream": "_client.async_client",
     "AsyncStreamResponse": "_client.async_stream",
+    "AutoBudget": "_http.budgets",
     "Budget": "_pool.budgets",
     "BudgetLimit": "_pool.budgets",
     "BudgetState": "_pool.budgets",

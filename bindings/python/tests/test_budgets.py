@@ -5,6 +5,7 @@ import gzip
 import json
 import threading
 import time
+import tracemalloc
 
 import pytest
 import servers
@@ -394,6 +395,101 @@ def test_auto_budget_of_a_signature_and_of_an_address():
     assert temporary == "api.example.com m"
     assert automatic("https://h?key=secret", body).name == "h m"
     assert automatic("https://user:secret@h/v1", body).name == "h m"
+
+
+@pytest.mark.parametrize("secret", ["fleet", b"fleet"])
+def test_processes_with_one_secret_name_a_budget_alike(secret, run_python):
+    block = b"content-type: application/json\r\nAuthorization: Bearer sk-one\r\n"
+    request = "POST", "https://h/v1", block, b'{"model": "m"}'
+    script = f"""
+import llmpool
+request = llmpool.BudgetRequest(*{request})
+print(llmpool.AutoBudget(secret={secret!r})(request).name)
+print(llmpool.auto_budget(request).name)
+"""
+    ours = llmpool.AutoBudget(secret=secret)(llmpool.BudgetRequest(*request)).name
+    theirs, own = run_python(script).stdout.splitlines()
+    assert theirs == ours and len(ours.split()[2]) == 12
+    # Without one it is that of the process.
+    names = {ours, own, llmpool.auto_budget(llmpool.BudgetRequest(*request)).name}
+    other = llmpool.AutoBudget(secret="another")(llmpool.BudgetRequest(*request)).name
+    assert len({*names, other}) == 4
+
+
+def test_what_a_secret_cannot_be():
+    for wrong in ("", b""):
+        with pytest.raises(ValueError, match="secret is empty"):
+            llmpool.AutoBudget(secret=wrong)
+    with pytest.raises(TypeError, match="secret is a str, bytes or None, not int"):
+        llmpool.AutoBudget(secret=5)
+
+
+def test_auto_budget_finds_the_outermost_model():
+    call = {"role": "assistant", "tool": {"input": {"model": "inner", "text": '\\"{'}}}
+    for body in (
+        {"model": "outer", "messages": [call, call], "tools": [call]},
+        {"messages": [call, call], "tools": [call], "model": "outer"},
+        {"messages": [call], "model": "outer", "metadata": call},
+        {"messages": [call], "model": "outer", "text": "]}" * 40_000, "metadata": call},
+    ):
+        for indent in (None, 2):
+            text = json.dumps(body, indent=indent).encode()
+            assert automatic(body=text).name.split()[1] == "outer"
+    assert automatic(body=json.dumps({"messages": [call, call]}).encode()) is None
+
+
+@pytest.mark.parametrize("header", ["Authorization", "authorization", "X-Api-Key", "api-key"])
+def test_auto_budget_finds_the_credential(header):
+    def name(block):
+        request = llmpool.BudgetRequest("POST", "https://h/v1", block, b'{"model": "m"}')
+        return llmpool.auto_budget(request).name
+
+    line = f"{header}:  Bearer  one\r\n".encode()
+    assert name(line) == name(b"a: b\r\n" + line + b"c: d\r\n") == name(b"api-key: one")
+    assert name(b"proxy-" + line) == "h m" == name(b"a: authorization: b\r\n")
+
+
+BIG = 10_000_000
+
+
+@pytest.mark.parametrize(
+    "content, tokens",
+    [
+        ("word " * (BIG // 5), BIG // 4),
+        ('line "quoted"\n' * (BIG // 14), BIG // 4),
+        ("data:image/png;base64," + "A" * BIG, 0),
+        ("A" * BIG, 0),
+        (["A" * 600] * (BIG // 600), BIG // 600 // 2),  # what stands between them
+    ],
+    ids=["text", "quotes", "data", "base64", "many"],
+)
+def test_auto_budget_copies_no_body(content, tokens):
+    call = {"model": "inner"}  # so that it looks at the structure, too
+    value = {"messages": [{"content": content, "call": call}], "model": "m", "max_tokens": 9}
+    body = json.dumps(value).encode()
+    automatic(body=b'{"model": "m"}')
+    tracemalloc.start()
+    try:
+        spending = automatic(body=body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
+    assert spending.name == "api.example.com m" and spending.output_tokens == 9
+    assert tokens <= spending.input_tokens <= tokens * 1.3 + 50
+
+
+def test_the_body_is_given_as_it_is(client):
+    """What chooses the budget sees what is sent, and no copy."""
+    body = json.dumps(BODY).encode()
+    seen = []
+    client.post(
+        CHAT,
+        content=body,
+        headers={"content-type": "application/json"},
+        budget=lambda request: seen.append(request.body),
+    )
+    assert seen[0] is body
 
 
 def test_auto_budget_guesses_the_cost():

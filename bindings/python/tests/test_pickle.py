@@ -216,6 +216,18 @@ def test_a_budget(server):
     assert pickle.loads(pickle.dumps(llmpool.Client(budget=budget))).budget.name == "pickled"
 
 
+def test_an_automatic_budget():
+    """The one of each process is that of the process; one with a secret stays where it is."""
+    client = llmpool.Client(budget=llmpool.auto_budget)
+    assert dumped(client).budget is llmpool.auto_budget
+    assert copy.deepcopy(llmpool.auto_budget) is copy.copy(llmpool.auto_budget)
+    ours = llmpool.AutoBudget(secret=KEY)
+    assert copy.copy(ours) is ours and copy.deepcopy(ours) is ours
+    for value in (ours, llmpool.Client(budget=ours), llmpool.AutoBudget()):
+        with pytest.raises(TypeError, match="an AutoBudget has a secret and cannot be pickled"):
+            pickle.dumps(value)
+
+
 def test_values():
     for value in (
         llmpool.URL("http://a/b?c=d"),
@@ -238,10 +250,10 @@ def test_values():
 def test_this_file_knows_every_public_class():
     """A class that is added is to be pickled, copied or refused knowingly."""
     seen = {
-        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "Breaker", "Budget", "BudgetLimit",
-        "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Limits", "Pool", "Request",
-        "Response", "Retry", "Spending", "Stats", "Stream", "StreamResponse", "Timeout", "Timings",
-        "URL", "options",
+        "AsyncClient", "AsyncStream", "AsyncStreamResponse", "AutoBudget", "Breaker", "Budget",
+        "BudgetLimit", "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Limits",
+        "Pool", "Request", "Response", "Retry", "Spending", "Stats", "Stream", "StreamResponse",
+        "Timeout", "Timings", "URL", "options",
     }  # fmt: skip
     classes = {name for name in llmpool.__all__ if inspect.isclass(getattr(llmpool, name))}
     errors = {name for name in classes if issubclass(getattr(llmpool, name), Exception)}

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import pickle
 import time
 import traceback
 
@@ -72,6 +73,7 @@ MADE = {
     "Client": lambda: llmpool.Client(base_url="https://h/v1", headers=HEADERS, params={"k": QUERY}),
     "AsyncClient": lambda: llmpool.AsyncClient(headers=HEADERS, params={"k": QUERY}),
     "Retry": lambda: llmpool.Retry(),
+    "AutoBudget": lambda: llmpool.AutoBudget(secret=QUERY),
     "Budget": lambda: llmpool.Budget("b"),
     "BudgetLimit": lambda: llmpool.BudgetLimit("tokens", 1, 2.0, 3, 4.0, True),
     "BudgetRequest": lambda: llmpool.BudgetRequest("GET", URL, str(HEADERS).encode(), None),
@@ -132,6 +134,8 @@ def error_of(function):
         lambda: answer(200, body=f"Your key: {HEADERS['x-api-key']}".encode()).json(),
         lambda: answer(200, body=b"junk", **{"content-type": URL}).json(),
         lambda: llmpool.Event(data=f"Bearer {QUERY}").json(),
+        lambda: llmpool.AutoBudget(secret=[QUERY]),
+        lambda: pickle.dumps(llmpool.AutoBudget(secret=QUERY)),
         lambda: llmpool.Client(base_url=URL),
         lambda: llmpool.Client(base_url=f"h/?key={QUERY}"),
         lambda: llmpool.Client(base_url=f"//{USER}:{PASSWORD}@h/"),

@@ -166,7 +166,7 @@ def public():
         value = getattr(llmpool, name)
         if not inspect.isclass(value):
             if callable(value):
-                yield name, value
+                yield name, value if inspect.isroutine(value) else type(value).__call__
             continue
         for member, function in inspect.getmembers(value):
             function = function.fget if isinstance(function, property) else function

@@ -7,88 +7,195 @@ import hashlib
 import hmac
 import os
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from .spending import LARGEST, BudgetRequest, Spending
 
 # ---- a budget for each credential and model
 
 
-# What comes first is searched for quickly, a look behind it is not: hence in this order.
-_MODEL = re.compile(rb'"(?<!\\")model"\s*:\s*"((?:[^"\\]|\\.){1,100})"')
+# Each is matched where find() has seen how it begins: a search for the pattern takes much longer.
+_MODEL = re.compile(rb'(?<!\\)"model"\s*:\s*"((?:[^"\\]|\\.){1,100})"')
 _MODEL_IN_PATH = re.compile(r"/(?:deployments|models|model)/([^/:?]+)")
 _MAX_TOKENS = re.compile(
-    rb'"(?<!\\")(?:max_tokens|max_completion_tokens|max_output_tokens)"\s*:\s*(\d{1,9})'
+    rb'(?<!\\)"max_(?:tokens|completion_tokens|output_tokens)"\s*:\s*(\d{1,9})'
 )
-_CHOICES = re.compile(rb'"(?<!\\")n"\s*:\s*(\d{1,4})')
-# What is no text: images, sounds and files within the JSON.
-_ENCODED = re.compile(rb'"(?:data:[^"]{64,}|[A-Za-z0-9+/_=-]{512,})"')
-_CREDENTIALS = re.compile(
-    rb"(?im)^(?:authorization|x-api-key|api-key|x-goog-api-key):[ \t]*(?:bearer )?(.*?)[ \t]*\r?$"
-)
+_CHOICES = re.compile(rb'(?<!\\)"n"\s*:\s*(\d{1,4})')
+# What is no text: images, sounds and files within the JSON, where they are long.
+_ENCODED = re.compile(rb'"(?:data:[^"]*|[A-Za-z0-9+/_=-]{512,})"')
+_ENCODED_LEAST = 512
+_STRUCTURE = re.compile(rb'\\.|["{}\[\]]', re.S)
+_CREDENTIALS = (b"\nauthorization:", b"\nx-api-key:", b"\napi-key:", b"\nx-goog-api-key:")
 _AWS_KEY = re.compile(rb"Credential=(\w{4,128})")
 _BYTES_PER_TOKEN = 4
 _LOOKED_AT = 65536
-_secret = os.urandom(32)
-_digests: Dict[bytes, str] = {}
+_DIGESTS_MOST = 1000
 
 
-def auto_budget(request: BudgetRequest) -> Optional[Spending]:
+class AutoBudget:
     """A budget for each origin, model and credential, and a guess at the cost: for budget=.
 
         client = llmpool.Client(budget=llmpool.auto_budget)
 
     The model is that of the body, or of the path (Azure, Gemini, Bedrock). The credential is not
-    shown: twelve digits of an HMAC with a key of this process stand for it; none for tokens that
-    expire (JWT, Google's), which change. The input is guessed as a token for each four bytes of the
-    body, without base64 and data: URLs; the output as the maximum that the request sets, where the
-    provider counts that (Anthropic does not). A request without a model, as for a list of models,
-    has no budget.
+    shown: twelve digits of an HMAC stand for it; none for tokens that expire (JWT, Google's), which
+    change. The input is guessed as a token for each four bytes of the body, without base64 and
+    data: URLs; the output as the maximum that the request sets, where the provider counts that
+    (Anthropic does not). A request without a model, as for a list of models, has no budget.
 
     It may be wrapped: whatever takes a BudgetRequest and gives a Spending, a Budget, a name or None
     can be given as budget=.
+
+    Args:
+        secret: the key of the HMAC: where it is the same, the names are, as in all processes of a
+            fleet. None: one of this process, as that of llmpool.auto_budget is. It is not shown,
+            and not pickled.
+
+    Raises:
+        ValueError: an empty secret.
     """
-    body = request.body or b""
-    address = request.url.partition("://")[2].partition("?")[0].partition("#")[0]
-    origin, _, path = address.partition("/")
-    model = _model(body) or _model_in(path)
-    if not model:
-        return None
-    name = f"{origin.rpartition('@')[2]} {model}"
-    digest = _credential(request._block)
-    if digest:
-        name = f"{name} {digest}"
-    size = len(body)
-    for found in _ENCODED.finditer(body):
-        size -= found.end() - found.start()
-    output = 0
-    if b"anthropic-version" not in request._block.lower():
-        # They stand before or behind the messages.
-        tail = max(0, len(body) - _LOOKED_AT)
-        maxima = _MAX_TOKENS.findall(body, tail)
-        if not maxima and tail:
-            maxima = _MAX_TOKENS.findall(body, 0, _LOOKED_AT)
-        if maxima:
-            choices = _CHOICES.findall(body, tail)
-            output = int(maxima[-1]) * (max(1, int(choices[-1])) if choices else 1)
-    return Spending(name, max(1, size // _BYTES_PER_TOKEN), min(output, LARGEST), estimated=True)
+
+    __module__ = "llmpool"  # as __init__.py has it for what it imports
+    __slots__ = ("_mac", "_digests")
+
+    def __init__(self, *, secret: Union[str, bytes, None] = None) -> None:
+        if secret is None:
+            secret = os.urandom(32)
+        if isinstance(secret, str):
+            secret = secret.encode("utf-8")
+        if not isinstance(secret, bytes):
+            raise TypeError(f"secret is a str, bytes or None, not {type(secret).__name__}")
+        if not secret:
+            raise ValueError("secret is empty")
+        self._mac = hmac.new(secret, digestmod=hashlib.sha256)
+        self._digests: Dict[bytes, str] = {}
+
+    def __call__(self, request: BudgetRequest) -> Optional[Spending]:
+        body = request.body or b""
+        address = request.url.partition("://")[2].partition("?")[0].partition("#")[0]
+        origin, _, path = address.partition("/")
+        model = _model(body) or _model_in(path)
+        if not model:
+            return None
+        name = f"{origin.rpartition('@')[2]} {model}"
+        block = b"\n" + request._block
+        lower = block.lower()
+        credential = _credential(block, lower)
+        if credential:
+            name = f"{name} {self._digest(credential)}"
+        text = len(body) - _encoded(body)
+        output = 0 if b"\nanthropic-version:" in lower else min(_most_output(body), LARGEST)
+        return Spending(name, max(1, text // _BYTES_PER_TOKEN), output, estimated=True)
+
+    def _digest(self, credential: bytes) -> str:
+        known = self._digests.get(credential)
+        if known is None:
+            if len(self._digests) >= _DIGESTS_MOST:
+                self._digests.clear()
+            mac = self._mac.copy()
+            mac.update(credential)
+            known = self._digests[credential] = mac.hexdigest()[:12]
+        return known
+
+    def __repr__(self) -> str:
+        return "llmpool.auto_budget" if self is auto_budget else "<llmpool.AutoBudget>"
+
+    def __reduce__(self) -> str:
+        """A pickled auto_budget is that of the process that loads it."""
+        if self is not auto_budget:
+            raise TypeError("an AutoBudget has a secret and cannot be pickled: make it there")
+        return "auto_budget"
+
+    def __copy__(self) -> "AutoBudget":
+        return self
+
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "AutoBudget":
+        return self
 
 
-auto_budget.__module__ = "llmpool"
+auto_budget = AutoBudget()
+
+
+def _most_output(body: bytes) -> int:
+    """The maximum that the request sets: it stands before or behind the messages."""
+    tail = max(0, len(body) - _LOOKED_AT)
+    maximum = _last(_MAX_TOKENS, b'"max_', body, tail, len(body))
+    if maximum is None and tail:
+        maximum = _last(_MAX_TOKENS, b'"max_', body, 0, _LOOKED_AT)
+    if maximum is None:
+        return 0
+    return maximum * max(1, _last(_CHOICES, b'"n"', body, tail, len(body)) or 1)
+
+
+def _last(
+    pattern: "re.Pattern[bytes]", begin: bytes, body: bytes, at: int, end: int
+) -> Optional[int]:
+    """The number of the last match, each of which begins so."""
+    while True:
+        end = body.rfind(begin, at, end)
+        if end < 0:
+            return None
+        found = pattern.match(body, end)
+        if found:
+            return int(found.group(1))
+
+
+def _encoded(body: bytes) -> int:
+    """How many bytes are no text."""
+    size = at = 0
+    # No blank is in what is encoded: where there is one it begins behind that.
+    while (end := at + _ENCODED_LEAST) <= len(body):
+        blank = body.rfind(b" ", at, end)
+        begin = -1 if blank >= 0 else body.rfind(b'"', at, end)
+        found = _ENCODED.match(body, begin) if begin >= 0 else None
+        if found:
+            at = found.end()
+            size += at - begin
+        else:
+            at = max(blank, begin) + 1 or end
+    return size
 
 
 def _model(body: bytes) -> str:
-    found = _MODEL.findall(body)
-    if len(found) > 1:  # one of them may be in what a tool was called with
-        import json
+    found = []
+    at = body.find(b'"model"')
+    while at >= 0:
+        match = _MODEL.match(body, at)
+        if match:
+            found.append(match)
+        at = body.find(b'"model"', at + 7)
+    # Others may be in what a tool was called with.
+    chosen = found[0] if len(found) == 1 else _outermost(body, found)
+    return _clean(chosen.group(1).decode("utf-8", "replace")) if chosen else ""
 
-        try:
-            value = json.loads(body)
-        except ValueError:
-            return ""
-        model = value.get("model") if isinstance(value, dict) else None
-        return _clean(model) if isinstance(model, str) else ""
-    return _clean(found[0].decode("utf-8", "replace")) if found else ""
+
+def _outermost(body: bytes, found: "List[re.Match[bytes]]") -> "Optional[re.Match[bytes]]":
+    """The one that is in no object but that of the whole body."""
+    if not found:
+        return None
+    rest = found[-1].end()
+    if len(body) - rest <= _LOOKED_AT and _depth(body, rest, len(body)) == -1:
+        return found[-1]
+    depth = at = 0
+    for match in found:
+        depth += _depth(body, at, match.start())
+        at = match.start()
+        if depth == 1:
+            return match
+    return None
+
+
+def _depth(body: bytes, begin: int, end: int) -> int:
+    """How many more objects and lists begin there than end; begin is in no string."""
+    depth = 0
+    is_quoted = False
+    for part in _STRUCTURE.finditer(body, begin, end):
+        what = part.group()
+        if what == b'"':
+            is_quoted = not is_quoted
+        elif not is_quoted and len(what) == 1:
+            depth += 1 if what in b"{[" else -1
+    return depth
 
 
 def _model_in(path: str) -> str:
@@ -97,28 +204,30 @@ def _model_in(path: str) -> str:
 
 
 def _clean(model: str) -> str:
-    return "".join(c for c in model if c.isprintable())[:100]
+    if not model.isprintable():
+        model = "".join(c for c in model if c.isprintable())
+    return model[:100]
 
 
-def _credential(block: bytes) -> str:
-    found = _CREDENTIALS.search(block)
-    if found is None:
-        return ""
-    secret = found.group(1)
+def _credential(block: bytes, lower: bytes) -> bytes:
+    """What stands for whoever pays; b"" where there is nothing such that lasts."""
+    for name in _CREDENTIALS:
+        at = lower.find(name)
+        if at >= 0:
+            break
+    else:
+        return b""
+    at += len(name)
+    end = block.find(b"\n", at)
+    secret = (block[at:end] if end >= 0 else block[at:]).strip()
+    if secret[:7].lower() == b"bearer ":
+        secret = secret[7:].lstrip()
     if secret.startswith(b"AWS4-"):  # a signature is of one request: whose it is stands before
         key = _AWS_KEY.search(secret)
-        if key is None or key.group(1).startswith(b"ASIA"):
-            return ""
-        secret = key.group(1)
+        return b"" if key is None or key.group(1).startswith(b"ASIA") else key.group(1)
     if secret.startswith(b"ya29.") or (secret.startswith(b"eyJ") and secret.count(b".") == 2):
-        return ""
-    known = _digests.get(secret)
-    if known is None:
-        if len(_digests) >= 1000:
-            _digests.clear()
-        known = hmac.new(_secret, secret, hashlib.sha256).hexdigest()[:12]
-        _digests[secret] = known
-    return known
+        return b""
+    return secret
 
 
 # ---- what it really took

@@ -4,6 +4,7 @@ import re
 from typing import Any, Dict, Optional, Union
 
 LARGEST = 1 << 40
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class BaseBudget:
@@ -64,7 +65,7 @@ def checked_name(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a budget is a str, not {type(name).__name__}")
     raw = name.encode("utf-8")
-    if not 1 <= len(raw) <= 200 or any(byte < 0x20 or byte == 0x7F for byte in raw):
+    if not 1 <= len(raw) <= 200 or _CONTROL.search(name):
         raise ValueError(
             f"the name of a budget has 1 to 200 bytes, none a control character: {name!r}"
         )
