@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import time
 
@@ -13,6 +14,7 @@ import llmpool
 CHAT = "/v1/chat/completions"
 QUICK, PATIENT = 0.4, 30.0
 SAID = "no (event that says something|byte) came for"
+LONG = bool(os.environ.get("LLMPOOL_LONG_TESTS"))
 STALLS = ["stall-2", "stall-2-comments", "stall-2-pings", "stall-2-bytes"]
 
 
@@ -248,3 +250,30 @@ def test_under_the_sdk_of_anthropic(plain, model):
             thinking = "think-0.6"
             with client.messages.stream(model=thinking, max_tokens=9, messages=messages) as stream:
                 assert list(stream.text_stream)
+
+
+@pytest.mark.skipif(not LONG, reason="LLMPOOL_LONG_TESTS")
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_a_model_that_thinks_for_long_and_answers(sdk):
+    """It says that it is alive every second, for longer than the read timeout, and then speaks."""
+    made = pytest.importorskip(sdk)
+    pytest.importorskip("httpx2")
+    import llmpool.httpx2
+    from llmpool.mock import MockServer
+
+    with MockServer(alive_interval=1) as server, llmpool.httpx2.Client(verify=False) as http:
+        options = {"api_key": server.api_key, "http_client": http, "timeout": 10, "max_retries": 0}
+        with llmpool.options(event=180, total=300):
+            if sdk == "openai":
+                client = made.OpenAI(base_url=server.url + "/v1", **options)
+                pieces = [
+                    chunk.choices[0].delta.content or ""
+                    for chunk in client.chat.completions.create(**body("think-90"))
+                    if chunk.choices
+                ]
+            else:
+                client = made.Anthropic(base_url=server.url, **options)
+                asked = {"model": "think-90", "max_tokens": 99, "messages": body("")["messages"]}
+                with client.messages.stream(**asked) as stream:
+                    pieces = list(stream.text_stream)
+    assert "".join(pieces).startswith("The pool keeps one connection open")
