@@ -2,7 +2,8 @@
 
 import ctypes
 import os
-from typing import List, NoReturn, Optional
+import sys
+from typing import Any, List, NoReturn, Optional
 
 from . import abi
 
@@ -153,7 +154,40 @@ def load(library: Optional[ctypes.CDLL] = None) -> abi.Functions:
     return functions
 
 
-lib: abi.Functions = load()
+class _Missing:
+    """In the place of a library that cannot be loaded: each of its functions says why."""
+
+    path = ""
+
+    def __init__(self, error: ImportError) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        def refuse(*_: object) -> NoReturn:
+            raise self._error
+
+        return refuse
+
+
+def _is_doctor() -> bool:
+    """Whether this is "python -m llmpool doctor", which says itself what is wrong: Python imports
+    the package before it."""
+    if sys.argv[:2] != ["-m", "doctor"]:  # as it is while a package is imported for its __main__
+        return False
+    with open("/proc/self/cmdline", "rb") as file:
+        return not {b"llmpool", b"-mllmpool"}.isdisjoint(file.read().split(b"\0"))
+
+
+def _load() -> Any:
+    try:
+        return load()
+    except ImportError as error:
+        if not _is_doctor():
+            raise
+        return _Missing(error)
+
+
+lib: abi.Functions = _load()
 
 
 def last_error() -> str:

@@ -1,0 +1,39 @@
+"""What values of options are, for argparse; and how a command says that it cannot go on."""
+
+import argparse
+import sys
+
+from .._http import secrets
+
+
+def above_0(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+    return number
+
+
+def from_0(text: str) -> int:
+    """A whole number from 0."""
+    return _whole(text, 0)
+
+
+def from_1(text: str) -> int:
+    """A whole number from 1."""
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"a whole number from {least}, not {text!r}")
+    return int(text)
+
+
+def failed(command: str, error: Exception, status: int) -> int:
+    """Says why a command ends, without credentials, and gives this exit status back."""
+    print(f"llmpool {command}: {secrets.text(str(error))}", file=sys.stderr)
+    return status

@@ -1,0 +1,143 @@
+"""What the commands draw with: colours, bars and tables, in the width that there is."""
+
+import os
+import shutil
+import sys
+import textwrap
+from typing import List, Sequence, TextIO
+
+_COLOURS = {
+    "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36",
+    "grey": "90", "bold": "1", "bright blue": "94", "bright green": "92", "bright cyan": "96",
+}  # fmt: skip
+_NARROWEST, _WIDEST = 40, 120
+# From nothing to a whole character, by eighths.
+_EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
+
+
+class Terminal:
+    """A stream to draw on.
+
+    Colour is for terminals alone, and not where the environment has NO_COLOR (no-color.org) or
+    TERM=dumb. Where the stream's encoding lacks block characters there are letters.
+
+    Attributes:
+        width: in columns, 40 to 120; 80 where it is no terminal.
+        is_terminal: whether somebody watches.
+        has_colour: whether paint() does anything.
+        has_blocks: whether bars are made of block characters.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.is_terminal = stream.isatty()
+        known = os.environ.get("TERM", "") not in ("", "dumb")
+        self.has_colour = self.is_terminal and known and not os.environ.get("NO_COLOR")
+        self.has_blocks = _can_write(stream, _EIGHTHS)
+        width = shutil.get_terminal_size((80, 24)).columns if self.is_terminal else 80
+        self.width = max(_NARROWEST, min(_WIDEST, width))
+
+    def paint(self, text: str, colour: str) -> str:
+        return f"\033[{_COLOURS[colour]}m{text}\033[0m" if self.has_colour and text else text
+
+    def line(self, text: str = "") -> None:
+        """Writes a line; what the stream's encoding lacks is escaped."""
+        encoding = self.stream.encoding or "utf-8"
+        self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+    def paragraph(self, text: str, first: str = "", rest: str = "") -> None:
+        """Writes a text of any length in the width that there is.
+
+        Args:
+            first, rest: what its first line and the others begin with; both as wide as `rest`.
+        """
+        lines = textwrap.wrap(text, self.width - len(rest), break_on_hyphens=False) or [""]
+        for number, each in enumerate(lines):
+            self.line((rest if number else first) + each)
+
+    def bar(self, share: float, width: int) -> str:
+        """A bar of a part, from 0 to 1, of this width."""
+        eighths = round(max(0.0, min(1.0, share)) * width * 8)
+        if share > 0:
+            eighths = max(1, eighths)
+        whole, part = divmod(eighths, 8)
+        if not self.has_blocks:
+            return "#" * (whole + (part >= 4 or (not whole and part > 0)))
+        return _EIGHTHS[8] * whole + (_EIGHTHS[part] if part else "")
+
+    def table(self, rows: Sequence[Sequence[str]], left: int = 1) -> None:
+        """Writes rows in columns.
+
+        Args:
+            left: so many columns are aligned to the left, the others to the right.
+        """
+        for line in columns(rows, left):
+            self.line(line)
+
+
+class Status:
+    """A line that is written over as things go on: where somebody watches, and nowhere else."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        if self._terminal.is_terminal:
+            # Not the last column, where some terminals break the line.
+            self._write(f"\r\033[K{text[: self._terminal.width - 1]}")
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            self._write("\r\033[K")
+            self._shown = False
+
+    def _write(self, text: str) -> None:
+        self._terminal.stream.write(text)
+        self._terminal.stream.flush()
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 1) -> List[str]:
+    """Rows as lines, each column as wide as its widest cell."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """As "340 us", "12.3 ms" or "1.20 s"."""
+    if seconds < 0.0009995:
+        return f"{seconds * 1e6:.0f} us"
+    if seconds < 0.09995:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 99.995 else f"{seconds:.0f} s"
+
+
+def milliseconds(seconds: float) -> float:
+    """For programs."""
+    return round(seconds * 1000, 3)
+
+
+def output() -> Terminal:
+    return Terminal(sys.stdout)
+
+
+def messages() -> Terminal:
+    return Terminal(sys.stderr)
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""What the commands draw with: where colour is, and where not."""
+
+import io
+import re
+
+import pytest
+
+from llmpool._command.terminal import Status, Terminal, columns, duration
+
+
+class Screen(io.TextIOWrapper):
+    def __init__(self, encoding="utf-8", is_terminal=True):
+        super().__init__(io.BytesIO(), encoding=encoding, newline="\n")
+        self._is_terminal = is_terminal
+
+    def isatty(self):
+        return self._is_terminal
+
+    @property
+    def shown(self):
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_colour_is_for_terminals(monkeypatch):
+    assert Terminal(Screen()).paint("text", "red") == "\033[31mtext\033[0m"
+    assert Terminal(Screen(is_terminal=False)).paint("text", "red") == "text"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert Terminal(Screen()).paint("text", "red") == "text"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert Terminal(Screen()).paint("text", "red") == "text"
+
+
+@pytest.mark.parametrize("given, width", [("100", 100), ("300", 120), ("20", 40)])
+def test_width(monkeypatch, given, width):
+    monkeypatch.setenv("COLUMNS", given)
+    assert Terminal(Screen()).width == width
+    assert Terminal(Screen(is_terminal=False)).width == 80
+
+
+def test_bars():
+    blocks, letters = Terminal(Screen()), Terminal(Screen("ascii"))
+    assert blocks.bar(0.5, 10) == "\u2588" * 5 and letters.bar(0.5, 10) == "#" * 5
+    assert blocks.bar(0, 10) == letters.bar(0, 10) == ""
+    assert len(blocks.bar(0.0001, 10)) == len(letters.bar(0.0001, 10)) == 1  # what is there shows
+    assert len(blocks.bar(2, 10)) == len(letters.bar(2, 10)) == 10
+
+
+def test_lines():
+    screen = Screen("ascii")
+    terminal = Terminal(screen)
+    terminal.line("caf\u00e9")
+    terminal.paragraph("many words " * 20, "* ", "  ")
+    assert screen.shown.startswith("caf\\xe9\n* many words")
+    assert max(map(len, screen.shown.splitlines())) <= 100
+    assert columns([("a", "1"), ("bcd", "23")]) == ["a     1", "bcd  23"]
+
+
+def test_status():
+    screen = Screen()
+    status = Status(Terminal(screen))
+    status.show("x" * 200)
+    status.clear()
+    status.clear()
+    assert re.fullmatch(r"\r\x1b\[Kx{99}\r\x1b\[K", screen.shown)
+    silent = Screen(is_terminal=False)
+    Status(Terminal(silent)).show("half")
+    assert silent.shown == ""
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0, "0 us"), (0.00034, "340 us"), (0.0123, "12.3 ms"), (0.25, "250 ms"), (1.2, "1.20 s")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
