@@ -9,11 +9,13 @@ _USAGE = """\
 usage: python -m llmpool COMMAND [ARG...]
 
   run PROGRAM   runs a program with llmpool under its httpx and httpx2 clients
+  probe URL     shows where the time of a call goes, cold and warm
   doctor        looks for what is wrong with this machine's llmpool
 
-python -m llmpool COMMAND --help says more of each.
+python -m llmpool COMMAND --help says more of each. python -m llmpool.mock is a
+server to try them with.
 """
-COMMANDS = ("run", "doctor")
+COMMANDS = ("run", "probe", "doctor")
 INTERRUPTED = 128 + 2  # as a shell says of a program that SIGINT has ended
 
 
