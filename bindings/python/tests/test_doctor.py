@@ -239,7 +239,7 @@ def test_versions():
     assert not list(checks.versions([old._replace(value="8.5.0"), old._replace(value="unknown")]))
 
 
-@pytest.mark.parametrize("command", ["", "doctor", "probe"])
+@pytest.mark.parametrize("command", ["", "doctor", "probe", "bench"])
 def test_help(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     if command:

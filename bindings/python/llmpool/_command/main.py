@@ -10,12 +10,13 @@ usage: python -m llmpool COMMAND [ARG...]
 
   run PROGRAM   runs a program with llmpool under its httpx and httpx2 clients
   probe URL     shows where the time of a call goes, cold and warm
+  bench URL     puts load on a server, and shows how long its answers take
   doctor        looks for what is wrong with this machine's llmpool
 
 python -m llmpool COMMAND --help says more of each. python -m llmpool.mock is a
 server to try them with.
 """
-COMMANDS = ("run", "probe", "doctor")
+COMMANDS = ("run", "probe", "bench", "doctor")
 INTERRUPTED = 128 + 2  # as a shell says of a program that SIGINT has ended
 
 
