@@ -33,6 +33,9 @@ set(swift_flags -c ${swift_configuration} --scratch-path "${swift_scratch}" --pa
 if(swift_configuration STREQUAL "release" AND NOT LLMPOOL_SANITIZE)
   list(APPEND swift_flags -Xswiftc -enforce-exclusivity=unchecked)
 endif()
+if(LLMPOOL_NO_RECORDING) # no option: such a library tells nothing of itself, to measure what telling costs
+  list(APPEND swift_flags -Xswiftc -DLLMPOOL_NO_RECORDING)
+endif()
 set(sanitize_c -fsanitize=${LLMPOOL_SANITIZE} -fno-omit-frame-pointer -g)
 set(sanitize_link -fsanitize=${LLMPOOL_SANITIZE} -fuse-ld=lld)
 if(LLMPOOL_SANITIZE STREQUAL "undefined") # not for Swift on Linux, which traps on overflow by itself: the C parts

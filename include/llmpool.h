@@ -548,8 +548,90 @@ typedef struct llmpool_stats {
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as
  * of the engine's last turn. Set stats_out->size before. */
 llmpool_status_t llmpool_stats(llmpool_t *pool, const char *origin, llmpool_stats_t *stats_out);
-/* The origins that the pool knows, a line each; and everything about them, with latency
- * histograms, in the Prometheus text format. Both return the length of the whole text, of
+/* How long things took, as histograms: counts in buckets that are at most an eighth of their values wide, in
+ * microseconds, up to an hour and more. Of these durations, in this order; more may follow:
+ *   pool_wait    from submission, or from when its budget had room for it, to a request's first connection
+ *   budget_wait  from submission until its budget had room for the request
+ *   connect      from the addresses of a name to a connection, through its proxy if it has one
+ *   tls          a TLS handshake that succeeded
+ *   first_byte   from submission to the first byte of the answer that counted; when the request is over
+ *   first_token  from submission to the first server-sent event (LLMPOOL_REQUEST_SSE)
+ *   event_gap    between two of them, as they reach the queue; 0 where they come together
+ *   total        from submission to the end, however it ended: as many as succeeded, failed and cancelled */
+#define LLMPOOL_HISTOGRAM_BUCKETS 240
+
+typedef struct llmpool_histogram {
+  const char *name; /* "pool_wait"; lives as long as the library */
+  uint64_t count;   /* of all values: the sum of the buckets */
+  uint64_t sum_us;
+  uint64_t max_us; /* the largest value; 0: there is none */
+  uint64_t buckets[LLMPOOL_HISTOGRAM_BUCKETS]; /* values below llmpool_histogram_end() of the same index, and not below
+                                                  that of the one before; in the last also what is beyond */
+} llmpool_histogram_t;
+
+/* The histograms of one "scheme://host:port", or (origin NULL) of the pool, with the origins that it has
+ * forgotten, all as of one turn of the engine's. At most capacity of them are written, histogram_size bytes apart;
+ * *count_out (may be NULL) says how many there are: 8. They begin at 0 when the pool is opened, and only grow. */
+llmpool_status_t llmpool_histograms(llmpool_t *pool, const char *origin, llmpool_histogram_t *histograms_out,
+                                    size_t histogram_size, uint32_t capacity, uint32_t *count_out);
+/* [fast] Microseconds; 0 where there is no such bucket. */
+uint64_t llmpool_histogram_end(uint32_t bucket);
+/* [fast] What so many percent of the values, 0 to 100, are not larger than, in microseconds: not below the true value,
+ * at most 12.5 % above it. 0 where there are none, or for NULL. */
+uint64_t llmpool_histogram_percentile(const llmpool_histogram_t *histogram, double percent);
+/* [fast] Adds the values of another histogram, as of another origin, pool or process. */
+llmpool_status_t llmpool_histogram_merge(llmpool_histogram_t *histogram, const llmpool_histogram_t *other);
+enum {                         /* llmpool_reason_t.kind */
+  LLMPOOL_REASON_CLOSED = 1,   /* connections: llmpool_stats_t.closed, by why */
+  LLMPOOL_REASON_FAILED = 2,   /* requests: failed */
+  LLMPOOL_REASON_RETRIED = 3   /* attempts after the first: retries */
+};
+
+typedef struct llmpool_reason {
+  const char *name; /* as the notices have it: "closed-by-peer", "read-timeout", "status 503"; lives as long as the
+                       library */
+  uint64_t count;
+  uint32_t kind;
+  uint32_t reserved;
+} llmpool_reason_t;
+
+/* How often what was counted had which reason: of one origin, or (NULL) of the pool, with the origins that it has
+ * forgotten. The reasons of a kind add up to the count that it names. At most capacity of them are written, reason_size
+ * bytes apart, those that did not occur too; *count_out (may be NULL) says how many there are: their number and order
+ * are the library's, 70 or so. */
+llmpool_status_t llmpool_reasons(llmpool_t *pool, const char *origin, llmpool_reason_t *reasons_out,
+                                 size_t reason_size, uint32_t capacity, uint32_t *count_out);
+
+enum { /* llmpool_inflight_t.phase */
+  LLMPOOL_PHASE_BUDGET = 1,      /* waits for its budget */
+  LLMPOOL_PHASE_POOL = 2,        /* waits for a connection, or for a place for a new one */
+  LLMPOOL_PHASE_CONNECTING = 3,  /* waits for a connection that is being made */
+  LLMPOOL_PHASE_SENDING = 4,     /* bytes of it are still to be sent */
+  LLMPOOL_PHASE_WAITING = 5,     /* sent, and nothing of the answer has come */
+  LLMPOOL_PHASE_RECEIVING = 6,   /* its answer comes */
+  LLMPOOL_PHASE_BACKING_OFF = 7, /* waits to be tried again */
+  LLMPOOL_PHASE_HANDING_OVER = 8 /* its whole answer is here, the rest of which waits for events to be released */
+};
+#define LLMPOOL_ORIGIN_SIZE 272
+
+typedef struct llmpool_inflight {
+  uint64_t request_id;
+  uint64_t user_data;
+  uint64_t age_us;         /* since its submission */
+  uint64_t bytes_sent;     /* of its body, in the attempt that runs or ran last */
+  uint64_t bytes_received; /* of the answer's body in that attempt, encoded as it came */
+  uint32_t phase;
+  uint32_t attempts;       /* so far */
+  char origin[LLMPOOL_ORIGIN_SIZE]; /* "scheme://host:port", ended by a NUL; the end of a longer one is missing */
+} llmpool_inflight_t;
+
+/* The requests that are not over, the oldest first: at most capacity of them, inflight_size bytes apart; *count_out
+ * (may be NULL) says how many there are. As of the engine's last turn, so that one submitted just now may be missing.
+ * The engine waits while they are looked at, for less than a microsecond each. */
+llmpool_status_t llmpool_requests(llmpool_t *pool, llmpool_inflight_t *inflight_out, size_t inflight_size,
+                                  uint32_t capacity, uint32_t *count_out);
+/* The origins that the pool knows, a line each; and everything about them, with the histograms
+ * in a few buckets, in the Prometheus text format. Both return the length of the whole text, of
  * which at most size - 1 bytes and a NUL were written, or a status < 0. */
 int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
 int64_t llmpool_metrics(llmpool_t *pool, char *text_out, size_t size);

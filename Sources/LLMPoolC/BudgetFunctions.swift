@@ -26,7 +26,8 @@ public func llmpool_budget_get(
     let target = try required(budget_out, "budget_out")
     let size = try declaredSize(target, "budget_out", smallest: llmpool_budget_t.smallestSize)
     let view = try view(of: name, in: LLMPoolC.pool(pool))
-    try llmpool_limit_t.write(view.limits.prefix(Int(capacity)), to: limits_out, limit_size)
+    let limits = view.limits.prefix(Int(capacity)).map { llmpool_limit_t($0) }
+    try write(limits, to: limits_out, ("limits_out", "limit_size", limit_size))
     write(llmpool_budget_t(view, size: size), to: target, size: size)
     count_out?.pointee = UInt32(view.limits.count)
   }
@@ -108,19 +109,6 @@ extension llmpool_limit_t {
     window_ms = UInt64((limit.window + 999_999) / 1_000_000)
     remaining = limit.remaining
     full_ms = UInt64((limit.untilFull + 999_999) / 1_000_000)
-  }
-
-  fileprivate static func write(
-    _ views: ArraySlice<BudgetView.Limit>, to target: UnsafeMutablePointer<llmpool_limit_t>?, _ size: Int
-  ) throws(Fault) {
-    guard !views.isEmpty else { return }
-    guard let target else { throw Fault(.invalidArgument, "limits_out: it is NULL") }
-    try checkSize(size)
-    for (index, view) in views.enumerated() {
-      let place = UnsafeMutableRawPointer(target) + index * size
-      LLMPoolC.write(
-        llmpool_limit_t(view), to: place.assumingMemoryBound(to: llmpool_limit_t.self), size: size)
-    }
   }
 
   /// Those that were told are not configured.

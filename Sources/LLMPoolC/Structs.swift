@@ -50,6 +50,20 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
   if size > known { memset(target + known, 0, size - known) }
 }
 
+/// Writes structs one after the other into the caller's array, whose elements have the size of his header.
+func write<Struct>(
+  _ values: some Collection<Struct>, to target: UnsafeMutablePointer<Struct>?,
+  _ argument: (name: String, sizeName: String, size: Int)
+) throws(Fault) {
+  guard !values.isEmpty else { return }
+  guard let target else { throw Fault(.invalidArgument, "\(argument.name): it is NULL") }
+  try checkSize(argument.size, of: Struct.self, argument.sizeName, smallest: MemoryLayout<Struct>.stride)
+  for (index, value) in values.enumerated() {
+    let place = UnsafeMutableRawPointer(target) + index * argument.size
+    write(value, to: place.assumingMemoryBound(to: Struct.self), size: argument.size)
+  }
+}
+
 /// A size_t from SSIZE_MAX on is none that memory can have: an error of the caller's, which is negative here.
 func checkSize(_ size: Int, _ name: @autoclosure () -> String, most: Int = .max) throws(Fault) {
   guard size < 0 || size > most else { return }

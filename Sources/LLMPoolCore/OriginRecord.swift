@@ -38,6 +38,9 @@ struct OriginRecord {
   /// Its counts have changed since somebody asked.
   var isTouched = false
   var counters = Counters()
+  var reasons = ReasonCounts()
+  /// They have changed since somebody asked.
+  var hasNewReasons = false
 
   var waiting: Int { covered.count + uncovered.count }
 }

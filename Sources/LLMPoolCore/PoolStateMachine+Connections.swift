@@ -308,6 +308,7 @@ extension PoolStateMachine {
     case .open: leaveOpen(slot, reason)
     }
     count(origin) { $0.closed += 1 }
+    count(origin, .closed(reason))
     if connectionTimerPositions[slot] != IndexedHeap.absent {
       connectionTimers.remove(Int32(slot), &connectionTimerPositions)
     }

@@ -2,7 +2,7 @@
 extension PoolStateMachine {
   /// The first rule that does not hold, in words; nil where all do. Looks at everything.
   package func checkInvariants() -> String? {
-    if let broken = checkCounts() { return broken }
+    if let broken = checkCounts() ?? checkReasons() { return broken }
     var sum = Counters()
     for slot in origins.indices where origins[slot].isKnown {
       if let broken = checkOrigin(OriginID(slot: Int32(slot))) { return broken }

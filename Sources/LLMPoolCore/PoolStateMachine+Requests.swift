@@ -111,6 +111,7 @@ extension PoolStateMachine {
       default: $0.failed += 1
       }
     }
+    if let failure, failure != .cancelled { count(origin, .failed(failure)) }
     let unseen = failure != nil && !requests[slot].wasSeen
     var completion = Completion(failure: failure, unseen: unseen, attempts: requests[slot].attempts)
     completion.isBroken = isBroken

@@ -195,6 +195,7 @@ extension PoolStateMachine {
   }
 
   private mutating func noteRetry(_ slot: Int, _ failure: Failure?, _ status: Int, _ delay: Nanoseconds) {
+    countRetry(requests[slot].origin, failure, status)
     guard watched.contains(.retry) else { return }
     let origin = OriginID(slot: requests[slot].origin)
     actions.append(

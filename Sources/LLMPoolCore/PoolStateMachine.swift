@@ -10,6 +10,7 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   private let inMemory: (any Sendable)? = nil
   public internal(set) var options: PoolOptions
   public internal(set) var counters = Counters()
+  public internal(set) var reasons = ReasonCounts()
 
   var random: RandomSource
   var now = Instant(nanoseconds: .min)
@@ -219,12 +220,14 @@ public struct PoolStateMachine: ~Copyable, Sendable {
 
   public var hasTouchedOrigins: Bool { !touchedOrigins.isEmpty }
 
-  /// Calls `body` with each origin whose counts have changed since the last call.
-  public mutating func takeTouchedOrigins(_ body: (OriginID, Counters) -> Void) {
+  /// Calls `body` with each origin whose counts have changed since the last call, and its reasons where they have, too.
+  public mutating func takeTouchedOrigins(_ body: (OriginID, Counters, ReasonCounts?) -> Void) {
     for index in touchedOrigins.indices {  // A loop over the array itself would hold it, and removeAll allocate anew.
       let origin = touchedOrigins[index]
       origins[Int(origin)].isTouched = false
-      body(OriginID(slot: origin), origins[Int(origin)].counters)
+      let reasons = origins[Int(origin)].hasNewReasons ? origins[Int(origin)].reasons : nil
+      origins[Int(origin)].hasNewReasons = false
+      body(OriginID(slot: origin), origins[Int(origin)].counters, reasons)
     }
     touchedOrigins.removeAll(keepingCapacity: true)
   }

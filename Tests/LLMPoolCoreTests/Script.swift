@@ -162,6 +162,12 @@ final class Script {
   }
   /// What is left of the limits of budget 0.
   var left: [Int64] { pool.view(of: BudgetID(slot: 0))!.limits.map(\.remaining) }
+  /// The origins whose counts have changed, each with how many reasons it has, where there are new ones.
+  func takeTouched() -> [Int?] {
+    var touched: [Int?] = []
+    pool.takeTouchedOrigins { _, _, reasons in touched.append(reasons?.counted.count) }
+    return touched
+  }
   func watch(_ mask: NoticeMask) { handle(.watching(mask)) }
 
   /// An open connection with nothing on it.

@@ -46,6 +46,26 @@ import Testing
     try pool.close()
   }
 
+  @Test func aPoolIsSeenAtAGlance() async throws {
+    let server = PoolTests.echo()
+    defer { server.stop() }
+    let pool = try Pool()
+    _ = try await pool.send(Request(url: server.url("/")))
+    #expect(try pool.histograms()["total"]?.count == 1)
+    #expect(try pool.histograms()["tls"]?.count == 0)
+    #expect(try pool.requests().isEmpty)
+    #expect(try pool.reasons().failed.isEmpty)
+    #expect(throws: PoolError.self) { try pool.histograms(ofOrigin: "https://nobody:1") }
+    let silent = Task { try await pool.send(Request(url: server.url("/never"))) }
+    while try pool.requests().first?.phase != .waiting { try await Task.sleep(for: .milliseconds(1)) }
+    let request = try #require(try pool.requests().first)
+    #expect(request.attempts == 1)
+    #expect(server.url("/").hasPrefix(request.origin))
+    try pool.close()
+    await #expect(throws: PoolError.self) { try await silent.value }
+    #expect(throws: PoolError.self) { try pool.reasons() }
+  }
+
   @Test func aRequestIsSentAgainWhereItSaysSo() async throws {
     let asked = Mutex(0)
     let server = LoopbackServer { path, _ in

@@ -218,6 +218,41 @@ static void test_stats_layout(void) {
   OFFSET(llmpool_stats_t, hedges_won, 224);
 }
 
+static void test_sight_layout(void) {
+  SIZE(llmpool_histogram_t, 1952);
+  OFFSET(llmpool_histogram_t, name, 0);
+  OFFSET(llmpool_histogram_t, count, 8);
+  OFFSET(llmpool_histogram_t, sum_us, 16);
+  OFFSET(llmpool_histogram_t, max_us, 24);
+  OFFSET(llmpool_histogram_t, buckets, 32);
+  CHECK_EQ(LLMPOOL_HISTOGRAM_BUCKETS, 240);
+  SIZE(llmpool_reason_t, 24);
+  OFFSET(llmpool_reason_t, name, 0);
+  OFFSET(llmpool_reason_t, count, 8);
+  OFFSET(llmpool_reason_t, kind, 16);
+  CHECK_EQ(LLMPOOL_REASON_CLOSED, 1);
+  CHECK_EQ(LLMPOOL_REASON_FAILED, 2);
+  CHECK_EQ(LLMPOOL_REASON_RETRIED, 3);
+  SIZE(llmpool_inflight_t, 320);
+  OFFSET(llmpool_inflight_t, request_id, 0);
+  OFFSET(llmpool_inflight_t, user_data, 8);
+  OFFSET(llmpool_inflight_t, age_us, 16);
+  OFFSET(llmpool_inflight_t, bytes_sent, 24);
+  OFFSET(llmpool_inflight_t, bytes_received, 32);
+  OFFSET(llmpool_inflight_t, phase, 40);
+  OFFSET(llmpool_inflight_t, attempts, 44);
+  OFFSET(llmpool_inflight_t, origin, 48);
+  CHECK_EQ(LLMPOOL_ORIGIN_SIZE, 272);
+  CHECK_EQ(LLMPOOL_PHASE_BUDGET, 1);
+  CHECK_EQ(LLMPOOL_PHASE_POOL, 2);
+  CHECK_EQ(LLMPOOL_PHASE_CONNECTING, 3);
+  CHECK_EQ(LLMPOOL_PHASE_SENDING, 4);
+  CHECK_EQ(LLMPOOL_PHASE_WAITING, 5);
+  CHECK_EQ(LLMPOOL_PHASE_RECEIVING, 6);
+  CHECK_EQ(LLMPOOL_PHASE_BACKING_OFF, 7);
+  CHECK_EQ(LLMPOOL_PHASE_HANDING_OVER, 8);
+}
+
 static void test_status_values(void) {
   CHECK_EQ(LLMPOOL_OK, 0);
   CHECK_EQ(LLMPOOL_E_INVALID_ARGUMENT, -1);
@@ -307,6 +342,7 @@ int main(void) {
   RUN(test_record_layout);
   RUN(test_stats_layout);
   RUN(test_budget_layout);
+  RUN(test_sight_layout);
   RUN(test_status_values);
   RUN(test_status_texts);
   RUN(test_unknown_statuses_have_texts);

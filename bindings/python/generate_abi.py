@@ -91,14 +91,16 @@ def parse_constants(code):
 
 
 def parse_structs(code):
+    """Each with its fields: type, "*" or the name of an array's length or "", name."""
     structs = []
     for name, body in re.findall(r"typedef struct (\w+) \{(.*?)\} \1_t;", code, re.DOTALL):
         fields = []
         for line in filter(None, (part.strip() for part in body.split(";"))):
-            match = re.fullmatch(r"((?:const )?\w+) (\*?)(\w+)", line)
+            match = re.fullmatch(r"((?:const )?\w+) (\*?)(\w+)(?:\[LLMPOOL_(\w+)\])?", line)
             if not match:
                 raise HeaderError(f"field of {name} not understood: {line}")
-            fields.append(match.groups())
+            declared, pointer, field, count = match.groups()
+            fields.append((declared, pointer or count or "", field))
         structs.append((name, fields))
     return structs
 
@@ -106,6 +108,8 @@ def parse_structs(code):
 def field_type(struct, declared, pointer, name, names):
     if not pointer:
         return SCALARS[declared][0]
+    if pointer != "*":
+        return f"{'c_char' if declared == 'char' else SCALARS[declared][0]} * {pointer}"
     base = declared.replace("const ", "")
     if base.startswith("llmpool_"):
         return f"POINTER({class_name(base[:-2])})"
@@ -188,7 +192,7 @@ def put_constants(put, constants, statuses):
 
 
 def put_timings(put, timings):
-    put("# The eight times of a DONE record, for the struct module.")
+    put("# The nine times of a DONE record, for the struct module.")
     put(f'TIMINGS_FORMAT = "@{"".join(SCALARS[kind][1] for kind, _, _ in timings[1:])}"')
 
 
@@ -199,6 +203,7 @@ def put_imports(put):
     put("from ctypes import (")
     for name in (
         "POINTER",
+        "c_char",
         "c_char_p",
         "c_double",
         "c_int",

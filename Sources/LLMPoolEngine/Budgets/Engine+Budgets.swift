@@ -1,6 +1,7 @@
 import Glibc
 import LLMPoolCore
 import LLMPoolWire
+import Synchronization
 
 // Budgets by their names; the core knows them by numbers.
 extension Engine {
@@ -33,6 +34,7 @@ extension Engine {
     if slot == budgetNames.count { budgetNames.append(nil) }
     budgetNames[slot] = name
     budgetByName[name] = slot
+    hasBudgets.store(true, ordering: .relaxed)
     let id = BudgetID(slot: Int32(slot))
     tell(.budgetNamed(id))
     return id
@@ -52,7 +54,9 @@ extension Engine {
 
   func budgeted(_ id: RequestID) {
     guard let request = requests[id.slot], request.id == id else { return }
+    let isFirst = request.budgeted == 0
     request.budgeted = microseconds(since: request)
+    if isFirst { record(.budgetWait, request.budgeted, of: request.origin) }
   }
 
   /// What the head of an answer tells of the provider's limits.
@@ -94,6 +98,8 @@ extension Engine {
   }
 
   package var budgets: [(name: String, view: BudgetView)] {
+    // The engine is not held up for those that do not exist.
+    guard hasBudgets.load(ordering: .relaxed) else { return [] }
     turn.lock()
     let now = Instant(nanoseconds: monotonicNow())
     let all = budgetByName.compactMap { name, slot in
@@ -101,12 +107,6 @@ extension Engine {
     }
     giveTurnBack()
     return all.sorted { $0.name < $1.name }
-  }
-
-  /// Who found it taken meanwhile has muted his descriptor and waits for the thread.
-  private func giveTurnBack() {
-    turn.unlock()
-    inbox.wake()
   }
 
   // MARK: What went wrong, for people

@@ -65,6 +65,7 @@ final class Connection {
     self.peer = peer
     self.address = address
     connectedAt = engine.now
+    engine.record(.connect, UInt64(max(0, connectedAt - resolvedAt)) / 1_000, of: origin.id.slot)
     let stream = ByteStream(descriptor: descriptor)
     openStream = stream
     let events = LP_EPOLLIN | LP_EPOLLOUT | LP_EPOLLRDHUP | LP_EPOLLET
@@ -97,6 +98,7 @@ final class Connection {
     case .failed(let failure): dialFailed(Fault(failure.failure, located(failure.message)))
     case .done(let version, let resumed):
       securedAt = engine.now
+      engine.record(.tls, UInt64(securedAt - connectedAt) / 1_000, of: origin.id.slot)
       count { $0.tlsHandshakes += 1 }
       if resumed { count { $0.tlsResumptions += 1 } }
       open(version)

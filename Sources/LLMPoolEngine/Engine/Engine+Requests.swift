@@ -42,7 +42,10 @@ extension Engine {
 
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
     guard let request = requests[id.slot], request.id == id else { return }
+    let isFirst = request.attempt.connection == nil
     begin(request, attempt, connectionID, isReused)
+    let timings = request.attempt.timings
+    if isFirst, timings.admitted > 0 { record(.poolWait, timings.admitted - timings.budgeted, of: request.origin) }
   }
 
   /// A second attempt of the request.
@@ -152,8 +155,10 @@ extension Engine {
   }
 
   private func stageBody(_ request: RequestState, _ rest: inout UnsafeRawBufferPointer) -> Int {
-    if let stream = request.answer.sse { return stageSSE(request, stream, &rest) }
-    return stageData(request, &rest)
+    guard let stream = request.answer.sse else { return stageData(request, &rest) }
+    let credit = stageSSE(request, stream, &rest)
+    recordEvents(request, stream)
+    return credit
   }
 
   /// The application has given events back, or may have the first: what waits goes on.
@@ -230,6 +235,9 @@ extension Engine {
     guard let request = requests[id.slot], request.id == id else { return }
     request.attempt.timings.done = microseconds(since: request)
     request.attempt.timings.budgeted = request.budgeted
+    record(.total, request.attempt.timings.done, of: request.origin)
+    let firstByte = request.attempt.timings.firstByte
+    if firstByte > 0 { record(.firstByte, firstByte, of: request.origin) }
     endSending(request)
     request.attempt.id = nil
     let answer = request.answer
@@ -245,7 +253,6 @@ extension Engine {
     // One that has ended by itself is left until here.
     if request.isHedged { twins[Int32(truncatingIfNeeded: id.slot)] = nil }
     request.ending = nil
-    noteLatencies(request)
     stageDone(request, completion)
     request.attempt.leave()
     completed.append(id)
@@ -254,15 +261,6 @@ extension Engine {
     guard port.live == 0 else { return }
     livePorts -= 1
     if port.queue.coalesce == 0 { impatientPorts -= 1 }
-  }
-
-  private func noteLatencies(_ request: RequestState) {
-    guard let origin = origins[Int(request.origin)] else { return }
-    let timings = request.attempt.timings
-    origin.hasNewLatencies = true
-    origin.latencies.total.add(timings.done)
-    if timings.admitted > 0 { origin.latencies.admitted.add(timings.admitted) }
-    if timings.firstByte > 0 { origin.latencies.firstByte.add(timings.firstByte) }
   }
 
   /// Pieces of an upload have come.

@@ -48,6 +48,7 @@ extension Engine: SessionHost {
 
   func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
     guard request.attempt.id != nil, bytes.count > 0 else { return bytes.count }
+    request.attempt.bodyReceived += bytes.count
     let answer = request.answer
     if answer.delivery == .discarded { return bytes.count }
     if answer.watch != nil { noteEvents(request, bytes) }
@@ -80,6 +81,7 @@ extension Engine: SessionHost {
   }
 
   func uploadTaken(_ request: RequestState, _ taken: Upload.Taken) {
+    request.attempt.bodySent += taken.count
     if taken.count > 0, !request.isBodyConsumed {
       request.isBodyConsumed = true
       tell(.bodyConsumed(request.id))

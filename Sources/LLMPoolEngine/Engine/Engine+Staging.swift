@@ -196,6 +196,7 @@ extension Engine {
           stageSSEEvent(request, stream, event)
         }
         staged += event.credit
+        stream.arrived += 1
       case .failed(let error, let kind):
         input = UnsafeRawBufferPointer(start: nil, count: 0)
         stageJoined(request, stream)

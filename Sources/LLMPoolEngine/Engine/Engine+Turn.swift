@@ -332,7 +332,9 @@ extension Engine: TurnHolder {
   /// In the words of the design: statistics first, then the ids, then the events, so that whoever sees a DONE finds
   /// everything else as of then.
   func handOut() {
-    publishStatistics()
+    #if !LLMPOOL_NO_RECORDING
+      publishStatistics()
+    #endif
     if !completed.isEmpty {
       inbox.withLock { shared in
         for id in completed {

@@ -13,6 +13,8 @@ package final class Engine: @unchecked Sendable {
 
   let inbox: Inbox
   let published = PublishedStatistics()
+  /// One was named or configured.
+  let hasBudgets = Atomic<Bool>(false)
   /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
   let turn = Lock()
   /// Its waiters: the engine's thread, or those of the queue that has the ear, through the queue's descriptor.
@@ -91,6 +93,8 @@ package final class Engine: @unchecked Sendable {
   var completed: [RequestID] = []
   /// Origins that were forgotten since the statistics were published.
   var forgotten: [String] = []
+  /// Durations of this turn.
+  var samples: [Sample] = []
   var lastPublishedWire = WireCounters()
   var lastPublishedLimit = Int.max
   var isStopped = false
@@ -248,7 +252,21 @@ package final class Engine: @unchecked Sendable {
 
   package var statistics: Statistics { published.pool }
   package func statistics(ofOrigin name: String) throws(Fault) -> Statistics {
-    if let statistics = published.origin(name) { return statistics }
+    try known(name, published.origin(name))
+  }
+  /// One of each kind, in their order: of an origin, or, nil, of the pool with the origins that it has forgotten.
+  package func histograms(ofOrigin name: String?) throws(Fault) -> [Histogram] {
+    guard let name else { return published.histograms }
+    return try known(name, published.histograms(ofOrigin: name))
+  }
+  /// Of an origin, or, nil, of the pool.
+  package func reasons(ofOrigin name: String?) throws(Fault) -> ReasonCounts {
+    guard let name else { return published.reasons }
+    return try known(name, published.reasons(ofOrigin: name))
+  }
+
+  private func known<Value>(_ name: String, _ value: Value?) throws(Fault) -> Value {
+    if let value { return value }
     guard name.hasPrefix("http://") || name.hasPrefix("https://") else {
       throw Fault(.invalidArgument, "origin: expected \"scheme://host:port\", as llmpool_origins() lists them")
     }
@@ -276,6 +294,13 @@ package final class Engine: @unchecked Sendable {
   }
 
   func post(_ message: Message) { inbox.post(message) }
+
+  /// After a look at what is the engine's: who found the turn taken meanwhile has muted his descriptor and waits for
+  /// the thread.
+  func giveTurnBack() {
+    turn.unlock()
+    inbox.wake()
+  }
 
   // MARK: The thread
 

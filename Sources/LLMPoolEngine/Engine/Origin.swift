@@ -19,9 +19,6 @@ final class Origin {
   /// Who watches was told that a stream of it has no event clock, as it is encoded, and as it is none of events.
   var isEncodedTold = false
   var isEventlessTold = false
-  var latencies = Latencies()
-  /// Not yet published.
-  var hasNewLatencies = false
   let published = PublishedOrigin()
   var isPublished = false
 

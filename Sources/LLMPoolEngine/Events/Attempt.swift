@@ -14,6 +14,8 @@ struct Attempt {
   var isSending = false
   /// Bytes of the body that were handed to the connection.
   var bodySent = 0
+  /// Bytes of the answer's body that have come.
+  var bodyReceived = 0
   /// All that the application brought of an upload is on its way: the core was told that its write clock stands.
   var isUploadWaiting = false
   var timings = TimingsRecord()

@@ -3,6 +3,10 @@ import LLMPoolWire
 /// The parser of an answer that is an event stream.
 final class SSEStream {
   var parser: SSEParser
+  /// When its last event was handed out; 0: none was.
+  var lastEventAt: Int64 = 0
+  /// Events that were handed out since, together.
+  var arrived: UInt32 = 0
   /// The last event id where it is long: one run of bytes for all events that have it.
   private var sharedID: PlacedBytes?
   /// An id up to this size is copied into each event's memory.

@@ -106,6 +106,7 @@ final class Http1Connection: HTTPSession {
         let ofHead = min(count, output.count)
         output.consume(ofHead)
         bodyOffset += count - ofHead
+        request.attempt.bodySent += count - ofHead
         continue
       case .wouldBlock, .endOfFile:
         if hasProgress { host.progressed(request, .wrote) }

@@ -44,32 +44,3 @@ package struct Statistics: Sendable, Equatable {
     utilization = maxConnections < .max ? used / Double(maxConnections) : 0
   }
 }
-
-/// Of one origin; read and written under the lock of `PublishedStatistics`. The engine keeps it with the origin: so it
-/// looks up no name each turn.
-final class PublishedOrigin: @unchecked Sendable {
-  var statistics = Statistics()
-  var latencies = Latencies()
-}
-
-/// The statistics as of the engine's last turn, for any thread.
-final class PublishedStatistics: Sendable {
-  struct State {
-    var pool = Statistics()
-    var origins: [String: PublishedOrigin] = [:]
-  }
-  private let state = Guarded(State())
-
-  func update(_ body: (inout State) -> Void) { state.withLock(body) }
-
-  var pool: Statistics { state.withLock { $0.pool } }
-  func origin(_ name: String) -> Statistics? { state.withLock { $0.origins[name]?.statistics } }
-  var originNames: [String] { state.withLock { $0.origins.keys.sorted() } }
-
-  func metrics(_ budgets: [(name: String, view: BudgetView)]) -> String {
-    let (pool, origins) = state.withLock { state in
-      (state.pool, state.origins.map { ($0.key, $0.value.statistics, $0.value.latencies) })
-    }
-    return MetricsText(pool: pool, origins: origins.sorted { $0.0 < $1.0 }, budgets: budgets).text
-  }
-}

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._http.timings import Timings
     from ._native.stats import Stats
     from ._pool.budgets import Budget, BudgetLimit, BudgetState
+    from ._pool.sight import Histogram, Reasons, RequestState
 
 __all__ = [
     "URL",
@@ -56,9 +57,12 @@ __all__ = [
     "Client",
     "Event",
     "Headers",
+    "Histogram",
     "Limits",
     "Pool",
+    "Reasons",
     "Request",
+    "RequestState",
     "Response",
     "Retry",
     "Spending",
@@ -102,6 +106,9 @@ _LATER = {
     "Budget": "_pool.budgets",
     "BudgetLimit": "_pool.budgets",
     "BudgetState": "_pool.budgets",
+    "Histogram": "_pool.sight",
+    "Reasons": "_pool.sight",
+    "RequestState": "_pool.sight",
     "Stats": "_native.stats",
     "Timings": "_http.timings",
     "auto_budget": "_http.budgets",

@@ -24,6 +24,9 @@ STRUCTS = {
     "queue_options": abi.QueueOptions,
     "record": abi.Record,
     "stats": abi.Stats,
+    "histogram": abi.Histogram,
+    "reason": abi.Reason,
+    "inflight": abi.Inflight,
 }
 
 

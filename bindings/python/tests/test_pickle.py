@@ -242,6 +242,9 @@ def test_values():
         llmpool.Spending("b", 1, 2),
         llmpool.BudgetLimit("tokens", 1, 2.0, 3, 4.0, True),
         llmpool.BudgetState((), 1, 2, 3.0, 4, None, 5),
+        llmpool.Reasons({"idle": 1}, {}, {}),
+        llmpool.RequestState(1, 2, "https://h:443", "waiting", 0.5, 1, 2, 0),
+        llmpool.shared().histograms()["total"],
     ):
         for other in (pickle.loads(pickle.dumps(value)), copy.copy(value), copy.deepcopy(value)):
             assert other == value and type(other) is type(value)
@@ -251,9 +254,9 @@ def test_this_file_knows_every_public_class():
     """A class that is added is to be pickled, copied or refused knowingly."""
     seen = {
         "AsyncClient", "AsyncStream", "AsyncStreamResponse", "AutoBudget", "Breaker", "Budget",
-        "BudgetLimit", "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Limits",
-        "Pool", "Request", "Response", "Retry", "Spending", "Stats", "Stream", "StreamResponse",
-        "Timeout", "Timings", "URL", "options",
+        "BudgetLimit", "BudgetRequest", "BudgetState", "Client", "Event", "Headers", "Histogram",
+        "Limits", "Pool", "Reasons", "Request", "RequestState", "Response", "Retry", "Spending",
+        "Stats", "Stream", "StreamResponse", "Timeout", "Timings", "URL", "options",
     }  # fmt: skip
     classes = {name for name in llmpool.__all__ if inspect.isclass(getattr(llmpool, name))}
     errors = {name for name in classes if issubclass(getattr(llmpool, name), Exception)}

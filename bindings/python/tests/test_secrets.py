@@ -86,6 +86,9 @@ MADE = {
             b'{"model": "m"}',
         )
     ),
+    "Histogram": llmpool.Histogram,
+    "Reasons": lambda: llmpool.Reasons({}, {}, {}),
+    "RequestState": lambda: llmpool.RequestState(1, 2, "https://h:443", "waiting", 0.5, 1, 2, 0),
     "Stream": lambda: llmpool.Client(headers=HEADERS).stream("GET", URL),
     "AsyncStream": lambda: llmpool.AsyncClient(headers=HEADERS).stream("GET", URL),
     "StreamResponse": None,  # below, with a server

@@ -4,6 +4,8 @@ VERSION_MAJOR = 0
 VERSION_MINOR = 1
 VERSION_PATCH = 0
 NO_TIMEOUT = 0xFFFFFFFF
+HISTOGRAM_BUCKETS = 240
+ORIGIN_SIZE = 272
 HTTP_AUTO = 0
 HTTP_1_1 = 1
 HTTP_2 = 2
@@ -43,6 +45,17 @@ UNIT_REQUESTS = 0
 UNIT_TOKENS = 1
 UNIT_INPUT = 2
 UNIT_OUTPUT = 3
+REASON_CLOSED = 1
+REASON_FAILED = 2
+REASON_RETRIED = 3
+PHASE_BUDGET = 1
+PHASE_POOL = 2
+PHASE_CONNECTING = 3
+PHASE_SENDING = 4
+PHASE_WAITING = 5
+PHASE_RECEIVING = 6
+PHASE_BACKING_OFF = 7
+PHASE_HANDING_OVER = 8
 
 OK = 0
 E_INVALID_ARGUMENT = -1
@@ -139,5 +152,5 @@ STATUS_MESSAGES = {
     E_REFUSED: "the server refused the stream before reading it",
     E_INTERNAL: "a bug in llmpool",
 }
-# The eight times of a DONE record, for the struct module.
+# The nine times of a DONE record, for the struct module.
 TIMINGS_FORMAT = "@QQQQQQQQQ"

@@ -3,6 +3,7 @@
 import ctypes
 from ctypes import (
     POINTER,
+    c_char,
     c_char_p,
     c_double,
     c_int,
@@ -239,6 +240,38 @@ class Stats(ctypes.Structure):
     ]
 
 
+class Histogram(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("count", c_uint64),
+        ("sum_us", c_uint64),
+        ("max_us", c_uint64),
+        ("buckets", c_uint64 * HISTOGRAM_BUCKETS),
+    ]
+
+
+class Reason(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("count", c_uint64),
+        ("kind", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class Inflight(ctypes.Structure):
+    _fields_ = [
+        ("request_id", c_uint64),
+        ("user_data", c_uint64),
+        ("age_us", c_uint64),
+        ("bytes_sent", c_uint64),
+        ("bytes_received", c_uint64),
+        ("phase", c_uint32),
+        ("attempts", c_uint32),
+        ("origin", c_char * ORIGIN_SIZE),
+    ]
+
+
 # A record in native layout, for the struct module.
 RECORD_FORMAT = "@QIIiIIIIIIIIIIIIIQI4x"
 # Where each field is in what it unpacks.
@@ -300,6 +333,12 @@ class Functions:
     budgets: Callable[..., int]
     budget_settle: Callable[..., int]
     stats: Callable[..., int]
+    histograms: Callable[..., int]
+    histogram_end: Callable[..., int]
+    histogram_percentile: Callable[..., int]
+    histogram_merge: Callable[..., int]
+    reasons: Callable[..., int]
+    requests: Callable[..., int]
     origins: Callable[..., int]
     metrics: Callable[..., int]
     watch: Callable[..., int]
@@ -387,6 +426,27 @@ class Functions:
             c_void_p, c_uint64, c_uint64, c_uint64,
         )
         self.stats = bind(fast, "llmpool_stats", c_int32, c_void_p, c_char_p, POINTER(Stats))
+        self.histograms = bind(
+            blocking, "llmpool_histograms", c_int32,
+            c_void_p, c_char_p, POINTER(Histogram), c_size_t, c_uint32, POINTER(c_uint32),
+        )
+        self.histogram_end = bind(fast, "llmpool_histogram_end", c_uint64, c_uint32)
+        self.histogram_percentile = bind(
+            fast, "llmpool_histogram_percentile", c_uint64,
+            POINTER(Histogram), c_double,
+        )
+        self.histogram_merge = bind(
+            fast, "llmpool_histogram_merge", c_int32,
+            POINTER(Histogram), POINTER(Histogram),
+        )
+        self.reasons = bind(
+            blocking, "llmpool_reasons", c_int32,
+            c_void_p, c_char_p, POINTER(Reason), c_size_t, c_uint32, POINTER(c_uint32),
+        )
+        self.requests = bind(
+            blocking, "llmpool_requests", c_int32,
+            c_void_p, POINTER(Inflight), c_size_t, c_uint32, POINTER(c_uint32),
+        )
         self.origins = bind(blocking, "llmpool_origins", c_int64, c_void_p, c_void_p, c_size_t)
         self.metrics = bind(blocking, "llmpool_metrics", c_int64, c_void_p, c_void_p, c_size_t)
         self.watch = bind(

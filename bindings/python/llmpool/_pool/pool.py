@@ -38,8 +38,12 @@ from .._native.text import c_string
 if TYPE_CHECKING:
     from .._native.stats import Stats
     from .budgets import BudgetState
+    from .sight import Histogram, Reasons, RequestState
 else:
     BudgetState = later("llmpool._pool.budgets", "BudgetState")
+    Histogram = later("llmpool._pool.sight", "Histogram")
+    Reasons = later("llmpool._pool.sight", "Reasons")
+    RequestState = later("llmpool._pool.sight", "RequestState")
     Stats = later("llmpool._native.stats", "Stats")
 
 Path = Union[str, "os.PathLike[str]"]
@@ -351,6 +355,33 @@ class Pool:
         check(lib.stats(self._handle, name, ctypes.byref(raw)))
         return Stats(*(getattr(raw, field) for field in Stats.__annotations__))
 
+    def histograms(self, origin: Optional[str] = None) -> "Dict[str, Histogram]":
+        """How long things took, of the pool or of one origin: "pool_wait", "budget_wait",
+        "connect", "tls", "first_byte", "first_token", "event_gap" and "total".
+
+        Raises:
+            KeyError: the pool does not know the origin.
+        """
+        from .sight import histograms
+
+        return histograms(self, origin)
+
+    def reasons(self, origin: Optional[str] = None) -> "Reasons":
+        """Why connections were closed, requests failed and were tried again, and how often.
+
+        Raises:
+            KeyError: the pool does not know the origin.
+        """
+        from .sight import reasons
+
+        return reasons(self, origin)
+
+    def requests(self) -> "List[RequestState]":
+        """The requests that are not over, the oldest first: where each stands, and since when."""
+        from .sight import requests
+
+        return requests(self)
+
     def origins(self) -> List[str]:
         """The origins that the pool knows, each as stats() takes it."""
         return self._read_text(lib.origins).split()
@@ -364,16 +395,19 @@ class Pool:
     def metrics(self) -> str:
         """The counters of the pool and its origins, with latency histograms, in the Prometheus
         text format."""
-        return self._read_text(lib.metrics)
+        text = self._read_text(lib.metrics, self._metrics_size)
+        self._metrics_size = len(text) + 4096  # so that it is seldom made twice
+        return text
 
-    def _read_text(self, function: Any) -> str:
-        size = 4096
+    _metrics_size = 4096
+
+    def _read_text(self, function: Any, size: int = 4096) -> str:
         while True:
             buffer = ctypes.create_string_buffer(size)
             length = function(self._handle, buffer, size)
             check(length)
             if length < size:
-                return buffer.raw[:length].decode("utf-8", "replace")
+                return ctypes.string_at(buffer, length).decode("utf-8", "replace")
             size = length + 4096  # it may grow between two calls
 
     def close(self, drain: float = 0.0) -> None:
