@@ -176,7 +176,8 @@ def test_200_streams_every_token_once(kind, version, tokens, tokens_plain, make_
         assert len(timed) > 100
         assert len(set(results)) == 1 and results[0][0] == 1 and len(results[0][1]) == 52
         now = client.pool.stats()
-        assert now.succeeded == 200 and now.cancelled == 0
+        assert now.succeeded + now.cancelled == 200
+        assert now.cancelled <= 200 - len(timed)  # those alone whose end was not awaited for longer
         assert now.opened <= (3 if version == "h2" else 200)
 
     run(kind, main())
