@@ -130,6 +130,37 @@ def test_retries_count_as_requests(run, monkeypatch):
         assert result["statuses"] == {"503": 10} and not result["latency_ms"]
 
 
+def test_what_is_set_aside_for_retries_is_sent_in_the_end(run):
+    def handle(connection, _):
+        rest = b""
+        while True:
+            _, _, rest = servers.read_request(connection, rest)
+            threading.Event().wait(0.2)
+            servers.answer(connection)
+
+    with servers.RawServer(handle) as server:
+        for loop in (["--rate", 200], ["--concurrency", 20]):
+            arguments = [server.url, *loop, "--requests", 20, "--retries", 3, "--json"]
+            status, output, _ = run(*arguments)
+            assert status == 0 and json.loads(output)["requests"] == 20
+
+
+@pytest.mark.parametrize("loop", [["--rate", "100"], []])
+def test_what_cannot_be_sent_ends_it(run, loop):
+    status, output, errors = run("http://127.0.0.1:9/", "--header", "bad name: x", *loop)
+    assert (status, output) == (2, "") and "bad name" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["bench", "probe"])
+@pytest.mark.parametrize("wrong", [["-H", "authorization: Bearer opaque"], ["--headers=opaque"]])
+def test_what_is_not_known_is_not_repeated(command, wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "http://127.0.0.1:9/", *wrong])
+    captured = capsys.readouterr()
+    assert ended.value.code == 2 and "--header" in captured.err
+    assert "opaque" not in captured.out + captured.err
+
+
 def test_nobody_pays_who_has_not_agreed(run, monkeypatch):
     """Nothing is sent, which is tried with a name that does not resolve."""
     monkeypatch.setattr(bench, "_open_pool", None)

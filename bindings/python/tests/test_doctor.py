@@ -201,6 +201,14 @@ def test_proxy_variables(doctor, monkeypatch, variables, level):
     assert "hidden" not in json.dumps(report)
 
 
+@pytest.mark.parametrize("password", ["pa#ss", "pa/ss", "pa ss", "pa'ss", "pa?ss", "p@ss"])
+def test_no_password_of_a_proxy_is_shown(password, doctor, monkeypatch):
+    monkeypatch.setenv("https_proxy", f"http://opaque:{password}@127.0.0.1:3128")
+    report = doctor()[1]
+    text = json.dumps(report)
+    assert "opaque" not in text and "ss@" not in text.replace("[secure]@", "")
+
+
 def test_a_proxy_that_is_in_order_is_said_and_nothing_more(doctor, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://user:hidden@127.0.0.1:3128")
     monkeypatch.setenv("no_proxy", "internal.example")

@@ -122,6 +122,28 @@ def test_words_on_connections_and_errors():
     assert "HTTP/1.1" not in fine and "open connection" not in fine
 
 
+def test_a_page_that_cannot_be_written_costs_nothing(probe, chat, mock, tmp_path):
+    before = servers.Calls(mock)
+    page = tmp_path / "none" / "page.html"
+    status, output, errors = probe(*chat, "--data", CHAT, "--html", page)
+    assert (status, output) == (2, "") and "page.html" in errors
+    assert before.since()["calls"] == 0
+
+
+def test_what_was_measured_before_a_failure_is_shown(probe):
+    def handle(connection, _):
+        rest = b""
+        for _ in range(3):
+            _, _, rest = servers.read_request(connection, rest)
+            servers.answer(connection)
+        servers.read_request(connection, rest)
+
+    with servers.RawServer(handle) as server:
+        status, output, errors = probe(server.url, "--json", "--warm", 5)
+    assert status == 1 and "warm 3" in errors
+    assert [call["label"] for call in json.loads(output)["calls"]] == ["cold", "warm 1", "warm 2"]
+
+
 def test_a_call_and_its_phases(probe, chat, mock):
     before = servers.Calls(mock)
     status, output, errors = probe(*chat, "--data", CHAT, "--warm", 3, "--json")

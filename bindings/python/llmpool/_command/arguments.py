@@ -2,8 +2,22 @@
 
 import argparse
 import sys
+from typing import Any, NoReturn
 
 from .._http import secrets
+
+
+class Parser(argparse.ArgumentParser):
+    """One that repeats nothing of what it does not know: it may be a key, by curl's -H."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        is_ours = message.startswith(("argument ", "the following arguments are required"))
+        if not is_ours or "ignored explicit argument" in message:
+            message = "an argument it does not know; headers go by --header 'NAME: VALUE'"
+        super().error(message)
 
 
 def above_0(text: str) -> float:

@@ -13,7 +13,7 @@ import llmpool
 
 from .._http import secrets
 from . import call as calls
-from .arguments import above_0, failed, from_0, from_1
+from .arguments import Parser, above_0, failed, from_0, from_1
 from .call import Call
 from .load import Load, Plan, histogram, percentile
 from .terminal import Status, Terminal, duration, messages, milliseconds, output
@@ -77,9 +77,7 @@ def main(arguments: List[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m llmpool bench", description=_ABOUT, epilog=_STATUSES
-    )
+    parser = Parser(prog="python -m llmpool bench", description=_ABOUT, epilog=_STATUSES)
     calls.add_arguments(parser)
     add = parser.add_argument
     add(

@@ -14,10 +14,9 @@ from .._http.exceptions import InvalidURL, LocalProtocolError, UnsupportedProtoc
 from .._http.urls import URL, resolve
 from .arguments import above_0
 
-# What a call, or an argument, that cannot be made ends with: nothing was sent.
-REFUSED = (
-    InvalidURL, UnsupportedProtocol, LocalProtocolError, ValueError, NotImplementedError, OSError,
-)  # fmt: skip
+# What a request that cannot be made ends with, and what arguments do: nothing was sent.
+UNSENDABLE = (InvalidURL, UnsupportedProtocol, LocalProtocolError)
+REFUSED = (*UNSENDABLE, ValueError, NotImplementedError, OSError)
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
 _FILE = re.compile(r"(?:^|(?<= ))@(\S+)$")
 # What asks and changes nothing (RFC 9110, section 9.2.1). All else may be billed.

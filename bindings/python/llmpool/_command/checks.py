@@ -250,12 +250,21 @@ def proxy_facts(environment: Mapping[str, str]) -> List[Fact]:
     for scheme in _PROXIES:
         used = proxy_in_use(environment, scheme)
         if used:
-            shown = secrets.text(used[1])
+            shown = _without_user(used[1])
             facts.append(Fact(f"{scheme}:// calls", f"through {shown}", f"by {used[0]}"))
     exempt = environment.get("no_proxy", environment.get("NO_PROXY"))
     if facts and exempt:
         facts.append(Fact("but not to", secrets.text(exempt), "by no_proxy"))
     return facts
+
+
+def _without_user(proxy: str) -> str:
+    """Whatever stands before the host, which may be a password with any character in it."""
+    user, at, host = proxy.rpartition("@")
+    if not at:
+        return secrets.text(proxy)
+    scheme, mark, _ = user.partition("://")
+    return f"{scheme}://{secrets.HIDDEN}@{host}" if mark else f"{secrets.HIDDEN}@{host}"
 
 
 def proxies(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -269,7 +278,8 @@ def proxies(environment: Mapping[str, str]) -> Iterator[Finding]:
                 "programs may go by the other.",
                 "Set both to the same, or unset one.",
             )
-    if "HTTP_PROXY" in environment and proxy_in_use(environment, "http") is None:
+    is_said = any(name in environment for name in _PROXIES["http"])
+    if environment.get("HTTP_PROXY") and not is_said:
         yield Finding(
             "warning",
             "proxies",

@@ -10,7 +10,7 @@ import llmpool
 
 from .._http.config import RetryTypes
 from .._http.exceptions import HTTPError
-from .call import Call
+from .call import UNSENDABLE, Call
 
 
 class Plan(NamedTuple):
@@ -69,6 +69,8 @@ class Load:
         self._arguments = call.arguments()
         self._left = math.inf if plan.requests is None else plan.requests
         self._began = 0.0
+        self._in_flight = 0
+        self._given_back = asyncio.Event()
 
     @property
     def answered(self) -> int:
@@ -102,30 +104,37 @@ class Load:
         await _together([self._worker() for _ in range(self.plan.concurrency)])
 
     async def _worker(self) -> None:
-        while self._may_begin():
+        while await self._may_begin():
             await self._send(perf_counter())
 
     async def _open(self, rate: float) -> None:
         tasks: set[asyncio.Task[None]] = set()
         try:
-            while self._may_begin():
+            while await self._may_begin():
+                _raise_of(tasks)
                 due = self._began + self.begun / rate
                 if self.plan.seconds is not None and due >= self._began + self.plan.seconds:
                     break
                 await asyncio.sleep(max(0.0, due - perf_counter()))
                 self.behind = max(self.behind, perf_counter() - due)
-                task = asyncio.ensure_future(self._send(due))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                tasks = {task for task in tasks if not task.done() or _has_failed(task)}
+                tasks.add(asyncio.ensure_future(self._send(due)))
                 await asyncio.sleep(0)  # so that it takes its share of what may be sent
             await asyncio.gather(*tasks)
         finally:
             await _cancelled(list(tasks))
 
-    def _may_begin(self) -> bool:
+    async def _may_begin(self) -> bool:
+        """Waits for what those in flight have set aside for retries that they do not need."""
         limit = self.plan.seconds
-        in_time = limit is None or perf_counter() < self._began + limit
-        return self._left >= 1 and in_time
+        while limit is None or perf_counter() < self._began + limit:
+            if self._left >= 1:
+                return True
+            if not self._in_flight:
+                return False
+            self._given_back.clear()
+            await self._given_back.wait()
+        return False
 
     async def _send(self, since: float) -> None:
         # What a request may take at most is set aside before it goes out, so that retries of
@@ -133,13 +142,19 @@ class Load:
         room = int(min(1 + self.plan.retries, self._left))
         self._left -= room
         self.begun += 1
+        self._in_flight += 1
         try:
             response = await self._client.request(**self._arguments, retry=_retry(room - 1))
+            self._left += max(0, room - response.attempts)
+        except UNSENDABLE:  # nor can the others be sent
+            raise
         except HTTPError as error:  # how often it was sent is not known: as often as it might
             self.errors[type(error).__name__] += 1
             self.said.setdefault(type(error).__name__, str(error))
             return
-        self._left += max(0, room - response.attempts)
+        finally:
+            self._in_flight -= 1
+            self._given_back.set()
         self._note(response, perf_counter() - since)
 
     def _note(self, response: llmpool.Response, seconds: float) -> None:
@@ -165,6 +180,16 @@ class Load:
 
 def _retry(count: int) -> RetryTypes:
     return llmpool.Retry(status=True, max_retries=count) if count > 0 else False
+
+
+def _has_failed(task: "asyncio.Task[None]") -> bool:
+    return not task.cancelled() and task.exception() is not None
+
+
+def _raise_of(tasks: "set[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 async def _together(coroutines: List[Coroutine[Any, Any, None]]) -> None:

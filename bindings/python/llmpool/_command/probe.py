@@ -1,6 +1,5 @@
 """python -m llmpool probe URL"""
 
-import argparse
 import json
 import sys
 from statistics import median
@@ -12,7 +11,7 @@ import llmpool
 from .._http import secrets
 from .._http.exceptions import HTTPError
 from . import call as calls
-from .arguments import failed, from_1
+from .arguments import Parser, failed, from_1
 from .call import Call
 from .phases import PHASES, Phase, Sample, phases_of, typical, usual_total, words
 from .terminal import Status, Terminal, columns, duration, messages, milliseconds, output
@@ -28,18 +27,23 @@ was sent
 """
 
 
+MOST = 100  # calls to another machine
+
+
 class Result(NamedTuple):
     """
     Attributes:
         cold: the first call.
         warm: the others.
         words: what dominates, and what to change.
+        stopped: which warm call failed, and why; "": none.
     """
 
     call: Call
     cold: Sample
     warm: List[Sample]
     words: List[str]
+    stopped: str = ""
 
     @property
     def samples(self) -> List[Sample]:
@@ -47,9 +51,7 @@ class Result(NamedTuple):
 
 
 def main(arguments: List[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m llmpool probe", description=_ABOUT, epilog=_STATUSES
-    )
+    parser = Parser(prog="python -m llmpool probe", description=_ABOUT, epilog=_STATUSES)
     calls.add_arguments(parser)
     parser.add_argument(
         "--warm", type=from_1, default=5, metavar="N", help="warm calls [%(default)s]"
@@ -61,6 +63,8 @@ def main(arguments: List[str]) -> int:
     try:
         call = calls.call_of(given)
         _announce(call, given.warm + 1)
+        if given.html is not None:  # before anything is sent, and paid for
+            open(given.html, "a", encoding="utf-8").close()
         with call.open_pool() as pool:
             result = _probe(call, pool, given.warm)
         if given.html is not None:
@@ -76,10 +80,19 @@ def main(arguments: List[str]) -> int:
         print(json.dumps(as_dict(result), indent=2))
     else:
         _show(output(), result)
-    return 1 if any(sample.status >= 400 for sample in result.samples) else 0
+    if result.stopped:
+        print(f"llmpool probe: {secrets.text(result.stopped)}", file=sys.stderr)
+    is_bad = any(sample.status >= 400 for sample in result.samples)
+    return 1 if is_bad or result.stopped else 0
 
 
 def _announce(call: Call, count: int) -> None:
+    """
+    Raises:
+        ValueError: so many are a load, not a probe.
+    """
+    if count > MOST and not call.is_loopback:
+        raise ValueError(f"--warm: at most {MOST - 1} calls to another machine; bench makes more")
     if not call.is_safe and not call.is_loopback:
         print(
             f"{count} {call.method} requests go to {call.url.host}; they may be billed.",
@@ -90,16 +103,23 @@ def _announce(call: Call, count: int) -> None:
 def _probe(call: Call, pool: llmpool.Pool, count: int) -> Result:
     client = llmpool.Client(pool=pool)
     status = Status(messages())
-    samples = []
+    samples: List[Sample] = []
+    stopped = ""
     try:
         for number in range(count + 1):
             label = f"warm {number}" if number else "cold"
             status.show(f"{label} of {count}" if number else label)
-            samples.append(_measure(client, call, label))
+            try:
+                samples.append(_measure(client, call, label))
+            except HTTPError as error:
+                if len(samples) < 2:
+                    raise
+                stopped = f"{label}: {error}"  # what was measured, and paid for, is shown
+                break
     finally:
         status.clear()
     cold, warm = samples[0], samples[1:]
-    return Result(call, cold, warm, words(cold, warm, call.url.scheme == "https"))
+    return Result(call, cold, warm, words(cold, warm, call.url.scheme == "https"), stopped)
 
 
 def _measure(client: llmpool.Client, call: Call, label: str) -> Sample:

@@ -43,7 +43,7 @@ class Process:
         """
         found: Dict[Tuple[str, str], Library] = {}
         pattern = re.compile(rf"{re.escape(name)}(?:[-.].*)?\.so\b")
-        for line in os.fsdecode(self._read("maps")).splitlines():
+        for line in filter(None, os.fsdecode(self._read("maps")).split("\n")):
             address, _, _, device, inode, *path = line.split(None, 5)
             if path and pattern.match(os.path.basename(path[0])):
                 plain = path[0].replace(" (deleted)", "")

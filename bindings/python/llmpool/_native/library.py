@@ -174,8 +174,12 @@ def _is_doctor() -> bool:
     the package before it."""
     if sys.argv[:2] != ["-m", "doctor"]:  # as it is while a package is imported for its __main__
         return False
-    with open("/proc/self/cmdline", "rb") as file:
-        return not {b"llmpool", b"-mllmpool"}.isdisjoint(file.read().split(b"\0"))
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            said = file.read()
+    except OSError:
+        return False
+    return b"llmpool\0doctor\0" in said
 
 
 def _load() -> Any:
