@@ -5,6 +5,11 @@ public enum SpentQuota {
   public static let reach = 4_096
   private static let code: StaticString = "\"insufficient_quota\""
 
+  /// Whether a body with these headers may say so: it is JSON that can be read as it comes.
+  public static func mayBeNamed(behind headers: UnsafeRawBufferPointer) -> Bool {
+    HeaderBlock.kind(headers) == .document && HeaderBlock.value(of: "content-encoding", in: headers) == nil
+  }
+
   public static func isNamed(in body: UnsafeRawBufferPointer) -> Bool {
     let code = UnsafeRawBufferPointer(start: code.utf8Start, count: code.utf8CodeUnitCount)
     var rest = body.prefix(reach)

@@ -86,14 +86,15 @@ static void test_x_should_retry(void) {
   check_planned(yes, RETRY_STATUS, 200, 2);
 }
 
+#define JSON "content-type: application/json\n\n"
 #define QUOTA(code) "{\"error\": {\"message\": \"You exceeded your quota\", \"code\": \"" code "\"}}"
 
 /* A quota that is spent is told in the body alone. */
 static void test_a_quota_that_is_spent(void) {
-  const char *spent[] = {"429 X\nretry-after: 0\n\n" QUOTA("insufficient_quota"), NULL};
-  const char *rate[] = {"429 X\nretry-after: 0\n\n" QUOTA("rate_limit_exceeded"), NULL};
-  const char *other[] = {"503 X\nretry-after: 0\n\n" QUOTA("insufficient_quota"), NULL};
-  const char *told[] = {"429 X\nretry-after: 0\r\nx-should-retry: true\n\n" QUOTA("insufficient_quota"), NULL};
+  const char *spent[] = {"429 X\nretry-after: 0\r\n" JSON QUOTA("insufficient_quota"), NULL};
+  const char *rate[] = {"429 X\nretry-after: 0\r\n" JSON QUOTA("rate_limit_exceeded"), NULL};
+  const char *other[] = {"503 X\nretry-after: 0\r\n" JSON QUOTA("insufficient_quota"), NULL};
+  const char *told[] = {"429 X\nretry-after: 0\r\nx-should-retry: true\r\n" JSON QUOTA("insufficient_quota"), NULL};
   int64_t took;
   llmpool_event_t done = planned(spent, RETRY_STATUS, &took);
   CHECK_EQ(done.http_status, 429);

@@ -196,7 +196,6 @@ extension Engine {
   /// Ends the attempt from our side while its answer is still coming.
   func giveUp(_ request: RequestState, _ failure: Failure) {
     request.answer.delivery = .discarded
-    request.answer.unheardAdvice = nil
     if var ending = request.ending {  // for the core it is over
       ending.failure = failure
       return end(request, ending)

@@ -38,8 +38,9 @@ extension Engine: SessionHost {
     let minds = request.flags.contains(.retryStatus) || request.budget.exists || request.isHedged
     if minds, status >= 400 { advice = retryAdvice(answer.headers) }
     if request.budget.exists { noteLimits(attempt, answer.headers) }
-    if minds, status == 429, advice.shouldRetry == nil {
+    if minds, status == 429, advice.shouldRetry == nil, SpentQuota.mayBeNamed(behind: answer.headers) {
       answer.unheardAdvice = advice
+      unheardRefusals.append(UnheardRefusal(request: request, answer: answer, due: now + Engine.refusalPatience))
       return
     }
     tell(.answered(attempt, httpStatus: Int(status), advice))
@@ -118,6 +119,19 @@ extension Engine: SessionHost {
     guard request.answer.watch?.events.take(bytes) == true else { return }
     request.answer.watch?.lastEvent = now
     if let attempt = request.attempt.id { tell(.progressed(attempt, .receivedEvent)) }
+  }
+
+  /// A body that does not come keeps no refusal from the core for longer than this.
+  private static let refusalPatience: Int64 = 1_000_000_000
+
+  /// Tells the core of those whose body has taken too long.
+  func hearRefusals() {
+    while let first = unheardRefusals.first {
+      let isHeard = first.answer.unheardAdvice == nil || first.request.answer !== first.answer
+      guard isHeard || first.due <= now else { return }
+      unheardRefusals.removeFirst()
+      if !isHeard { hearRefusal(first.request, isOver: true) }
+    }
   }
 
   /// The core is told of a refusal when its body shows that it is for good, or when so much of the body is here that

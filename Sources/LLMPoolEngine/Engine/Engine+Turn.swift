@@ -30,6 +30,7 @@ extension Engine: TurnHolder {
   private var nextDue: Int64 {
     var due = core.nextDeadline?.nanoseconds ?? .max
     if let dial = dialer.nextDeadline { due = min(due, dial) }
+    if let refusal = unheardRefusals.first { due = min(due, refusal.due) }
     if let interval = resolver.reliefInterval { due = min(due, now + interval) }
     for port in portsToWake { due = min(due, port.wakeDue ?? .max) }
     return due
@@ -128,6 +129,7 @@ extension Engine: TurnHolder {
     resolver.relieve()
     dialer.advance(now: now)
     takeDialResults()
+    hearRefusals()
     recording?.append(nil, Instant(nanoseconds: now))
     core.advance(to: Instant(nanoseconds: now), into: &actions)
     runActions()
@@ -237,6 +239,7 @@ extension Engine: TurnHolder {
     case .notice(let notice): note(notice)
     case .stopped:
       isStopped = true
+      unheardRefusals = []
       endAllWaiting()
     }
   }

@@ -40,6 +40,8 @@ package final class Engine: @unchecked Sendable {
   var running: [Action] = []
   var messages: [Message] = []
   var requests: [RequestState?] = []
+  /// Those of whose answers the core has not been told, the oldest first.
+  var unheardRefusals: [UnheardRefusal] = []
   /// Second attempts, beside the request in the same slot.
   var twins: [Int32: RequestState] = [:]
   var connections: [Connection?] = []

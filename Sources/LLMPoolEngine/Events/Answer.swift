@@ -74,3 +74,11 @@ struct PlacedBytes {
   let chunk: EventChunk
   var readable: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes.base, count: bytes.count) }
 }
+
+/// An answer whose body may say that it refuses for good.
+struct UnheardRefusal {
+  let request: RequestState
+  let answer: Answer
+  /// By then the core is told of it, whatever has come of the body.
+  let due: Int64
+}

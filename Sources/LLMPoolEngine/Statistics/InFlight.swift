@@ -28,7 +28,9 @@ extension Engine {
     let over = request.ending.map { RequestView(phase: .handingOver, attempts: $0.attempts) }
     guard let view = over ?? core.view(of: request.id) else { return nil }
     return InFlight(
-      id: request.id.value, userData: request.userData, origin: origins[Int(request.origin)]?.name ?? "",
+      // One that waits for its reader outlives what the pool remembers of its origin.
+      id: request.id.value, userData: request.userData,
+      origin: over == nil ? origins[Int(request.origin)]?.name ?? "" : request.originName,
       phase: view.phase, attempts: view.attempts, age: max(0, now - request.options.submittedAt.nanoseconds),
       bytesSent: request.attempt.bodySent, bytesReceived: request.attempt.bodyReceived)
   }

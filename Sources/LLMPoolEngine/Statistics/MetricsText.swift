@@ -25,7 +25,7 @@ struct MetricsText {
   private static let budgetsShown = 50
 
   init(pool: Statistics, origins: [Origin], budgets: [(name: String, view: BudgetView)]) {
-    bytes.reserveCapacity(origins.count * 100_000 + 16_384)
+    bytes.reserveCapacity(origins.count * 24_000 + 16_384)
     family("utilization_ratio", "gauge", "Connections connecting and in use, of max_connections; 0: no limit.")
     put("llmpool_utilization_ratio \(pool.utilization)\n")
     let labels = origins.map { MetricsText.label("origin", $0.name) }

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 import time
 
 import calls
@@ -31,6 +32,7 @@ class Planned(servers.RawServer):
             connection.sendall(b"HTTP/1.1 " + lines + b"\r\ncontent-length: 2\r\n\r\nok")
 
 
+REFUSED = b"HTTP/1.1 429 X\r\nretry-after: 0\r\ncontent-type: application/json\r\n"
 AGAIN = "503 Busy\nretry-after: 0"
 
 
@@ -69,7 +71,7 @@ def test_a_quota_that_is_spent_is_not_tried_again(framing, way, open_pool):
 
     def handle(connection, _):
         requests.append(servers.read_request(connection))
-        connection.sendall(b"HTTP/1.1 429 X\r\nretry-after: 0\r\n" + heads[framing] + b"\r\n\r\n")
+        connection.sendall(REFUSED + heads[framing] + b"\r\n\r\n")
         for piece in (body[:25], body[25:]):
             time.sleep(0.05)
             chunk = b"%x\r\n" % len(piece) + piece + b"\r\n"
@@ -90,13 +92,47 @@ def test_a_quota_that_is_spent_is_not_tried_again(framing, way, open_pool):
 def test_a_refusal_of_any_size_is_tried_again(size, way, open_pool):
     def handle(connection, number):
         servers.read_request(connection)
-        status = b"429 X\r\nretry-after: 0" if number == 1 else b"200 OK"
-        head = b"HTTP/1.1 " + status + b"\r\nconnection: close\r\n\r\n"
-        connection.sendall(head + b"x" * size)
+        head = REFUSED if number == 1 else b"HTTP/1.1 200 OK\r\n"
+        connection.sendall(head + b"connection: close\r\n\r\n" + b"x" * size)
 
     with servers.RawServer(handle) as server:
         pool = open_pool(retry_backoff=0.001)
         assert call(way, server.url, pool, {"retry": "status"}) == (200, 2)
+
+
+@calls.WAYS
+def test_a_refusal_whose_body_does_not_come_is_tried_again(way, open_pool):
+    """No more than a second is waited for it, though the read timeout is a minute."""
+    gone = threading.Event()
+
+    def handle(connection, number):
+        servers.read_request(connection)
+        if number == 1:
+            connection.sendall(REFUSED + b"content-length: 99\r\n\r\n{")
+            gone.wait(60)
+        else:
+            servers.answer(connection)
+
+    with servers.RawServer(handle) as server:
+        pool = open_pool(retry_backoff=0.001)
+        assert call(way, server.url, pool, {"retry": "status", "budget": "b"}) == (200, 2)
+        assert pool.budgets()["b"].refusals == 1
+        gone.set()
+
+
+@pytest.mark.parametrize("size", [3_000, 10_000])
+def test_a_refusal_that_is_too_large_is_tried_again(size, open_pool):
+    def handle(connection, number):
+        servers.read_request(connection)
+        head = REFUSED if number == 1 else b"HTTP/1.1 200 OK\r\n"
+        connection.sendall(
+            head + b"connection: close\r\n\r\n" + b"x" * (size if number == 1 else 9)
+        )
+
+    with servers.RawServer(handle) as server:
+        pool = open_pool(retry_backoff=0.001)
+        client = llmpool.Client(pool=pool, retry="status", max_response_bytes=2048)
+        assert client.get(server.url).attempts == 2
 
 
 @calls.WAYS

@@ -166,7 +166,7 @@ def reasons(pool: Pool, origin: Optional[str]) -> Reasons:
         abi.REASON_RETRIED: {},
     }
     for row in _all(lib.reasons, abi.Reason, pool._handle, _origin(origin)):
-        if row.count:
+        if row.count and row.kind in kinds:
             kinds[row.kind][row.name.decode()] = row.count
     return Reasons(*kinds.values())
 
