@@ -117,3 +117,30 @@ def run_python():
         )
 
     return run
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command of python -m llmpool; its exit status, what it wrote to stdout and stderr."""
+    from llmpool._command.main import main
+
+    def run(*arguments):
+        status = main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def call_of(mock, monkeypatch):
+    """The arguments of a command for a call of the mock, the key in the environment."""
+    monkeypatch.setenv("MOCK_KEY", mock.api_key)
+
+    def arguments(path):
+        return [
+            f"{mock.url}{path}", "--ca-file", mock.ca_file,
+            "--header", "authorization: Bearer $MOCK_KEY",
+        ]  # fmt: skip
+
+    return arguments

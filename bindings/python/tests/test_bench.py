@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 import servers
@@ -22,25 +23,13 @@ KEY = "sk-hidden-0123456789abcdef"
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs it; its exit status, what it wrote to stdout and to stderr."""
-
-    def run_(*arguments):
-        status = main(["bench", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run_
+def run(command):
+    return partial(command, "bench")
 
 
 @pytest.fixture
-def models(mock, monkeypatch):
-    """The arguments of a call to the mock, the key in the environment."""
-    monkeypatch.setenv("MOCK_KEY", mock.api_key)
-    return [
-        f"{mock.url}/v1/models", "--ca-file", mock.ca_file,
-        "--header", "authorization: Bearer $MOCK_KEY",
-    ]  # fmt: skip
+def models(call_of):
+    return call_of("/v1/models")
 
 
 def chat(model):

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -14,7 +15,6 @@ import servers
 from llmpool import Timings
 from llmpool._command import phases
 from llmpool._command.call import header_of
-from llmpool._command.main import main
 
 KEY = "sk-hidden-0123456789abcdef"
 CHAT = json.dumps({"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}]})
@@ -23,25 +23,13 @@ NEW = ["name", "TCP", "TLS", "queue", "send", "wait", "head", "stream", "Python"
 
 
 @pytest.fixture
-def probe(capsys):
-    """Runs it; its exit status, what it wrote to stdout and to stderr."""
-
-    def run(*arguments):
-        status = main(["probe", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+def probe(command):
+    return partial(command, "probe")
 
 
 @pytest.fixture
-def chat(mock, monkeypatch):
-    """The arguments of a call to the mock, the key in the environment."""
-    monkeypatch.setenv("MOCK_KEY", mock.api_key)
-    return [
-        f"{mock.url}/v1/chat/completions", "--ca-file", mock.ca_file,
-        "--header", "authorization: Bearer $MOCK_KEY",
-    ]  # fmt: skip
+def chat(call_of):
+    return call_of("/v1/chat/completions")
 
 
 class Text(HTMLParser):

@@ -69,6 +69,7 @@ class Load:
         self._arguments = call.arguments()
         self._left = math.inf if plan.requests is None else plan.requests
         self._began = 0.0
+        self._refused: Optional[Exception] = None
         self._in_flight = 0
         self._given_back = asyncio.Event()
 
@@ -99,6 +100,8 @@ class Load:
             await work
         finally:
             self.seconds = perf_counter() - self._began
+        if self._refused is not None:
+            raise self._refused
 
     async def _closed(self) -> None:
         await _together([self._worker() for _ in range(self.plan.concurrency)])
@@ -111,14 +114,14 @@ class Load:
         tasks: set[asyncio.Task[None]] = set()
         try:
             while await self._may_begin():
-                _raise_of(tasks)
                 due = self._began + self.begun / rate
                 if self.plan.seconds is not None and due >= self._began + self.plan.seconds:
                     break
                 await asyncio.sleep(max(0.0, due - perf_counter()))
                 self.behind = max(self.behind, perf_counter() - due)
-                tasks = {task for task in tasks if not task.done() or _has_failed(task)}
-                tasks.add(asyncio.ensure_future(self._send(due)))
+                task = asyncio.ensure_future(self._send(due))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
                 await asyncio.sleep(0)  # so that it takes its share of what may be sent
             await asyncio.gather(*tasks)
         finally:
@@ -127,7 +130,7 @@ class Load:
     async def _may_begin(self) -> bool:
         """Waits for what those in flight have set aside for retries that they do not need."""
         limit = self.plan.seconds
-        while limit is None or perf_counter() < self._began + limit:
+        while self._refused is None and (limit is None or perf_counter() < self._began + limit):
             if self._left >= 1:
                 return True
             if not self._in_flight:
@@ -146,8 +149,9 @@ class Load:
         try:
             response = await self._client.request(**self._arguments, retry=_retry(room - 1))
             self._left += max(0, room - response.attempts)
-        except UNSENDABLE:  # nor can the others be sent
-            raise
+        except UNSENDABLE as error:  # nor can the others be sent
+            self._refused = error
+            return
         except HTTPError as error:  # how often it was sent is not known: as often as it might
             self.errors[type(error).__name__] += 1
             self.said.setdefault(type(error).__name__, str(error))
@@ -180,16 +184,6 @@ class Load:
 
 def _retry(count: int) -> RetryTypes:
     return llmpool.Retry(status=True, max_retries=count) if count > 0 else False
-
-
-def _has_failed(task: "asyncio.Task[None]") -> bool:
-    return not task.cancelled() and task.exception() is not None
-
-
-def _raise_of(tasks: "set[asyncio.Task[None]]") -> None:
-    for task in tasks:
-        if task.done():
-            task.result()
 
 
 async def _together(coroutines: List[Coroutine[Any, Any, None]]) -> None:
