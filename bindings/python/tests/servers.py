@@ -61,21 +61,29 @@ def python_path():
     return os.pathsep.join([str(here), str(Path(llmpool.__file__).resolve().parent.parent)])
 
 
+def tcp_sockets(shown=Path("/proc/net/tcp")):
+    """Of this machine, over IPv4: what the kernel says of each, by its two addresses.
+
+    Each once: sockets that come while its list is read make it show others again.
+    """
+    lines = shown.read_text().splitlines()[1:]
+    return {tuple(fields[1:3]): fields for fields in (line.split() for line in lines)}
+
+
+def remote_port(fields):
+    return int(fields[2].rsplit(":", 1)[1], 16)
+
+
 def sockets_to(port, states=("01", "02", "03", "08")):
     """How many sockets of this machine are connected to a local port, as the kernel counts."""
-    count = 0
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[2].rsplit(":", 1)[1], 16) == port and fields[3] in states:
-            count += 1
-    return count
+    sockets = tcp_sockets().values()
+    return sum(remote_port(fields) == port and fields[3] in states for fields in sockets)
 
 
 def peers(port, address):
     """Established connections of this machine to a local port at one IPv4 address."""
     wanted = f"{struct.unpack('<I', socket.inet_aton(address))[0]:08X}:{port:04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return sum(line.split()[2] == wanted and line.split()[3] == "01" for line in lines)
+    return sum(fields[2] == wanted and fields[3] == "01" for fields in tcp_sockets().values())
 
 
 class Calls:

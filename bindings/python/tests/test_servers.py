@@ -28,3 +28,13 @@ def test_who_reads_on_behind_the_end_is_ended(tls, certificates):
             else:
                 plain.sendall(b"some")
         assert servers.wait_until(lambda: handlers and not handlers[0].is_alive())
+
+
+def test_a_socket_is_counted_once_though_the_kernel_shows_it_twice(tmp_path):
+    """Which it does where others come while its list is read."""
+    row = "   {}: 0100007F:C001 0100007F:{:04X} 01 0:0 0:0 0 0 0 77"
+    shown = tmp_path / "tcp"
+    rows = [row.format(number, port) for number, port in enumerate([443, 80, 443])]
+    shown.write_text("\n".join(["sl ...", *rows]))
+    sockets = servers.tcp_sockets(shown).values()
+    assert sorted(map(servers.remote_port, sockets)) == [80, 443]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List
 
+import servers
+
 from llmpool._native import abi
 from llmpool._native.failures import check
 from llmpool._native.library import lib
@@ -160,12 +162,8 @@ def sockets_of_this_process():
             continue
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
-    ports = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[9] in inodes:
-            ports.append(int(fields[2].rsplit(":", 1)[1], 16))
-    return ports
+    sockets = servers.tcp_sockets().values()
+    return [servers.remote_port(fields) for fields in sockets if fields[9] in inodes]
 
 
 def sockets_to(port):
