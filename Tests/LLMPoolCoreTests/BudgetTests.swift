@@ -150,6 +150,17 @@ import Testing
     #expect(admitted == ["900 ms: admit r4", "10900 ms: admit r2", "11800 ms: admit r5", "21800 ms: admit r3"])
   }
 
+  /// Nor does its time before another became the first.
+  @Test func aTenthOfItsWaitSinceItIsTheFirstAgain() {
+    let pool = pool { $0.limits[0] = BudgetLimit(.tokens, 100, per: .seconds(10)) }
+    for cost: Int64 in [100, 100] { pool.spend(cost) }
+    _ = pool.run(.seconds(1))
+    pool.spend(100, priority: 1)
+    #expect(pool.run(.seconds(9)).filter { $0.contains("admit") } == ["9000 ms: admit r3"])
+    for _ in 0..<2 { pool.spend(9) }
+    #expect(pool.run(.seconds(11)).filter { $0.contains("admit") } == ["900 ms: admit r4", "10900 ms: admit r2"])
+  }
+
   @Test func whatWaitsForAPlaceIsNotPassed() {
     let pool = pool {
       $0.limits[0] = BudgetLimit(.tokens, 1_000, per: .seconds(100))

@@ -13,6 +13,8 @@ struct BudgetRecord {
   var limiting = BucketSet()
   /// Those that wait, by rank.
   var queue = IndexedHeap()
+  /// The slot of the first of them when that was looked at last.
+  var first: Int32 = -1
   /// Requests of it that are not over.
   var requests = 0
   /// Admitted, and waiting for a connection: not debited yet.

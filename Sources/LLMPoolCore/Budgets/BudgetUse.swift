@@ -3,7 +3,7 @@ struct BudgetUse {
   var cost = Cost()
   /// By how much those that passed it while it was the first have made its wait longer.
   var loss: Nanoseconds = 0
-  /// It is the first of those that wait; `never`: it was not.
+  /// It is the first of those that wait; `never`: it was not. Counts while it is that.
   var firstSince = Instant.never
   /// The attempt was debited, and the debit not given back.
   var isDebited = false

@@ -310,9 +310,7 @@ extension PoolStateMachine {
   /// Behind one that waits until much has come together smaller ones go on, as long as that costs it less than a tenth
   /// of its wait: as the first, for what it has waited behind others would let each be passed the more.
   private mutating func letSmallerPass(_ budget: Int32) {
-    if let first = budgets[Int(budget)].queue.first, uses[Int(first.slot)].firstSince == .never {
-      uses[Int(first.slot)].firstSince = now
-    }
+    noteFirst(Int(budget))
     for slot in passers(budget) {
       guard let first = budgets[Int(budget)].queue.first else { return }
       let cost = uses[slot].cost
@@ -320,6 +318,15 @@ extension PoolStateMachine {
       uses[Int(first.slot)].loss += loss(Int(budget), cost, Int(first.slot))
       admit(slot)
     }
+  }
+
+  /// Who was the first before, and has one before it since, begins anew.
+  private mutating func noteFirst(_ budget: Int) {
+    guard let first = budgets[budget].queue.first?.slot else { return }
+    if budgets[budget].first == first, uses[Int(first)].firstSince != .never { return }
+    budgets[budget].first = first
+    uses[Int(first)].firstSince = now
+    uses[Int(first)].loss = 0
   }
 
   /// Those next behind the first, in their order.

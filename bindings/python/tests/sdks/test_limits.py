@@ -14,23 +14,25 @@ openai = pytest.importorskip("openai", minversion="3")
 
 from ways import Kit  # noqa: E402
 
-CASES = [("llmpool.httpx2", 1), ("install", 60)]
+CASES = [("llmpool.httpx2", 1, "requests"), ("llmpool.httpx2", 1, "tokens")]
+LONGER = [("install", 60, "requests"), ("install", 60, "tokens")]
+SIZES = {"requests": asking.BY_REQUESTS, "tokens": asking.BY_TOKENS}
 
 
-@pytest.mark.parametrize("way, window", CASES if asking.LONG else CASES[:1])
-def test_what_comes_back_is_served_and_hardly_any_refused(way, window):
+@pytest.mark.parametrize("way, window, binds", CASES + LONGER if asking.LONG else CASES)
+def test_what_comes_back_is_served_and_hardly_any_refused(way, window, binds):
     with MockServer(**asking.ENFORCED, limit_window=window) as server:
         if way == "install":
             llmpool.install()
         try:
-            asked = asyncio.run(ask(Kit(way, server.url, server.ca_file, "async")))
+            asked = asyncio.run(ask(Kit(way, server.url, server.ca_file, "async"), SIZES[binds]))
         finally:
             llmpool.uninstall()
         log = asking.Log(server)
-    asking.judge(log, asked, asking.BY_REQUESTS, window)
+    asking.judge(log, asked, SIZES[binds], window)
 
 
-async def ask(kit):
+async def ask(kit, sizes):
     async with kit.async_openai(max_retries=2) as client:
 
         async def send(size, name, priority):
@@ -39,4 +41,4 @@ async def ask(kit):
                 await client.chat.completions.create(**asking.chat(size), extra_headers=headers)
 
         with llmpool.options(budget=llmpool.auto_budget):
-            return await asking.ask(send, asking.BY_REQUESTS)
+            return await asking.ask(send, sizes)
