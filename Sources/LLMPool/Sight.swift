@@ -76,4 +76,14 @@ extension Pool {
       }
     } catch { throw PoolError(error) }
   }
+
+  /// Shows the pool to whoever looks in, as `python -m llmpool top` does, on the socket of the process in a directory
+  /// of the user's: see `llmpool_serve_stats()` in `llmpool.h`.
+  ///
+  /// - Parameter directory: made if it is not there; nil: it is shown no more.
+  /// - Throws: `PoolError`, where the directory is another user's or others may write to it, where the pools of the
+  ///   process are shown in another, or where the pool is closed.
+  public func serveStatistics(in directory: String?) throws {
+    do { try handle.show(in: directory) } catch { throw PoolError(error) }
+  }
 }

@@ -28,6 +28,11 @@ public func llmpool_requests(
   }
 }
 
+@implementation @_cdecl("llmpool_serve_stats")
+public func llmpool_serve_stats(_ pool: OpaquePointer!, _ directory: UnsafePointer<CChar>!) -> llmpool_status_t {
+  status { () throws(Fault) in try LLMPoolC.pool(pool).show(in: text(directory)) }
+}
+
 // MARK: Structs
 
 extension llmpool_reason_t {

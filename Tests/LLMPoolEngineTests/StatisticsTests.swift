@@ -32,7 +32,7 @@ import Testing
   }
 
   @Test func theTextCountsUpToEachBound() {
-    let shown = MetricsText.Origin("a\"b", origin(.connect, [1_023, 1_024, 16_383, 1 << 28, 1 << 40]))
+    let shown = OriginCopy("a\"b", origin(.connect, [1_023, 1_024, 16_383, 1 << 28, 1 << 40]))
     let text = MetricsText(pool: Statistics(), origins: [shown], budgets: []).text
     for (bound, count) in [
       ("0.001024", 1), ("0.004096", 2), ("0.016384", 3), ("67.108864", 3), ("268.435456", 3), ("+Inf", 5),

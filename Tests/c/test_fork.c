@@ -64,7 +64,14 @@ static void use_handles_of_the_parent(void) {
   CHECK_STATUS(llmpool_configure(pool, &options), FORKED);
   CHECK_STATUS(llmpool_options_get(pool, &options, sizeof options), FORKED);
   CHECK_STATUS(llmpool_stats(pool, NULL, &stats), FORKED);
+  CHECK_STATUS(llmpool_histograms(pool, NULL, NULL, sizeof(llmpool_histogram_t), 0, NULL), FORKED);
+  CHECK_STATUS(llmpool_reasons(pool, NULL, NULL, sizeof(llmpool_reason_t), 0, NULL), FORKED);
+  CHECK_STATUS(llmpool_requests(pool, NULL, sizeof(llmpool_inflight_t), 0, NULL), FORKED);
+  CHECK_STATUS(llmpool_serve_stats(pool, "/nowhere"), FORKED);
+  CHECK_STATUS(llmpool_serve_stats(pool, NULL), FORKED);
   CHECK_STATUS((llmpool_status_t)llmpool_origins(pool, text, sizeof text), FORKED);
+  CHECK_STATUS((llmpool_status_t)llmpool_budgets(pool, text, sizeof text), FORKED);
+  CHECK_STATUS(llmpool_budget_settle(pool, 1, 1, 1), FORKED);
   CHECK_STATUS(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), FORKED);
   CHECK_STATUS(llmpool_queue_fd(queue), FORKED);
   llmpool_events_release(&held, sizeof held, 1);

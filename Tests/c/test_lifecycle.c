@@ -177,7 +177,14 @@ static void *use_closed_pool(void *argument) {
   CHECK_STATUS(llmpool_configure(pool, &options), CLOSED);
   CHECK_STATUS(llmpool_options_get(pool, &options, sizeof options), CLOSED);
   CHECK_STATUS(llmpool_stats(pool, NULL, &stats), CLOSED);
+  CHECK_STATUS(llmpool_histograms(pool, NULL, NULL, sizeof(llmpool_histogram_t), 0, NULL), CLOSED);
+  CHECK_STATUS(llmpool_reasons(pool, NULL, NULL, sizeof(llmpool_reason_t), 0, NULL), CLOSED);
+  CHECK_STATUS(llmpool_requests(pool, NULL, sizeof(llmpool_inflight_t), 0, NULL), CLOSED);
+  CHECK_STATUS(llmpool_serve_stats(pool, "/nowhere"), CLOSED);
+  CHECK_STATUS(llmpool_serve_stats(pool, NULL), CLOSED);
   CHECK_STATUS((llmpool_status_t)llmpool_origins(pool, text, sizeof text), CLOSED);
+  CHECK_STATUS((llmpool_status_t)llmpool_budgets(pool, text, sizeof text), CLOSED);
+  CHECK_STATUS(llmpool_budget_settle(pool, 1, 1, 1), CLOSED);
   CHECK_STATUS(llmpool_close(pool, 0), CLOSED);
   llmpool_status_t later[] = {(llmpool_status_t)llmpool_metrics(pool, text, sizeof text),
                               llmpool_warm(pool, "http://127.0.0.1:1/", 1), llmpool_write(pool, 1, "x", 1, 0),

@@ -6,6 +6,10 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum { KINDS = 8, REASONS = 200 };
 static const char *const names[KINDS] = {"pool_wait",  "budget_wait", "connect",   "tls",
@@ -284,6 +288,69 @@ static void test_arguments(void) {
   CHECK_STATUS(llmpool_requests(NULL, &request, sizeof request, 1, NULL), LLMPOOL_E_INVALID_ARGUMENT);
 }
 
+/* ---- the socket to look in ---- */
+
+static char directory[] = "/tmp/llmpool-sight-XXXXXX";
+
+static const char *socket_path(void) {
+  static char path[64];
+  snprintf(path, sizeof path, "%s/%d.sock", directory, (int)getpid());
+  return path;
+}
+
+/* All that whoever connects is given; to be freed. */
+static char *look(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strcpy(address.sun_path, socket_path());
+  int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+  size_t size = 0, room = 1 << 20;
+  char *text = malloc(room);
+  for (ssize_t count; (count = read(client, text + size, room - 1 - size)) != 0; size += (size_t)count)
+    CHECK(count > 0);
+  close(client);
+  text[size] = 0;
+  return text;
+}
+
+static void *look_often(void *unused) {
+  (void)unused;
+  for (; calling > 0; free(look()))
+    continue;
+  return NULL;
+}
+
+static void test_a_socket_to_look_in(void) {
+  CHECK(mkdtemp(directory));
+  llmpool_t *pool = harness_pool(NULL);
+  CHECK_OK(llmpool_serve_stats(pool, directory));
+  pthread_t caller, looker;
+  calling = 1;
+  CHECK(pthread_create(&looker, NULL, look_often, NULL) == 0);
+  CHECK(pthread_create(&caller, NULL, call, pool) == 0);
+  pthread_join(caller, NULL);
+  pthread_join(looker, NULL);
+  char *text = look();
+  CHECK(strncmp(text, "{\"schema\":1,", 12) == 0);
+  CHECK(strstr(text, "\"name\":\"pool-1\",\"options\":{"));
+  CHECK(strstr(text, "\"submitted\":200,"));
+  CHECK(!strstr(text, "truncated")); /* no path of a request */
+  CHECK(strcmp(text + strlen(text) - 2, "]}") == 0);
+  free(text);
+  CHECK_OK(llmpool_close(pool, 0));
+  CHECK(access(socket_path(), F_OK) != 0);
+}
+
+static void test_where_it_may_be(void) {
+  CHECK_STATUS(llmpool_serve_stats(NULL, directory), LLMPOOL_E_INVALID_ARGUMENT);
+  CHECK(chmod(directory, 0770) == 0);
+  CHECK_REFUSED(llmpool_serve_stats(pool, directory), LLMPOOL_E_INVALID_ARGUMENT, "directory");
+  CHECK(chmod(directory, 0700) == 0);
+  CHECK_OK(llmpool_serve_stats(pool, directory));
+  CHECK_OK(llmpool_serve_stats(pool, NULL));
+  CHECK(rmdir(directory) == 0);
+}
+
 /* A program of a later header has larger structs: what the library does not know of them is zero. */
 static void test_structs_of_a_later_header(void) {
   struct {
@@ -311,6 +378,8 @@ int main(void) {
   RUN(test_requests_in_flight);
   RUN(test_what_is_seen_adds_up_under_load);
   RUN(test_arguments);
+  RUN(test_a_socket_to_look_in);
+  RUN(test_where_it_may_be);
   RUN(test_structs_of_a_later_header);
   RUN(tear_down);
   return check_report();

@@ -9,5 +9,6 @@
 #include "lp_gate.h"
 #include "lp_status.h"
 #include "lp_transport.h"
+#include "lp_unix.h"
 
 #endif

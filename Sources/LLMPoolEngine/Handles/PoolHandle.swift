@@ -13,6 +13,8 @@ package final class PoolHandle: @unchecked Sendable {
   /// As they were configured: a child of the process has them, too.
   private var budgets: [String: BudgetConfiguration] = [:]
   private var isClosed = false
+  /// Where it is shown; nil: nowhere, or where the environment says.
+  private var shownIn: String?
   private var generation = ProcessHooks.generation
   /// Engines of the processes that this one was forked from: never taken apart, as the parent still uses them.
   private var inherited: [Engine] = []
@@ -26,6 +28,7 @@ package final class PoolHandle: @unchecked Sendable {
     isShared = false
     self.settings = settings
     engine = try Engine(settings)
+    show()
   }
 
   private static var closedError: Fault { Fault(.closed, "pool: it is closed") }
@@ -65,7 +68,10 @@ package final class PoolHandle: @unchecked Sendable {
         guard settings == self.settings else { return nil }
         return try make(configuration)
       }
-      if let made { return made }
+      if let made {
+        show()
+        return made
+      }
     }
   }
 
@@ -106,6 +112,7 @@ package final class PoolHandle: @unchecked Sendable {
       if let engine { engine.configure(configuration) } else { _ = try make(configuration) }
       self.settings = settings
     }
+    show()
   }
 
   /// Also where they make no pool, as with an unsupported proxy in the environment: to be changed by `configure`.
@@ -134,5 +141,27 @@ package final class PoolHandle: @unchecked Sendable {
       self.engine = nil
       isClosed = true
     }
+    SnapshotServer.hide(self)
+  }
+
+  // MARK: Looked at from outside
+
+  /// On the socket of the process in this directory; nil: no more.
+  package func show(in path: String?) throws(Fault) {
+    _ = try open()
+    if let path { try SnapshotServer.show(self, in: path) } else { SnapshotServer.hide(self) }
+    try locked { () throws(Fault) in shownIn = path }
+  }
+
+  /// Of a pool that was made just now, in a child, too. One that cannot be shown serves all the same.
+  private func show() {
+    guard let path = (try? locked { shownIn }) ?? SnapshotServer.environmentPath else { return }
+    try? SnapshotServer.show(self, in: path)
+  }
+
+  /// Nil: there is none. None is made for it.
+  func snapshot(_ name: String) -> Snapshot? {
+    guard let (engine, settings) = try? locked({ (engine, settings) }), let engine else { return nil }
+    return Snapshot(name, settings, engine)
   }
 }

@@ -3,28 +3,13 @@ import LLMPoolCore
 /// A pool in the text format of Prometheus, version 0.0.4: a family of samples after the other, one sample an origin.
 /// Written as bytes, and what many lines begin with is made once: there are thousands of them.
 struct MetricsText {
-  /// What is shown of one.
-  struct Origin {
-    let name: String
-    let statistics: Statistics
-    let reasons: ReasonCounts
-    let histograms: Histograms
-
-    init(_ name: String, _ origin: PublishedOrigin) {
-      self.name = name
-      statistics = origin.statistics
-      reasons = origin.reasons
-      histograms = origin.histograms
-    }
-  }
-
   private var bytes: [UInt8] = []
   var text: String { String(decoding: bytes, as: UTF8.self) }
 
   /// Budgets beyond so many are one, "other": names may be of credentials, and come without end.
   private static let budgetsShown = 50
 
-  init(pool: Statistics, origins: [Origin], budgets: [(name: String, view: BudgetView)]) {
+  init(pool: Statistics, origins: [OriginCopy], budgets: [(name: String, view: BudgetView)]) {
     bytes.reserveCapacity(origins.count * 24_000 + 16_384)
     family("utilization_ratio", "gauge", "Connections connecting and in use, of max_connections; 0: no limit.")
     put("llmpool_utilization_ratio \(pool.utilization)\n")
@@ -44,7 +29,7 @@ struct MetricsText {
   }
 
   /// Those that there were: of all that there could be there are too many.
-  private mutating func add(_ kind: ReasonKind, _ origins: Zip2Sequence<[Origin], [[UInt8]]>) {
+  private mutating func add(_ kind: ReasonKind, _ origins: Zip2Sequence<[OriginCopy], [[UInt8]]>) {
     family(kind.metric, "counter", kind.help)
     for (origin, label) in origins {
       for (index, row) in ReasonRow.all.enumerated() where row.kind == kind && origin.reasons[index] > 0 {

@@ -45,4 +45,11 @@ final class Guarded<State>: @unchecked Sendable {
     lock.unlock()  // not by `defer`, which the compiler makes a function of its own
     return result
   }
+
+  /// Nil: another thread has it.
+  func ifFree<Result>(_ body: (inout State) -> Result) -> Result? {
+    guard lock.tryLock() else { return nil }
+    defer { lock.unlock() }
+    return body(&state)
+  }
 }

@@ -13,7 +13,10 @@ package enum ProcessHooks {
         // After OpenSSL's own handler was registered, so that ours runs before it.
         _ = Libraries.initialized
         Gate.prepare()
-        atexit { Gate.end() }
+        atexit {
+          Gate.end()
+          SnapshotServer.end()
+        }
       }, { Gate.close() }, { Gate.open() }, { ProcessHooks.inChild() })
   }
 

@@ -44,15 +44,6 @@ enum WakeupSockets {
 
   /// The non-blocking local sockets that a program which is started would inherit.
   private static func inheritedSockets() -> [Int32] {
-    guard let directory = opendir("/proc/self/fd") else { return [] }
-    defer { closedir(directory) }
-    var found: [Int32] = []
-    while let entry = readdir(directory) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if let descriptor = Int32(name), lp_is_inherited_local_socket(descriptor) == 1 { found.append(descriptor) }
-    }
-    return found
+    directoryNames("/proc/self/fd").compactMap { Int32($0) }.filter { lp_is_inherited_local_socket($0) == 1 }
   }
 }

@@ -29,7 +29,7 @@ from ._http.spending import BudgetRequest, Spending
 from ._http.sse import Event
 from ._http.urls import URL
 from ._pool.leaks import debug
-from ._pool.pool import Pool, budgets, configure, metrics, shared, stats, warm
+from ._pool.pool import Pool, budgets, configure, metrics, serve_stats, shared, stats, warm
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ __all__ = [
     "options",
     "post",
     "request",
+    "serve_stats",
     "shared",
     "stats",
     "stream",

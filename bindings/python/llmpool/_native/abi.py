@@ -342,6 +342,7 @@ class Functions:
     origins: Callable[..., int]
     metrics: Callable[..., int]
     watch: Callable[..., int]
+    serve_stats: Callable[..., int]
 
     path: str  # of the library; set by whoever loads it
 
@@ -453,3 +454,4 @@ class Functions:
             blocking, "llmpool_watch", c_int32,
             c_void_p, c_void_p, c_uint32, c_uint64,
         )
+        self.serve_stats = bind(blocking, "llmpool_serve_stats", c_int32, c_void_p, c_char_p)

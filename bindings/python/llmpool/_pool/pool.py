@@ -292,6 +292,7 @@ class Pool:
         # exit: the library sees to that itself.
         self._finalizer = weakref.finalize(self, _close, self._handle)
         self._finalizer.atexit = False
+        self._check_stats_directory()
 
     def configure(
         self, *, limits: Optional[Limits] = None, timeout: TimeoutTypes = UNSET, **options: Any
@@ -410,6 +411,35 @@ class Pool:
                 return ctypes.string_at(buffer, length).decode("utf-8", "replace")
             size = length + 4096  # it may grow between two calls
 
+    def serve_stats(self, directory: Optional[Path]) -> None:
+        """Shows the pool to whoever looks in, as `python -m llmpool top` does.
+
+        While the process has a pool to show it has one Unix socket in the directory, PID.sock,
+        which gives each who connects one JSON document: counts and names, no header, body or
+        query. Only the same user and root are served. A forked child shows its shared pool on a
+        socket of its own. LLMPOOL_STATS_DIR in the environment does it for every pool.
+
+        Args:
+            directory: made, for this user alone, if it is not there; None: it is shown no more.
+
+        Raises:
+            ValueError: the directory is another user's, others may write to it, it is a link, or
+                the pools of the process are shown in another.
+        """
+        check(lib.serve_stats(self._handle, _file("directory", directory)))
+
+    def _check_stats_directory(self) -> None:
+        # The library shows the pool there, or goes on without a word where it cannot.
+        directory = os.environ.get("LLMPOOL_STATS_DIR")
+        if not directory:
+            return
+        try:
+            self.serve_stats(directory)
+        except ValueError as error:
+            import logging
+
+            logging.getLogger("llmpool").warning("LLMPOOL_STATS_DIR shows nothing: %s", error)
+
     def close(self, drain: float = 0.0) -> None:
         """Ends the pool: no more requests, and those it has are ended after drain seconds.
 
@@ -472,6 +502,7 @@ def shared() -> Pool:
         pool._shared = True
         pool._watched = None
         pool._is_watched = False
+        pool._check_stats_directory()
         _shared_pool = pool  # two threads at once get two objects with one handle: no harm
     return _shared_pool
 
@@ -507,6 +538,11 @@ def warm(url: str, connections: int = 1) -> None:
 def budgets() -> "Dict[str, BudgetState]":
     """The budgets of the shared pool: see Pool.budgets()."""
     return shared().budgets()
+
+
+def serve_stats(directory: Optional[Path]) -> None:
+    """Shows the shared pool to whoever looks in: see Pool.serve_stats()."""
+    shared().serve_stats(directory)
 
 
 def metrics() -> str:
