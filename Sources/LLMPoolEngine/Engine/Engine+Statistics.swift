@@ -11,7 +11,8 @@ extension Engine {
 
   /// Those that have come together have one gap before them, and none between them; before the first there is none.
   func recordEvents(_ request: RequestState, _ stream: SSEStream) {
-    guard stream.arrived > 0 else { return }
+    // One that waits for its reader outlives what the pool remembers of its origin, whose slot may be another's.
+    guard stream.arrived > 0, request.ending == nil || isRemembered(request) else { return }
     if stream.lastEventAt == 0 {
       record(.firstToken, request.attempt.timings.firstData, of: request.origin)
     } else {
@@ -20,6 +21,10 @@ extension Engine {
     if stream.arrived > 1 { record(.eventGap, 0, times: stream.arrived - 1, of: request.origin) }
     stream.arrived = 0
     stream.lastEventAt = now
+  }
+
+  private func isRemembered(_ request: RequestState) -> Bool {
+    origins[Int(request.origin)]?.name == request.originName
   }
 
   func publishStatistics() {
