@@ -31,9 +31,16 @@ struct lp_place {
   struct lp_place *next;
 };
 
-/* One cache line for each, so that threads do not disturb one another. */
+/* One cache line for each, so that threads do not disturb one another. Taken, by whoever makes it. All in C: in a build
+ * without optimisation Swift would ask its runtime what a place is, under a lock that no fork waits for, as the thread
+ * is not inside yet. */
 static inline struct lp_place *lp_place_make(void) {
-  return (struct lp_place *)aligned_alloc(64, (sizeof(struct lp_place) + 63) & ~(size_t)63);
+  size_t size = (sizeof(struct lp_place) + 63) & ~(size_t)63;
+  struct lp_place *place = (struct lp_place *)aligned_alloc(64, size);
+  if (!place) return NULL;
+  memset(place, 0, size);
+  place->taken = 1;
+  return place;
 }
 
 /* In system.c. Each lock looks at the first: initial-exec makes that two instructions instead of a call, for eight

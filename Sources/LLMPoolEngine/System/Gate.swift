@@ -163,8 +163,6 @@ package enum Gate {
 
   private static func makePlace() -> Place {
     guard let place = lp_place_make() else { fatalError("llmpool: out of memory for a thread") }
-    place.initialize(to: lp_place())
-    place.pointee.taken = 1
     lp_add_place(place)
     return place
   }
