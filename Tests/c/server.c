@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define BODIES_MAX 4096
+#define PLAN_MAX 64
 #define BODY_KEPT_MAX 256
 #define BUFFER_SIZE (64 * 1024)
 
@@ -22,7 +23,7 @@ struct server {
   int accepted, open, open_max, requests, bodies;
   const char *headers, *bytes; /* server_say() */
   size_t size;
-  const char *const *plan; /* server_plan(); NULL: at its end */
+  const char *plan[PLAN_MAX + 1], **next_planned; /* server_plan() */
   char body[BODIES_MAX][BODY_KEPT_MAX];
 };
 
@@ -307,8 +308,8 @@ static int answer_said(connection_t *connection, int first, int pause_ms) {
 static int answer_planned(connection_t *connection) {
   server_t *server = connection->server;
   pthread_mutex_lock(&server->lock);
-  const char *next = server->plan ? *server->plan : NULL;
-  if (next) server->plan++;
+  const char *next = *server->next_planned;
+  if (next) server->next_planned++;
   pthread_mutex_unlock(&server->lock);
   if (!next) return reply(connection, "200 OK", "", "ok", 2);
   if (next[0] == '~') {
@@ -447,6 +448,7 @@ server_t *server_start(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t size = sizeof address;
   pthread_mutex_init(&server->lock, NULL);
+  server->next_planned = server->plan;
   server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int small = 64 * 1024; /* so that /noread fills up soon */
   setsockopt(server->listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
@@ -478,8 +480,19 @@ void server_say(server_t *server, const char *headers, const void *bytes, size_t
 
 void server_plan(server_t *server, const char *const *answers) {
   pthread_mutex_lock(&server->lock);
-  server->plan = answers;
+  int count = 0;
+  for (; answers[count] && count < PLAN_MAX; count++)
+    server->plan[count] = answers[count];
+  server->plan[count] = NULL;
+  server->next_planned = server->plan;
   pthread_mutex_unlock(&server->lock);
+}
+
+int server_is_planned(server_t *server) {
+  pthread_mutex_lock(&server->lock);
+  int is_planned = *server->next_planned != NULL;
+  pthread_mutex_unlock(&server->lock);
+  return is_planned;
 }
 
 const char *server_url(const server_t *server, const char *path) {

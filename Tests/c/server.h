@@ -35,6 +35,8 @@ void server_say(server_t *server, const char *headers, const void *bytes, size_t
  * line), "~300 200 Late" after so many milliseconds, or "" to close without an answer. A NULL ends the list; after it
  * the answer is 200 with "ok". */
 void server_plan(server_t *server, const char *const *answers);
+/* An answer of the plan is left: a request that was to get it may still come, in the next test. */
+int server_is_planned(server_t *server);
 /* The sum of a body that begins with 0 and goes on with each piece. */
 uint64_t server_sum(uint64_t sum, const void *bytes, size_t size);
 int server_port(const server_t *server);

@@ -495,7 +495,7 @@ static void check_collected(int is_h2) {
   size_t before = resident();
   harness_submit(pool, &request, queue);
   llmpool_event_t done;
-  CHECK_EQ(llmpool_queue_drain(queue, &done, sizeof done, 1, 30000 * check_slower()), 1);
+  CHECK_EQ(llmpool_queue_drain(queue, &done, sizeof done, 1, 60000 * check_slower()), 1);
   CHECK_STATUS(done.status, LLMPOOL_OK);
   CHECK_EQ(done.data_size, source.total);
   check_growth(is_h2 ? "collected DATA frames of a byte" : "collected chunks of a byte", before, 17 * MIB);
