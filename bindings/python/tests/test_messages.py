@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import subprocess
 import sys
 
@@ -144,6 +145,80 @@ def test_the_status_error_on_streams(open_client):
                 assert says(response.raise_for_status) == message
             assert message.endswith(": The model `x` does not exist (request-id: req_2)")
             assert asyncio.run(asynchronously(server.url, path)) == message
+
+
+def breaks_off(connection, _):
+    """Answers with an id, and closes before the body is complete."""
+    servers.read_request(connection)
+    connection.sendall(
+        b"HTTP/1.1 200 OK\r\nx-request-id: req_3\r\ncontent-type: text/event-stream\r\n"
+        b"content-length: 100\r\n\r\ndata: 1\n\n"
+    )
+
+
+def test_the_servers_id_of_a_request(open_client):
+    def handle(connection, number):
+        servers.read_request(connection)
+        servers.answer(connection, ERROR, b"request-id: req_2\r\n", b"404 Not Found")
+
+    with servers.RawServer(handle) as server:
+        answer = open_client(server.url).get("/")
+    assert answer.request_id == "req_2"
+    with pytest.raises(llmpool.HTTPStatusError) as caught:
+        answer.raise_for_status()
+    assert caught.value.request_id == "req_2"
+    assert llmpool.Response(200).request_id == ""
+    both = {"cf-ray": "abc-FRA", "x-request-id": "req_1"}
+    assert llmpool.Response(200, headers=both).request_id == "req_1"
+
+
+def test_a_stream_that_breaks_off_has_the_servers_id(open_client):
+    async def asynchronously(url):
+        async with llmpool.AsyncClient(base_url=url).stream("GET", "/") as response:
+            with pytest.raises(llmpool.ReadError) as caught:
+                await response.aread()
+            return caught.value
+
+    with servers.RawServer(breaks_off) as server:
+        with (
+            open_client(server.url).stream("GET", "/") as response,
+            pytest.raises(llmpool.ReadError) as caught,
+        ):
+            list(response.iter_sse())
+        for error in (caught.value, asyncio.run(asynchronously(server.url))):
+            assert error.request_id == "req_3" and str(error).endswith(" (x-request-id: req_3)")
+            again = pickle.loads(pickle.dumps(error))
+            assert again.request_id == "req_3" and str(again) == str(error)
+
+
+def test_a_body_that_cannot_be_decoded_has_the_servers_id(open_client):
+    def handle(connection, number):
+        servers.read_request(connection)
+        servers.answer(connection, b"none", b"content-encoding: gzip\r\nrequest-id: req_4\r\n")
+
+    with servers.RawServer(handle) as server:
+        answer = open_client(server.url).get("/")
+        with pytest.raises(llmpool.DecodingError) as caught:
+            answer.content  # noqa: B018
+        assert caught.value.request_id == "req_4"
+        with open_client(server.url).stream("GET", "/") as response:
+            with pytest.raises(llmpool.DecodingError) as caught:
+                response.read()
+            assert caught.value.request_id == "req_4"
+
+
+def test_httpx_is_told_the_servers_id():
+    httpx2 = pytest.importorskip("httpx2")
+    import llmpool.httpx2
+
+    with (
+        servers.RawServer(breaks_off) as server,
+        llmpool.httpx2.Client() as client,
+        pytest.raises(httpx2.TransportError, match=r"\(x-request-id: req_3\)"),
+        client.stream("GET", server.url) as response,
+    ):
+        assert response.extensions["llmpool"].request_id == "req_3"
+        response.read()
 
 
 def test_an_error_that_comes_slowly_is_not_waited_for(open_client):

@@ -122,6 +122,7 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
                 yield item
         except RequestError as error:
             error.request = self.request
+            error.request_id = self.request_id
             raise
 
     async def _linger(self) -> None:

@@ -288,7 +288,11 @@ class BaseClient:
     def _redirected(self, response: Response, call: Call, history: List[Response]) -> Call:
         """The request that follows a redirect, which goes into the history."""
         if len(history) == MAX_REDIRECTS:
-            raise TooManyRedirects(f"more than {MAX_REDIRECTS} redirects", request=response.request)
+            raise TooManyRedirects(
+                f"more than {MAX_REDIRECTS} redirects",
+                request=response.request,
+                request_id=response.request_id,
+            )
         history.append(response)
         before = response.request
         try:

@@ -59,7 +59,7 @@ class Incoming:
         self._conclude(done)
         self._ended()
         if done.status:
-            raise failure(done, self._call.request)
+            raise failure(done, self._call.request, self._head_lines())
         return None
 
     def _settle(self) -> None:

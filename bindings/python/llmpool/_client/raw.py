@@ -19,6 +19,7 @@ from typing import (
 from .._http.config import AS_POOL, BudgetTypes, RetryTypes, Timeout, as_retry
 from .._http.constants import EVENT_REUSED, HTTP_1_0, HTTP_1_1, HTTP_2
 from .._http.exceptions import LocalProtocolError
+from .._http.headers import Headers
 from .._http.later import later
 from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
@@ -222,6 +223,14 @@ class BaseRawResponse:
     def attempts(self) -> int:
         """How often it was sent."""
         return self._latest.attempts
+
+    @property
+    def request_id(self) -> str:
+        """The server's id of the request, as x-request-id; "": the answer has none."""
+        from .._http.explain import request_id
+
+        head = self._sink.head
+        return "" if head is None else request_id(Headers._parse(head.headers))
 
     @property
     def reused(self) -> bool:

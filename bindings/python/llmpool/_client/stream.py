@@ -108,7 +108,7 @@ class BaseStream(Incoming, Response):
         """Raises what the answer is instead of an event stream."""
         self.raise_for_status()
         message = explain.no_events(self, self._beginning())
-        raise NotEventStream(message, request=self.request)
+        raise NotEventStream(message, request=self.request, request_id=self.request_id)
 
     def _begin(self) -> None:
         self._check_begin()
@@ -132,6 +132,7 @@ class BaseStream(Incoming, Response):
                 "allows more",
                 request=self.request,
                 status="LLMPOOL_E_TOO_LARGE",
+                request_id=self.request_id,
             )
 
     def _portable(self) -> Response:
@@ -253,6 +254,7 @@ class StreamResponse(LaneIncoming, BaseStream):
             yield from converter.end()
         except RequestError as error:
             error.request = self.request
+            error.request_id = self.request_id
             raise
         finally:
             if self._closed:  # by another thread, while this one had the lane

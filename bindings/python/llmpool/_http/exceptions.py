@@ -111,6 +111,7 @@ class HTTPError(Exception):
         unseen: True where the server provably acted on nothing, so that sending the request
             again is safe even where it costs money.
         request: the request, where there was one.
+        request_id: the server's id of it, as x-request-id of its answer; "": none is known.
     """
 
     # Of llmpool.h, that become this exception and none of those below it.
@@ -123,12 +124,14 @@ class HTTPError(Exception):
         request: "Optional[Request]" = None,
         status: str = "",
         unseen: bool = False,
+        request_id: str = "",
     ) -> None:
         known = request._secrets() if request is not None else ()
         super().__init__(secrets.text(message, known))
         self.request = request
         self.status = status
         self.unseen = unseen
+        self.request_id = request_id
 
     def __reduce__(self) -> Any:
         """Pickled without credentials: see Request and Response."""
@@ -136,6 +139,7 @@ class HTTPError(Exception):
         response = values.get("response")
         if response is not None:
             values["response"] = response._portable()
+        values["request_id"] = secrets.text(self.request_id)
         return portable.restore_error, (type(self), self.args, values)
 
 
@@ -339,7 +343,7 @@ class HTTPStatusError(HTTPError):
         request: "Request",
         response: "Response",
     ) -> None:
-        super().__init__(message, request=request)
+        super().__init__(message, request=request, request_id=response.request_id)
         self.request: Request = request
         self.response = response
 

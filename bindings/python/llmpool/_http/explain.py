@@ -2,11 +2,12 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Iterable, Optional, Tuple
 
 from . import secrets
 
 if TYPE_CHECKING:
+    from .headers import Headers
     from .models import Response
 
 # What support asks for, the common ones first.
@@ -40,7 +41,7 @@ def status_message(response: "Response", content: bytes) -> str:
         said = _said(response, content)
         if said:
             message += f": {said}"
-        message += _request_id(response)
+        message += id_note(response.headers)
     if response.has_redirect_location:
         message += f"\nRedirect location: '{secrets.in_url(response.headers['location'])}'"
     return message
@@ -64,13 +65,13 @@ def no_events(response: "Response", content: bytes) -> str:
     message = f"the answer is no event stream ({_about(response, content)})"
     if kind and "json" in kind:
         message += '; does the request say "stream": true?'
-    return message + _request_id(response)
+    return message + id_note(response.headers)
 
 
 def not_json(response: "Response", content: bytes, error: ValueError) -> json.JSONDecodeError:
     """The error of Response.json(), which says what the body is instead."""
     what = "is not JSON" if content else "has no body"
-    message = f"the answer {what} ({_about(response, content)}){_request_id(response)}"
+    message = f"the answer {what} ({_about(response, content)}){id_note(response.headers)}"
     return _json_error(message, content.decode("utf-8", "replace"), error)
 
 
@@ -86,12 +87,24 @@ def _json_error(message: str, text: str, error: ValueError) -> json.JSONDecodeEr
     return json.JSONDecodeError(f"{message}: {secrets.text(str(error))}", text, 0)
 
 
-def _request_id(response: "Response") -> str:
+def _request_id(headers: "Headers") -> Tuple[str, str]:
+    """The first header of an answer that has the server's id of the request, and its value."""
     for name in _REQUEST_IDS:
-        value = response.headers.get(name)
+        value = headers.get(name)
         if value:
-            return f" ({name}: {secrets.excerpt(value, _BEGINNING)})"
-    return ""
+            return name, value
+    return "", ""
+
+
+def request_id(headers: "Headers") -> str:
+    """The server's id of the request, of an answer's headers; "": it gave none."""
+    return _request_id(headers)[1]
+
+
+def id_note(headers: "Headers") -> str:
+    """The same for the end of a message."""
+    name, value = _request_id(headers)
+    return f" ({name}: {secrets.excerpt(value, _BEGINNING)})" if value else ""
 
 
 def _said(response: "Response", content: bytes) -> str:

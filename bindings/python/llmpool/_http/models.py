@@ -237,6 +237,14 @@ class Response:
         return self._headers
 
     @property
+    def request_id(self) -> str:
+        """The server's id of the request, which its support asks for: x-request-id, request-id or
+        another header of that kind. "": the answer has none."""
+        from .explain import request_id
+
+        return request_id(self.headers)
+
+    @property
     def http_version(self) -> str:
         """ "HTTP/2", "HTTP/1.1" or "HTTP/1.0"."""
         return _VERSIONS.get(self._version, "HTTP/1.1")
@@ -293,6 +301,7 @@ class Response:
                 self._content = decode_body(coding, self._raw, self._limit)
             except RequestError as error:
                 error.request = self.request
+                error.request_id = self.request_id
                 raise
         return self._content
 

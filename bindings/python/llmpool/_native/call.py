@@ -111,13 +111,17 @@ def check_range(name: str, value: int) -> None:
         raise ValueError(f"{name} is from {least} to {most}, not {value}")
 
 
-def failure(answer: Answer, request: Request) -> BaseException:
-    """The exception for a DONE whose status is not OK."""
+def failure(answer: Answer, request: Request, head: bytes = b"") -> BaseException:
+    """The exception for a DONE whose status is not OK.
+
+    Args:
+        head: the header lines of an answer that had begun.
+    """
     if answer.error is not None:
         return answer.error
     message = answer.message.decode("utf-8", "replace")
     unseen = bool(answer.flags & abi.EVENT_UNSEEN)
-    return request_failed(answer.status, message, request, unseen)
+    return request_failed(answer.status, message, request, unseen, head)
 
 
 class RequestStruct:

@@ -10,6 +10,7 @@ from .._http.exceptions import (
     RemoteProtocolError,
     TransportError,
 )
+from .._http.headers import Headers
 from .._http.models import Request
 from . import abi
 from .library import last_error
@@ -29,13 +30,25 @@ BY_STATUS: Dict[int, Type[HTTPError]] = {
 
 
 def request_failed(
-    status: int, message: str, request: Optional[Request], unseen: bool
+    status: int, message: str, request: Optional[Request], unseen: bool, head: bytes = b""
 ) -> HTTPError:
-    """The exception for a request that ended with this status."""
+    """The exception for a request that ended with this status.
+
+    Args:
+        head: the header lines of an answer that had begun.
+    """
     kind = BY_STATUS.get(status, TransportError)
     text = message or abi.STATUS_MESSAGES.get(status, f"status {status}")
     name = abi.STATUS_NAMES.get(status, str(status))
-    return kind(text, request=request, status=name, unseen=unseen)
+    if not head:
+        return kind(text, request=request, status=name, unseen=unseen)
+    from .._http.explain import id_note, request_id
+
+    headers = Headers._parse(head)
+    return kind(
+        text + id_note(headers), request=request, status=name, unseen=unseen,
+        request_id=request_id(headers),
+    )  # fmt: skip
 
 
 def bad_redirect(error: Exception, before: Request) -> RemoteProtocolError:
