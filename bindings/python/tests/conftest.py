@@ -22,6 +22,14 @@ import llmpool  # noqa: E402
 from llmpool.mock import MockServer  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def nothing_held_back():
+    """Each test has its first line at once, whatever was logged before it."""
+    from llmpool._pool import lines
+
+    lines._forget()
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     return servers.Certificates(tmp_path_factory.mktemp("certificates"))

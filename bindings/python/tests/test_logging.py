@@ -1,15 +1,21 @@
-"""Notices reach logging; metrics and repr say how a pool is."""
+"""What happens in a pool reaches logging, in few lines; metrics and repr say how a pool is."""
 
+import asyncio
+import contextlib
+import gc
 import logging
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import servers
 
 import llmpool
+from llmpool._pool import leaks, lines
+from llmpool._pool.limiter import Limiter
 
 
 def messages(caplog, level):
@@ -36,39 +42,314 @@ def small(open_pool):
         free.set()
 
 
-def test_a_warning_per_crossing(small, caplog):
-    caplog.set_level(logging.INFO, "llmpool")
-    with ThreadPoolExecutor(8) as executor:
-        for _ in range(2):
-            small.free.clear()
-            futures = [executor.submit(small.get, "/") for _ in range(5)]
-            assert servers.wait_until(lambda: small.pool.stats().pending == 3)
-            time.sleep(0.05)
-            small.free.set()
-            assert all(future.result().is_success for future in futures)
-            assert servers.wait_until(lambda: small.pool.stats().in_use == 0)
-            time.sleep(0.05)
-    warnings = messages(caplog, logging.WARNING)
-    assert len(warnings) == 2
-    text = warnings[0].getMessage()
-    assert re.fullmatch(
-        r"utilization 2/2 \(100 %\), \d waiting, longest \d+\.\d s: "
-        "raise max_connections or lower the load",
-        text,
-    )
-    assert warnings[0].llmpool["used"] == "2" and warnings[0].llmpool["limit"] == "2"
-    infos = [record.getMessage() for record in messages(caplog, logging.INFO)]
-    assert any("opened" in text for text in infos)
-    assert any("utilization back to" in text for text in infos)
-    small.pool.close()
-    reason = re.compile(r"connection to http://127\.0\.0\.1:\d+ closed: pool-closed")
-    assert servers.wait_until(
-        lambda: any(reason.fullmatch(r.getMessage()) for r in messages(caplog, logging.INFO))
-    )
+def said(caplog, level, part):
+    """The records of a level whose message has this in it."""
+    return [r for r in messages(caplog, level) if part in r.getMessage()]
 
 
-def test_retries_are_debug_and_have_no_secrets(open_pool, caplog):
+def crowd(client, executor, count):
+    """So many requests at once that the pool has its two connections in use, and the rest wait."""
+    futures = [executor.submit(client.get, "/") for _ in range(count)]
+    assert servers.wait_until(lambda: client.pool.stats().pending == count - 2)
+    return futures
+
+
+def test_levels_and_a_line_for_many_of_a_kind(small, caplog):
+    """A short wait, however full the pool is, is no warning."""
     caplog.set_level(logging.DEBUG, "llmpool")
+    with ThreadPoolExecutor(8) as executor:
+        futures = crowd(small, executor, 5)
+        assert servers.wait_until(lambda: said(caplog, logging.INFO, "utilization"))
+        small.free.set()
+        assert all(future.result().is_success for future in futures)
+    (record,) = said(caplog, logging.INFO, "utilization 2/2")
+    assert re.fullmatch(
+        r"llmpool: utilization 2/2 \(100 %\), \d waiting, longest \d+\.\d s: "
+        "raise max_connections or lower the load",
+        record.getMessage(),
+    )
+    assert record.llmpool["used"] == "2" and record.llmpool["limit"] == "2"
+    (record,) = said(caplog, logging.DEBUG, "opened")  # of two connections
+    assert record.getMessage().startswith(f"llmpool: connection to {small.base_url}"[:-1])
+    small.pool.close()
+    assert servers.wait_until(lambda: said(caplog, logging.INFO, "closed: pool-closed"))
+    assert len(said(caplog, logging.INFO, "closed: pool-closed")) == 1
+    assert not messages(caplog, logging.WARNING)
+
+
+def test_what_is_held_back_is_said_when_its_time_is_over(small, caplog, monkeypatch):
+    monkeypatch.setattr(lines._state, "limiter", Limiter(0.5))
+    caplog.set_level(logging.DEBUG, "llmpool")
+    with ThreadPoolExecutor(8) as executor:
+        futures = crowd(small, executor, 5)
+        # Nothing else happens, so that it is the time alone which brings the line.
+        assert servers.wait_until(lambda: len(said(caplog, logging.DEBUG, "opened")) == 2)
+        small.free.set()
+        assert all(future.result().is_success for future in futures)
+    one, other = said(caplog, logging.DEBUG, "opened")
+    assert "last of" not in one.getMessage() + other.getMessage()  # it stands for itself alone
+
+
+@pytest.mark.parametrize("knob", ["max_connections", "max_connections_per_origin"])
+def test_a_long_wait_for_a_connection(small, caplog, knob):
+    if knob == "max_connections_per_origin":
+        small.pool.configure(
+            limits=llmpool.Limits(max_connections=None, max_connections_per_origin=2)
+        )
+    origin = small.base_url.origin
+    with ThreadPoolExecutor(8) as executor:
+        futures = crowd(small, executor, 5)
+        assert servers.wait_until(lambda: messages(caplog, logging.WARNING), 30)
+        small.free.set()
+        assert all(future.result().is_success for future in futures)
+    (record,) = messages(caplog, logging.WARNING)
+    assert re.fullmatch(
+        rf"llmpool: waiting for a connection to {origin} for \d+\.\d s, before sending: 2 in use, "
+        rf"{knob} is 2, 3 requests wait: raise {knob} or lower the load \(3 of it\)",
+        record.getMessage(),
+    )
+    fields = dict(record.llmpool)
+    assert int(fields.pop("waited-ms")) >= 1000
+    assert fields == {
+        "origin": origin, "in-use": "2", "limit": "2", "waiting": "3", "knob": knob, "count": "3",
+    }  # fmt: skip
+
+
+def test_a_busy_pool_a_cold_start_and_a_server_that_comes_back_warn_of_nothing(caplog, open_pool):
+    """Each for as long as two looks."""
+
+    def serve(connection, _):
+        buffer = b""
+        while True:
+            _, _, buffer = servers.read_request(connection, buffer)
+            time.sleep(0.02)
+            servers.answer(connection)
+
+    def for_looks(client, step):
+        end = time.monotonic() + 2.2
+        with ThreadPoolExecutor(9) as executor:
+            while time.monotonic() < end:
+                list(executor.map(lambda _: step(client), range(9)))
+
+    def may_fail(client):
+        with contextlib.suppress(llmpool.TransportError):
+            client.get("/")
+        time.sleep(0.05)
+
+    pool = open_pool(limits=llmpool.Limits(max_connections=10), max_retries=5)
+    with servers.RawServer(serve) as server:  # nine of ten connections, again and again
+        client = llmpool.Client(base_url=server.url, pool=pool)
+        for_looks(client, lambda client: client.get("/"))
+        port = server.port
+    for_looks(client, may_fail)
+    with servers.RawServer(serve, port=port):
+        assert servers.wait_until(lambda: client.get("/").is_success)
+        for_looks(client, lambda client: client.get("/"))
+    assert messages(caplog, logging.WARNING) == []
+
+
+def asks(client):
+    client.get("/")
+
+
+def streams(client):
+    with client.stream("GET", "/") as response:
+        list(response.iter_raw())
+
+
+def asks_on_a_loop(client):
+    async def ask():
+        await llmpool.AsyncClient(base_url=client.base_url, pool=client.pool).get("/")
+
+    asyncio.run(ask())
+
+
+def streams_on_a_loop(client):
+    async def stream():
+        other = llmpool.AsyncClient(base_url=client.base_url, pool=client.pool)
+        async with other.stream("GET", "/") as response:
+            async for _ in response.aiter_raw():
+                pass
+
+    asyncio.run(stream())
+
+
+def asks_by_httpx(client):
+    pytest.importorskip("httpx2")
+    import llmpool.httpx2
+
+    with llmpool.httpx2.Client() as other:
+        other.get(client.base_url)
+
+
+WAYS = [asks, streams, asks_on_a_loop, streams_on_a_loop, asks_by_httpx]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_requests_older_than_a_bound(way, small, caplog):
+    """Each once, with the place that made it."""
+    if way is asks_by_httpx:
+        pytest.importorskip("httpx2")
+    llmpool.debug(leaks=True, older_than=0.2)
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(way, small)
+            assert servers.wait_until(lambda: messages(caplog, logging.WARNING))
+            time.sleep(1.2)  # another look finds it again
+            small.free.set()
+            future.result()
+    finally:
+        llmpool.debug(leaks=False)
+    (record,) = messages(caplog, logging.WARNING)
+    first, *place = record.getMessage().splitlines()
+    assert re.fullmatch(
+        rf"llmpool: a request to {re.escape(small.base_url.origin)} is not over after \d+\.\d s: "
+        r"waiting; made here:",
+        first,
+    )
+    assert "test_logging.py" in place[-2] and way.__name__ in "".join(place)
+    assert record.llmpool["phase"] == "waiting" and int(record.llmpool["age-ms"]) >= 200
+
+
+def test_young_requests_are_not_old(small, caplog):
+    llmpool.debug(leaks=True, older_than=600)
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(small.get, "/")
+            time.sleep(2.2)
+            small.free.set()
+            assert future.result().is_success
+        assert leaks._made
+        # What is over is forgotten, after a while.
+        leaks.forget_ended(set(), time.monotonic() + 60)
+        assert not leaks._made
+    finally:
+        llmpool.debug(leaks=False)
+    assert messages(caplog, logging.WARNING) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"leaks": True, "older_than": 0}, ValueError, "older_than is a number of seconds above 0"),
+        ({"leaks": True, "older_than": "1"}, TypeError, "older_than is a number of seconds"),
+        ({"leaks": True, "older_than": -1}, ValueError, "older_than is a number of seconds"),
+        ({"leaks": False, "older_than": 1}, ValueError, "older_than needs leaks=True"),
+    ],
+)
+def test_bounds_that_are_none(arguments, error, message):
+    with pytest.raises(error, match=message):
+        llmpool.debug(**arguments)
+    assert leaks.older_than() is None
+
+
+def test_a_dropped_stream_is_said_with_the_servers_id(open_client, caplog):
+    def handle(connection, _):
+        servers.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nrequest-id: r9\r\ncontent-length: 9\r\n\r\nab")
+        servers.read_head(connection)  # until it is closed
+
+    with servers.RawServer(handle) as server:
+        client = open_client(server.url)
+        llmpool.debug(leaks=True)
+        try:
+            for _ in range(3):
+                with pytest.warns(ResourceWarning, match=r"\(request-id: r9\) was dropped"):
+                    client.stream("GET", "/").__enter__()
+                    gc.collect()
+        finally:
+            llmpool.debug(leaks=False)
+        assert servers.wait_until(lambda: messages(caplog, logging.WARNING))
+        (record,) = messages(caplog, logging.WARNING)
+        assert record.getMessage().startswith(
+            "llmpool: <Response [200 OK]> (request-id: r9) was dropped without being read to its "
+            "end or closed; made here:\n"
+        )
+        assert "test_logging.py" in record.getMessage()
+
+
+BARE = """
+import time
+from llmpool._pool import lines, monitor
+from llmpool._pool.limiter import Limiter
+lines._state.bare = Limiter(0.5)
+for number in range(3):
+    monitor.log(1 << 6, b"budget: b%d" % number, b"budget b%d stops" % number)
+    monitor.log(1, b"", b"utilization is no warning")
+while lines.next_due() is not None:
+    time.sleep(0.01)
+    lines.flush()
+"""
+
+
+def test_without_logging_configured_there_is_a_warning_in_a_minute(run_python):
+    done = run_python(BARE)
+    first, second = done.stderr.splitlines()
+    assert first == "llmpool: budget b0 stops"
+    assert re.fullmatch(r"llmpool: budget b2 stops \(the last of 2 warnings in \d+\.\d s\)", second)
+    # The minute itself: the second is not even said at exit.
+    one, *others = run_python(
+        BARE.replace("Limiter(0.5)", "Limiter(60)").split("while")[0]
+    ).stderr.splitlines()
+    assert one == "llmpool: budget b0 stops" and others == []
+    assert lines._State().bare._seconds == 60 and lines._State().limiter._seconds == 10
+
+
+def test_the_line_of_the_docs_silences_it(run_python):
+    docs = Path(__file__).resolve().parents[3] / "docs" / "monitoring.md"
+    (line,) = re.findall(r"^logging\.getLogger.*setLevel.*$", docs.read_text(), re.M)
+    done = run_python(f"import logging\n{line}\n{BARE}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_held_back_is_said_at_exit(run_python):
+    script = """
+import logging, sys
+from llmpool._pool import monitor
+logging.basicConfig(format="%(name)s %(message)s", stream=sys.stdout)
+for number in range(4):
+    monitor.log(1 << 6, b"budget: b", b"budget b stops, %d" % number)
+"""
+    first, second = run_python(script).stdout.splitlines()
+    assert first == "llmpool llmpool: budget b stops, 0"
+    assert re.fullmatch(
+        r"llmpool llmpool: budget b stops, 3 \(the last of 3 in \d+\.\d s\)", second
+    )
+
+
+def test_a_line_from_within_a_handler_waits_for_no_lock(caplog):
+    """As one of a response that the garbage collector drops there."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if "outer" in record.getMessage():
+                lines.say("inner", lines.Line(lines.WARNING, "inner", {}))
+                seen.append("returned")
+
+    seen = []
+    logger = logging.getLogger("llmpool")
+    handler = Handler()
+    logger.addHandler(handler)
+    try:
+        lines.say("outer", lines.Line(lines.WARNING, "outer", {}))
+    finally:
+        logger.removeHandler(handler)
+    assert seen == ["returned"]
+    assert sorted(r.getMessage() for r in caplog.records) == ["llmpool: inner", "llmpool: outer"]
+
+
+def test_lines_of_many_threads_are_all_counted(caplog, monkeypatch):
+    monkeypatch.setattr(lines._state, "limiter", Limiter(0.01))
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(2000):
+            executor.submit(lines.say, "kind", lines.Line(lines.WARNING, "line", {}))
+    lines._end()
+    counts = [int(r.llmpool.get("count", 1)) for r in messages(caplog, logging.WARNING)]
+    assert sum(counts) == 2000 and len(counts) < 2000
+
+
+def test_retries_are_info_and_have_no_secrets(open_pool, caplog):
+    caplog.set_level(logging.INFO, "llmpool")
 
     pytest.importorskip("h2")
     import h2.errors
@@ -86,9 +367,9 @@ def test_retries_are_debug_and_have_no_secrets(open_pool, caplog):
         client = llmpool.Client(base_url=server.url, pool=pool, headers=headers)
         client.get("/")
         assert client.get("/").attempts == 2
-        assert servers.wait_until(lambda: messages(caplog, logging.DEBUG))
-    (record,) = messages(caplog, logging.DEBUG)
-    assert "tried again" in record.getMessage() and server.url in record.getMessage()
+        assert servers.wait_until(lambda: said(caplog, logging.INFO, "tried again"))
+    (record,) = said(caplog, logging.INFO, "tried again")
+    assert record.getMessage().startswith(f"llmpool: request to {server.url}")
     assert "secret" not in caplog.text
 
 
@@ -106,7 +387,7 @@ logging.getLogger("llmpool").setLevel(logging.CRITICAL)
 import llmpool
 llmpool.get(sys.argv[1])
 assert threading.active_count() == 1, threading.enumerate()
-logging.getLogger("llmpool").setLevel(logging.INFO)
+logging.getLogger("llmpool").setLevel(logging.DEBUG)
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 llmpool.Client(pool=llmpool.Pool()).get(sys.argv[1])
 assert threading.active_count() == 2
@@ -114,13 +395,13 @@ import time; time.sleep(0.2)
 """
     done = run_python(script, nginx.url + "/small")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"INFO connection to {nginx.url} opened")
+    assert done.stdout.startswith(f"DEBUG llmpool: connection to {nginx.url} opened")
 
 
 def test_in_a_forked_child(run_python, nginx):
     script = """
 import logging, os, sys, time
-logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s", stream=sys.stdout)
+logging.basicConfig(level=logging.DEBUG, format="%(process)d %(message)s", stream=sys.stdout)
 import llmpool
 client = llmpool.Client()
 client.get(sys.argv[1])

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import servers
@@ -255,21 +253,3 @@ def test_json_of_what_is_none(loads):
         assert len(says(long.json)) < 400
     finally:
         llmpool.use_json()
-
-
-def test_bare_lines_on_stderr_say_whose_they_are():
-    script = (
-        "from llmpool._pool import monitor\n"
-        "monitor.log(1, b'', b'utilization 1/1 (100 %)')\n"
-        "import logging\n"
-        "monitor.log(1, b'', b'utilization 2/2')\n"
-        "logging.basicConfig(format='%(name)s %(message)s')\n"
-        "monitor.log(1, b'', b'utilization 3/3')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60,
-        env={**__import__("os").environ, "PYTHONPATH": servers.python_path()},
-    )  # fmt: skip
-    assert done.stderr.splitlines() == [
-        "llmpool: utilization 1/1 (100 %)", "llmpool: utilization 2/2", "llmpool utilization 3/3",
-    ]  # fmt: skip

@@ -124,4 +124,4 @@ def test_every_phase_has_a_word():
     from llmpool._pool import sight
 
     known = {getattr(abi, name) for name in dir(abi) if name.startswith("PHASE_")}
-    assert set(sight._PHASES) == known
+    assert set(sight.PHASES) == known

@@ -600,11 +600,11 @@ def tell(what: str, reason: str) -> None:
     if _told.setdefault((what, reason), False):
         return
     _told[(what, reason)] = True
-    logger.warning("%s is not served by llmpool: %s", what, reason)
+    logger.info("llmpool: %s is not served by llmpool: %s", what, reason)
 
 
 def tell_done(what: str, reason: str) -> None:
-    logger.info("%s: %s", what, reason)
+    logger.info("llmpool: %s: %s", what, reason)
 
 
 def install(*, http2: bool = True) -> None:

@@ -158,7 +158,7 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
         if getattr(self, "_hub", None) is None or self._sink.done is not None or is_exiting():
             return
         self._drop()
-        leaked(repr(self), self._place)
+        leaked(self._described(), self._place, self.url.origin)
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:

@@ -30,6 +30,7 @@ from .._native.lane import Lane
 from .._native.library import lib
 from .._native.record import Answer, Sink
 from .._native.text import server_name as checked_name
+from .._pool import monitor
 from .._pool.pool import Pool
 from .incoming import LaneIncoming
 
@@ -139,6 +140,8 @@ class RawRequest(Call):
 
     def on(self, pool: Pool) -> None:
         """It is about to be sent there."""
+        if pool._watched is not monitor.watching:
+            monitor.watch(pool)
         self.pool = pool._handle
         if self._budget is not None:
             from .._pool.budgets import spend

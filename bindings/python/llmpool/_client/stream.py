@@ -110,6 +110,10 @@ class BaseStream(Incoming, Response):
         message = explain.no_events(self, self._beginning())
         raise NotEventStream(message, request=self.request, request_id=self.request_id)
 
+    def _described(self) -> str:
+        """For whoever dropped it."""
+        return repr(self) + explain.id_note(self.headers)
+
     def _begin(self) -> None:
         self._check_begin()
         self._consumed = True
@@ -278,7 +282,7 @@ class StreamResponse(LaneIncoming, BaseStream):
         # Not end(), which waits: this may be any thread, at any moment.
         lanes.pop().close()
         if self._sink.done is None:
-            leaked(repr(self), self._place)
+            leaked(self._described(), self._place, self.url.origin)
 
 
 __all__ = ["BaseStream", "StreamResponse"]

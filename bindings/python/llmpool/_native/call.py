@@ -2,7 +2,7 @@
 
 import ctypes
 from ctypes import c_uint64
-from typing import TYPE_CHECKING, Any, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 from .._http.config import Timeout
 from .._http.models import Request
@@ -124,6 +124,15 @@ def failure(answer: Answer, request: Request, head: bytes = b"") -> BaseExceptio
     return request_failed(answer.status, message, request, unseen, head)
 
 
+_submitted: Optional[Callable[[int], None]] = None
+
+
+def tell_submitted(function: Optional[Callable[[int], None]]) -> None:
+    """Has the function told the id of each request that is submitted from now on; None: ends it."""
+    global _submitted
+    _submitted = function
+
+
 class RequestStruct:
     """A request struct that is patched from call to call rather than filled anew.
 
@@ -170,11 +179,14 @@ class RequestStruct:
         body = call.body
         if body is None:
             struct.body_size = 0
-            return lib.submit(call.pool, self._ref, queue, cell)
-        struct.body = body
-        struct.body_size = len(body)
-        status = lib.submit(call.pool, self._ref, queue, cell)
-        struct.body = None  # the library has its copy; do not keep a large one alive
+            status = lib.submit(call.pool, self._ref, queue, cell)
+        else:
+            struct.body = body
+            struct.body_size = len(body)
+            status = lib.submit(call.pool, self._ref, queue, cell)
+            struct.body = None  # the library has its copy; do not keep a large one alive
+        if _submitted is not None and not status:
+            _submitted(cell.value)
         return status
 
 

@@ -1,56 +1,57 @@
 """What happens in the pools, to logging.
 
-The logger is "llmpool": a WARNING for each crossing of the utilization warning, where an answer
-stops a budget, and where an origin's breaker opens; INFO for a budget that goes on, a breaker that
-closes, connections opened and closed, and for a stream whose event timeout does not run, once for
-each origin; DEBUG for requests that are tried again, or sent a second time while the first is
-silent. One thread waits for the notices of all pools, on a descriptor, with Python's own poll. It
-starts with the first client, if the logger is enabled for warnings by then.
+The logger is "llmpool": a WARNING where requests wait long because a limit is reached, where an
+answer stops a budget, where an origin's breaker opens, and for what the leak finder finds; INFO for
+what ends that, for connections that close, requests that are tried again or sent a second time, the
+utilization warning, and a stream whose event timeout does not run; DEBUG for connections that open.
+
+One thread waits for the notices of all pools, on a descriptor, with Python's own poll, and looks at
+the pools once a second for what no notice tells. It starts with the first client, if the logger is
+enabled for warnings by then.
 """
 
 import os
-import sys
 import threading
-from typing import TYPE_CHECKING, Any, Dict, Optional
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Dict, Hashable, Optional, Set, Tuple
 
+from .._http.exceptions import TransportError
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
 from .._native.record import Lost, Reader
 from .._native.waiting import poller
+from . import leaks, lines
+from .lines import DEBUG, INFO, WARNING, Line
 
 if TYPE_CHECKING:
+    from .looks import Looks
     from .pool import Pool
 
-# The levels of logging, which is imported when there is something to log.
-_DEBUG, _INFO, _WARNING = 10, 20, 30
 _LEVELS = {
-    abi.NOTICE_UTILIZATION_HIGH: _WARNING,
-    abi.NOTICE_UTILIZATION_NORMAL: _INFO,
-    abi.NOTICE_CONNECTION_OPENED: _INFO,
-    abi.NOTICE_CONNECTION_CLOSED: _INFO,
-    abi.NOTICE_RETRY: _DEBUG,
-    abi.NOTICE_UNWATCHED_STREAM: _INFO,
-    abi.NOTICE_BUDGET_STOPPED: _WARNING,
-    abi.NOTICE_BUDGET_RESUMED: _INFO,
-    abi.NOTICE_BREAKER_OPENED: _WARNING,
-    abi.NOTICE_BREAKER_CLOSED: _INFO,
-    abi.NOTICE_HEDGE: _DEBUG,
+    abi.NOTICE_UTILIZATION_HIGH: INFO,
+    abi.NOTICE_UTILIZATION_NORMAL: INFO,
+    abi.NOTICE_CONNECTION_OPENED: DEBUG,
+    abi.NOTICE_CONNECTION_CLOSED: INFO,
+    abi.NOTICE_RETRY: INFO,
+    abi.NOTICE_UNWATCHED_STREAM: INFO,
+    abi.NOTICE_BUDGET_STOPPED: WARNING,
+    abi.NOTICE_BUDGET_RESUMED: INFO,
+    abi.NOTICE_BREAKER_OPENED: WARNING,
+    abi.NOTICE_BREAKER_CLOSED: INFO,
+    abi.NOTICE_HEDGE: INFO,
 }
 _ALL = sum(_LEVELS)
+# Seconds between two looks at the pools.
+_LOOK = 1.0
 
 # What a pool's _watched must be for its notices to arrive: another object after a fork.
 watching = object()
 _lock = threading.Lock()
 _queue: Optional[int] = None
-
-
-def _is_enabled(level: int) -> bool:
-    if "logging" not in sys.modules:  # so nobody has set another level than the root logger's
-        return level >= _WARNING
-    import logging
-
-    return logging.getLogger("llmpool").isEnabledFor(level)
+# The pools that are looked at, by their handles.
+_pools: "Dict[int, weakref.ref[Pool]]" = {}
 
 
 def watch(pool: "Pool") -> None:
@@ -58,13 +59,14 @@ def watch(pool: "Pool") -> None:
     if pool._watched is watching and pool._is_watched:
         return
     pool._watched = watching
-    if not _is_enabled(_WARNING):
+    if not lines.is_enabled(WARNING):
         return  # asked again by the next client
     pool._is_watched = True
     with _lock:
+        _pools[pool._handle] = weakref.ref(pool)
         queue = _queue or _start()
     # All kinds: the level of the logger may change later, and none of them is frequent.
-    lib.watch(pool._handle, queue, _ALL, 0)
+    lib.watch(pool._handle, queue, _ALL, pool._handle)
 
 
 def _start() -> int:
@@ -88,40 +90,74 @@ def _start() -> int:
 
 def _run(reader: Reader, fd: int) -> None:
     wait = poller(fd)
+    known: Dict[int, Looks] = {}
+    next_look = time.monotonic()
     while True:
-        wait()
-        try:
-            records, blob, _ = reader.read()
-        except Lost:  # no memory to copy them: later ones may be smaller
-            continue
-        for record in records:
-            notice, data_end, headers_end, id_end, text_end = (
-                record[i] for i in (8, 10, 11, 13, 14)
-            )
-            try:
-                log(notice, blob[data_end:headers_end], blob[id_end:text_end])
-            except Exception:  # a handler of the application's that raises
-                import logging
-
-                logging.getLogger(__name__).debug("a notice was not logged", exc_info=True)
+        due = lines.next_due()
+        until = next_look if due is None else min(next_look, due)
+        wait(max(0.0, until - time.monotonic()) * 1000)
+        _read(reader)
+        lines.flush()
+        now = time.monotonic()
+        if now >= next_look:
+            _look(known, now)
+            next_look = now + _LOOK
 
 
-def log(notice: int, fields: bytes, message: bytes) -> None:
-    level = _LEVELS.get(notice, _INFO)
-    if not _is_enabled(level):
+def _read(reader: Reader) -> None:
+    try:
+        records, blob, _ = reader.read()
+    except Lost:  # no memory to copy them: later ones may be smaller
         return
-    import logging
+    for record in records:
+        notice, data_end, headers_end, id_end, text_end = (record[i] for i in (8, 10, 11, 13, 14))
+        log(notice, blob[data_end:headers_end], blob[id_end:text_end], record[0])
 
-    values: Dict[str, Any] = {}
+
+def _look(known: "Dict[int, Looks]", now: float) -> None:
+    """Looks at each pool that is open."""
+    from .looks import Looks
+
+    if not lines.is_enabled(WARNING):
+        return
+    in_flight: Set[int] = set()
+    for handle, ref in list(_pools.items()):
+        pool = ref()
+        if pool is not None:
+            try:
+                in_flight |= known.setdefault(handle, Looks()).look(pool, now)
+                continue
+            except TransportError:  # it is closed
+                pass
+            except Exception:  # as MemoryError: the next look may do
+                continue
+        known.pop(handle, None)
+        if _pools.get(handle) is ref:
+            _pools.pop(handle, None)
+    leaks.forget_ended(in_flight, now)
+
+
+def log(notice: int, fields: bytes, message: bytes, pool: int = 0) -> None:
+    """Logs a notice.
+
+    Args:
+        pool: its handle, for what has no origin of its own.
+    """
+    level = _LEVELS.get(notice, INFO)
+    if not lines.is_enabled(level):
+        return
+    values: Dict[str, str] = {}
     for line in fields.decode("utf-8", "replace").split("\r\n"):
         name, separator, value = line.partition(": ")
         if separator:
             values[name] = value
     text = message.rstrip(b"\0").decode("utf-8", "replace")
-    logger = logging.getLogger("llmpool")
-    if not logger.hasHandlers():  # to stderr without a format that would say whose it is
-        text = f"llmpool: {text}"
-    logger.log(level, "%s", text, extra={"llmpool": values})
+    lines.say(_kind(notice, values, pool), Line(level, text, values))
+
+
+def _kind(notice: int, fields: Dict[str, Any], pool: int) -> Tuple[Hashable, ...]:
+    """What there is one line of."""
+    return notice, fields.get("origin") or fields.get("budget") or pool
 
 
 def _forget() -> None:
@@ -130,6 +166,7 @@ def _forget() -> None:
     watching = object()
     _lock = threading.Lock()
     _queue = None
+    _pools.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

@@ -317,6 +317,11 @@ class Pool:
         check(lib.options_get(self._handle, ctypes.byref(now), ctypes.sizeof(now)))
         return now
 
+    def _numbers(self) -> abi.Options:
+        """Its options, of which only the numbers may be read: the strings were lent."""
+        with _configuring:
+            return self._options()
+
     @property
     def limits(self) -> Limits:
         """What the pool may use now; configure() changes it."""

@@ -13,7 +13,7 @@ from .._native.library import lib
 from .._native.text import c_string
 from .pool import Pool
 
-_PHASES = {
+PHASES = {
     abi.PHASE_BUDGET: "budget",
     abi.PHASE_POOL: "pool",
     abi.PHASE_CONNECTING: "connecting",
@@ -177,11 +177,16 @@ def requests(pool: Pool) -> List[RequestState]:
             id=row.request_id,
             user_data=row.user_data,
             origin=row.origin.decode("utf-8", "replace"),
-            phase=_PHASES.get(row.phase, str(row.phase)),
+            phase=PHASES.get(row.phase, str(row.phase)),
             age=row.age_us / 1e6,
             attempts=row.attempts,
             bytes_sent=row.bytes_sent,
             bytes_received=row.bytes_received,
         )
-        for row in _all(lib.requests, abi.Inflight, pool._handle)
+        for row in inflight(pool)
     ]
+
+
+def inflight(pool: Pool) -> Any:
+    """The same as the library has it: llmpool_inflight_t."""
+    return _all(lib.requests, abi.Inflight, pool._handle)

@@ -274,6 +274,7 @@ assert llmpool.shared().limits.max_connections == 7
 
 
 def test_what_is_not_served(module, install, server, caplog):
+    caplog.set_level("INFO", "llmpool")
     install()
     with module.Client(transport=module.HTTPTransport(local_address="127.0.0.1")) as client:
         assert not is_served(client.get(server.url))
@@ -290,6 +291,7 @@ def test_what_is_not_served(module, install, server, caplog):
         assert not is_served(client.get(server.url, headers={"Upgrade": "websocket"}))
         assert is_served(client.get(server.url))
     told = [record.message for record in caplog.records if "not served" in record.message]
+    assert all(message.startswith("llmpool: ") for message in told)
     assert len(told) == len(set(told)) == 4, told
 
 
@@ -772,7 +774,8 @@ def test_aiohttp_below_httpx_is_said(tmp_path, run_python):
         (tmp_path / name / "__init__.py").write_text("")
     (tmp_path / "google" / "genai" / "_api_client.py").write_text("")
     script = """
-import sys, llmpool
+import logging, sys, llmpool
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 sys.path.insert(0, sys.argv[1])
 llmpool.install()
 assert llmpool.installed() == []
@@ -785,4 +788,4 @@ assert "nothing is known" in found["google-genai, async"].reason
 """
     done = run_python(script, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "httpx_aiohttp, async is not served by llmpool" in done.stderr
+    assert "INFO llmpool: httpx_aiohttp, async is not served by llmpool: " in done.stderr
