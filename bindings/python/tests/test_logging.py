@@ -105,7 +105,7 @@ def test_a_long_wait_for_a_connection(small, caplog, knob):
     (record,) = messages(caplog, logging.WARNING)
     assert re.fullmatch(
         rf"llmpool: waiting for a connection to {origin} for \d+\.\d s, before sending: 2 in use, "
-        rf"{knob} is 2, 3 requests wait: raise {knob} or lower the load \(3 of it\)",
+        rf"{knob} is 2, 3 requests wait: raise {knob} or lower the load \(3 of them\)",
         record.getMessage(),
     )
     fields = dict(record.llmpool)

@@ -131,7 +131,7 @@ def _log(said: "Said[Line]", now: float, what: str = "") -> None:
     if count > 1:
         seconds = now - said.since
         text += (
-            f" (the last of {count} {what}in {seconds:.1f} s)" if seconds else f" ({count} of it)"
+            f" (the last of {count} {what}in {seconds:.1f} s)" if seconds else f" ({count} of them)"
         )
         fields = {**fields, "count": str(count)}
     if line.places:
