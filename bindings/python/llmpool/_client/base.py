@@ -322,6 +322,7 @@ class BaseClient:
             call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
         following.redirected_by = before
+        following.trace = call.trace
         if call.options[5] is not None:
             from .._http.budgets import Meter
 

@@ -39,6 +39,8 @@ class HubIncoming(Incoming):
                 hub.loop.call_soon_threadsafe(sink.wake)
         if sink.done is None:
             hub.abandon(sink)
+            if sink.trace is not None:
+                sink.trace.left()
 
     def _ended(self) -> None:
         self._hub = None  # type: ignore[misc]

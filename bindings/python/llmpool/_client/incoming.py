@@ -49,11 +49,15 @@ class Incoming:
             sink.items = []
             if self._call.meter is not None:
                 self._call.meter.note(items, self._head_lines())
+            if sink.trace is not None:
+                sink.trace.took(items, self._head_lines())
             self._lent = sink.credit  # type: ignore[misc]
             sink.credit = 0
             return items
         self._lent = 0  # type: ignore[misc]
         if done is None:
+            if sink.trace is not None:
+                sink.trace.waits()
             return items
         self._settle()
         self._conclude(done)
@@ -64,14 +68,17 @@ class Incoming:
 
     def _settle(self) -> None:
         """It is over, or left: what it took is known where all that tells of it has come."""
+        sink = self._sink
+        if sink.trace is not None:
+            sink.trace.settle(sink.items, self._head_lines())
         meter = self._call.meter
         if meter is None:
             return
-        if self._sink.items:
-            meter.note(self._sink.items, self._head_lines())
-        done = self._sink.done
+        if sink.items:
+            meter.note(sink.items, self._head_lines())
+        done = sink.done
         if (done is not None and not done.status) or meter.has_end():
-            self._call.settle(self._sink.cell.value, self._head_lines())
+            self._call.settle(sink.cell.value, self._head_lines())
 
     def _head_lines(self) -> bytes:
         head = self._sink.head

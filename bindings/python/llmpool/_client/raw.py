@@ -131,6 +131,7 @@ class RawRequest(Call):
             fields = again._fields if self.upload is None else again._unhedged
             options = (priority, *fields, checked_name(server_name), *NO_SPENDING)
         self.meter = None
+        self.trace = None
         self._budget = budget
         if self.upload is not None:
             self.flags |= REQUEST_UPLOAD

@@ -74,7 +74,7 @@ class AutoBudget:
         body = request.body or b""
         address = request.url.partition("://")[2].partition("?")[0].partition("#")[0]
         origin, _, path = address.partition("/")
-        model = _model(body) or _model_in(path)
+        model = model_of(body, path)
         if not model:
             return None
         name = f"{origin.rpartition('@')[2]} {model}"
@@ -154,6 +154,11 @@ def _encoded(body: bytes) -> int:
         else:
             at = max(blank, begin) + 1 or end
     return size
+
+
+def model_of(body: bytes, path: str) -> str:
+    """That a request names, in its body or its path; "" where it names none."""
+    return _model(body) or _model_in(path)
 
 
 def _model(body: bytes) -> str:

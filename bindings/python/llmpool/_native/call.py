@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
 from .._http.config import Timeout
 from .._http.models import Request
-from . import abi
+from . import abi, tracing
 from .failures import request_failed, submit_refused
 from .library import lib
 from .record import Answer, Sink
@@ -48,11 +48,13 @@ class Call:
         limit: max_response_bytes.
         redirected_by: the request whose answer named this URL, or None.
         meter: reads from the answer what the request took of its budget, or None.
+        trace: what llmpool.otel follows it with, or None. Of a request that follows a redirect, and
+            is not sent yet, that of the one before.
     """
 
     __slots__ = (
         "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
-        "limit", "request", "redirected_by", "meter",
+        "limit", "request", "redirected_by", "meter", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +86,7 @@ class Call:
         self.request = request
         self.redirected_by: Optional[Request] = None
         self.meter: Optional[Meter] = None
+        self.trace: Optional[tracing.Trace] = None
 
     def settle(self, key: int, headers: bytes = b"") -> None:
         """Says what the request took of its budget, once, where the answer did."""
@@ -156,6 +159,8 @@ class RequestStruct:
 
     def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
         """The status; the library writes the id to the cell before an event can be read."""
+        if tracing.begin is not None:
+            tracing.begin(call)
         struct = self._struct
         if self._method is not call.method:
             struct.method = self._method = call.method

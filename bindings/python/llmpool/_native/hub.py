@@ -117,7 +117,11 @@ class Hub:
             status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
             if status:
                 del self._sinks[key]
-                raise submit_refused(status, call.request, call.redirected_by)
+                error = submit_refused(status, call.request, call.redirected_by)
+                if call.trace is not None:
+                    call.trace.failed(error)
+                raise error
+            sink.trace = call.trace
             if call.upload is not None:
                 sink.uploader = self.loop.create_task(_upload(self, call, sink))
         except BaseException:  # Ctrl-C may come when it is submitted
@@ -231,6 +235,8 @@ async def run(call: Call) -> Answer:
         return sink.done
     except BaseException:
         hub.abandon(sink)
+        if call.trace is not None:
+            call.trace.left()
         raise
     finally:
         if sink.uploader is not None:
@@ -257,11 +263,15 @@ async def start(
             await hub.arrival(sink)
         if explain and sink.head.http_status >= 400:
             await wait_error(hub, sink)
+        if call.trace is not None:
+            call.trace.opened(sink.head, sink.done)
         return hub, sink
     except BaseException:
         if group is not None:
             group.discard(sink)
         hub.abandon(sink)
+        if call.trace is not None:
+            call.trace.left()
         if sink.uploader is not None:
             await end_upload(sink)
         raise

@@ -156,6 +156,8 @@ class Lane:
                 raise lost.error from None
             for record in records:
                 answer = answer_of(record, blob)
+                if call.trace is not None:
+                    call.trace.done(answer)
                 if answer.status:
                     raise RequestEnded(failure(answer, call.request))
                 call.settle_whole(self._cell.value, answer)
@@ -163,6 +165,8 @@ class Lane:
 
     def _refused(self, status: int, call: Call) -> None:
         error = submit_refused(status, call.request, call.redirected_by)
+        if call.trace is not None:
+            call.trace.failed(error)
         if status in (abi.E_CLOSED, abi.E_FORKED):  # it may be the queue that is meant
             raise error
         raise RequestEnded(error)
@@ -179,6 +183,7 @@ class Lane:
         status = self._struct.submit(call, call.flags | flags, 1, self.queue, sink.cell)
         if status:
             self._refused(status, call)
+        sink.trace = call.trace
         return sink
 
     def read(self) -> None:
@@ -226,7 +231,8 @@ class Lane:
             if sink.done is None and self.is_open:
                 lib.cancel(sink.pool, sink.cell.value)
                 sink.items = []
-                self.wait_done(sink, _CANCEL_WAIT)
+                if not self.wait_done(sink, _CANCEL_WAIT) and sink.trace is not None:
+                    sink.trace.left()
         except BaseException:
             self.close()
             raise
@@ -292,6 +298,8 @@ def run(call: Call) -> Answer:
         clean = True
         raise ended.error from None
     finally:
+        if not clean and call.trace is not None:
+            call.trace.left()
         give_back(lane, clean)
 
 
@@ -326,10 +334,14 @@ def start(
         lane.wait_head(sink, call)
         if explain and sink.head is not None and sink.head.http_status >= 400:
             lane.wait_error(sink)
+        if call.trace is not None and sink.head is not None:
+            call.trace.opened(sink.head, sink.done)
         return lane, sink
     except BaseException as error:
         if group is not None and sink is not None:
             group.discard(sink)
+        if call.trace is not None:
+            call.trace.left()
         try:
             lane.end_upload()
         finally:

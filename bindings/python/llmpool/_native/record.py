@@ -10,6 +10,7 @@ from .._http.sse import Event
 from . import abi
 from .failures import check
 from .library import lib
+from .tracing import Trace
 
 RecordFields = Tuple[int, ...]
 
@@ -76,11 +77,12 @@ class Sink:
         room: one to be resolved when the library takes more of the upload, or the end came.
         uploader: the task that sends the body (asyncio).
         cell: has the request's id from before anything can arrive.
+        trace: what follows the request, or None.
     """
 
     __slots__ = (
         "items", "credit", "head", "done", "waiter", "room", "uploader", "cell", "pool", "key",
-        "last_id",
+        "last_id", "trace",
     )  # fmt: skip
 
     def __init__(self, pool: int, key: int) -> None:
@@ -95,6 +97,7 @@ class Sink:
         self.pool = pool
         self.key = key
         self.last_id = ""
+        self.trace: Optional[Trace] = None
 
     def wake(self) -> None:
         """Wakes whoever waits for something to arrive."""
@@ -111,6 +114,8 @@ class Sink:
     def end(self, done: Answer) -> None:
         """Nothing more comes."""
         self.done = done
+        if self.trace is not None:
+            self.trace.done(done, self.head)
         self.make_room()
         self.wake()
 
@@ -287,6 +292,8 @@ def dispatch(
             elif kind == 4:  # DONE
                 sink.done = answer_of(record, blob)
                 sinks.pop(key, None)
+                if sink.trace is not None:
+                    sink.trace.done(sink.done, sink.head)
                 if sink.room is not None:
                     sink.make_room()
             else:
