@@ -233,10 +233,10 @@ async def run(call: Call) -> Answer:
         if not sink.done.status:
             call.settle_whole(sink.cell.value, sink.done)
         return sink.done
-    except BaseException:
+    except BaseException as error:
         hub.abandon(sink)
         if call.trace is not None:
-            call.trace.left()
+            call.trace.left(error)
         raise
     finally:
         if sink.uploader is not None:
@@ -266,12 +266,12 @@ async def start(
         if call.trace is not None:
             call.trace.opened(sink.head, sink.done)
         return hub, sink
-    except BaseException:
+    except BaseException as error:
         if group is not None:
             group.discard(sink)
         hub.abandon(sink)
         if call.trace is not None:
-            call.trace.left()
+            call.trace.left(error)
         if sink.uploader is not None:
             await end_upload(sink)
         raise

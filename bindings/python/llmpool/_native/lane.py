@@ -297,9 +297,11 @@ def run(call: Call) -> Answer:
     except RequestEnded as ended:
         clean = True
         raise ended.error from None
+    except BaseException as error:
+        if call.trace is not None:
+            call.trace.left(error)
+        raise
     finally:
-        if not clean and call.trace is not None:
-            call.trace.left()
         give_back(lane, clean)
 
 
@@ -341,7 +343,7 @@ def start(
         if group is not None and sink is not None:
             group.discard(sink)
         if call.trace is not None:
-            call.trace.left()
+            call.trace.left(error)
         try:
             lane.end_upload()
         finally:

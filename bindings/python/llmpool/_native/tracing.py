@@ -32,8 +32,8 @@ class Trace(Protocol):
     def failed(self, error: BaseException) -> None:
         """It was not even taken by the library."""
 
-    def left(self) -> None:
-        """Nobody waits for its end any more."""
+    def left(self, error: Optional[BaseException] = None) -> None:
+        """Nobody waits for its end any more; error: what went wrong with whoever did, if it did."""
 
 
 # Called on the caller's thread, in its context, when a request is about to be submitted: may change

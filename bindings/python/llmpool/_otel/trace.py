@@ -126,8 +126,9 @@ class RequestTrace:
     def failed(self, error: BaseException) -> None:
         self.done(refused(error))
 
-    def left(self) -> None:
-        self.done(left())
+    def left(self, error: Optional[BaseException] = None) -> None:
+        # Cancelled tasks and Ctrl-C are no Exception: the application wants no more.
+        self.done(refused(error) if isinstance(error, Exception) else left())
 
     def __del__(self, drop: Any = _dropped.append, now: Any = time.time_ns) -> None:
         # Of a stream that nobody has any more: on any thread, at any moment. Whoever exports spans
