@@ -97,6 +97,28 @@ def check_epoll(mock):
     assert re.fullmatch(r"500 requests, 0 failed, over [1-9] connections", lines[-1][1]), lines
 
 
+def check_span(mock):
+    before = time.time_ns()
+    status, lines, problem = mock.run(f"{CHAT}?key=a-secret", KEY, f"00-{'a' * 32}-{'b' * 16}-01")
+    assert status == 0 and not problem
+    head, *rest = [text for _, text in lines]
+    begin, end = map(int, re.fullmatch(r"POST, kind CLIENT, status UNSET, from (\d+) to (\d+)", head).groups())
+    assert before < begin < end < time.time_ns() and end - begin >= TTFT * 1e9, head
+    events = [text.split() for text in rest if text.startswith("  event ")]
+    names = [name for _, name, _, _ in events]
+    assert names == [f"llmpool.{name}" for name in ("connected", "admitted", "sent", "first_byte")], rest
+    assert all(begin <= int(at) <= end for _, _, _, at in events), rest
+    port = int(mock.server.url.rpartition(":")[2])
+    assert [text for text in rest if not text.startswith("  event ")] == [
+        "  http.request.method = POST", f"  server.address = {mock.server.url.split('/')[2].partition(':')[0]}",
+        f"  server.port = {port}", f"  url.full = {mock.server.url}{CHAT}", "  http.response.status_code = 200",
+        "  network.protocol.version = 2",
+    ], rest  # fmt: skip
+    status, lines, _ = mock.run(CHAT, "another-key")
+    texts = [text for _, text in lines]
+    assert status == 0 and ", status ERROR, " in texts[0] and "  error.type = 401" in texts, texts
+
+
 def check_stream_sse(mock):
     status, lines, problem = mock.run(CHAT, KEY, "gpt-mock")
     assert status == 0 and not problem
