@@ -1,6 +1,7 @@
 """The trace of one request: a span for each attempt, or events on the span of somebody above."""
 
 import logging
+import os
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Deque, List, Optional, Tuple
@@ -24,6 +25,17 @@ logger = logging.getLogger("llmpool.otel")
 _HEDGE_AFTER = 3  # of Call.options
 # Traces of streams that nobody has any more.
 _dropped: "Deque[RequestTrace]" = deque()
+# Another object after a fork: spans that were open then are the parent's to end.
+_process = object()
+
+
+def _forget() -> None:
+    global _process
+    _process = object()
+    _dropped.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class RequestTrace:
@@ -36,7 +48,7 @@ class RequestTrace:
     __slots__ = (
         "sent", "_by", "_began", "_method", "_target", "_pool", "_is_hedging", "_context", "_span",
         "_lender", "_is_lent_for_head", "_has_told", "_head", "_dropped_at", "_generation",
-        "_waits_since", "_stalls", "_open",
+        "_waits_since", "_stalls", "_open", "_process",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +83,7 @@ class RequestTrace:
         self._generation = generation
         self._waits_since = 0
         self._stalls: List[Event] = []
+        self._process = _process
         self._span = self._start(resends, self._began) if lender is None else lender
         # Whoever takes it out ends the trace: several threads may come at once.
         self._open = [True]
@@ -108,6 +121,8 @@ class RequestTrace:
         try:
             self._open.pop()
         except IndexError:
+            return
+        if self._process is not _process:
             return
         try:
             self._note_stall()
