@@ -550,6 +550,22 @@ def serve_stats(directory: Optional[Path]) -> None:
     shared().serve_stats(directory)
 
 
-def metrics() -> str:
-    """The counters of the shared pool in the Prometheus text format: see Pool.metrics()."""
-    return shared().metrics()
+def metrics(*, processes: Optional[str] = None, directory: Optional[Path] = None) -> str:
+    """The counters of the shared pool in the Prometheus text format: see Pool.metrics().
+
+    Args:
+        processes: "all": those of all pools of all processes that serve their statistics, added up,
+            for a /metrics behind several workers. One that ends takes its counts along.
+        directory: where these serve them; None: as LLMPOOL_STATS_DIR says.
+
+    Raises:
+        ValueError: neither the environment nor the argument has a directory, or it cannot be read.
+    """
+    own = shared().metrics()
+    if processes is None:
+        return own
+    if processes != "all":
+        raise ValueError(f'processes is "all" or None, not {processes!r}')
+    from .together import metrics as of_all
+
+    return of_all(own, directory)

@@ -1,0 +1,238 @@
+"""What processes serve of their pools is read, compared and added up."""
+
+import contextlib
+import os
+import re
+import socket
+import threading
+
+import pytest
+import statistics_socket
+
+import llmpool
+from llmpool._pool import processes, snapshots
+from llmpool._pool.processes import Unread, read
+from llmpool._pool.snapshots import change, nothing, snapshot_of, together
+
+
+def document(pools=None, **more):
+    return statistics_socket.document(pools or {}, **more)
+
+
+def test_a_process_is_read(open_client, nginx, tmp_path):
+    client = open_client(nginx.url)
+    for _ in range(3):
+        client.get("/small")
+    pool = client.pool
+    llmpool.Budget("b", requests_per_minute=60, pool=pool)
+    with statistics_socket.serving_pools(tmp_path, {"pool-1": pool}):
+        reading = read(str(tmp_path))
+    (snapshot,) = reading.processes
+    assert reading.unread == ()
+    assert (snapshot.pid, snapshot.name) == (os.getpid(), "python3")
+    assert snapshot.version == llmpool.__version__
+    found = snapshot.pools["pool-1"]
+    (origin,) = pool.origins()
+    for part, name in ((found.total, None), (found.origins[origin], origin)):
+        stats = pool.stats(name)
+        assert {**part.counts, "utilization": part.utilization} == vars(stats)
+        assert part.reasons == pool.reasons(name)
+        assert part.histograms == {
+            kind: each for kind, each in pool.histograms(name).items() if each.count
+        }
+    assert found.options["max_connections"] == pool.limits.max_connections
+    (budget,) = found.budgets
+    assert (budget.name, budget.limits[0].limit, budget.limits[0].window) == ("b", 60, 60)
+
+
+def test_who_does_not_answer_holds_up_nobody(tmp_path, monkeypatch):
+    """A dead socket is passed over, a slow one and one that says something else are named."""
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(tmp_path / "11.sock"))
+    dead.close()
+    (tmp_path / "12.sock").write_text("no socket")
+    (tmp_path / "other").write_text("no socket")
+    monkeypatch.setattr(processes, "_PATIENCE", 0.3)
+    never = threading.Event()
+    with contextlib.ExitStack() as stack:
+        serve = statistics_socket.serving
+        stack.enter_context(serve(tmp_path, document, 1))
+        for pid in (21, 22, 23):
+            stack.enter_context(serve(tmp_path, never.wait, pid))
+        stack.enter_context(serve(tmp_path, lambda: b"[1, 2", 31))
+        stack.enter_context(serve(tmp_path, lambda: {**document(), "schema": 2}, 32))
+        stack.enter_context(serve(tmp_path, lambda: b'{"schema": 1}', 33))
+        stack.enter_context(serve(tmp_path, lambda: b"", 34))
+        reading = read(str(tmp_path))
+        one = read(str(tmp_path), 1)
+        never.set()
+    assert [snapshot.pid for snapshot in reading.processes] == [1]
+    assert [unread.pid for unread in reading.unread] == [21, 22, 23, 31, 32, 33, 34]
+    assert reading.unread[0] == Unread(21, "it did not answer within 0.3 s")
+    assert "schema is 2" in reading.unread[4].why
+    assert "no document of a process's pools" in reading.unread[5].why
+    assert [snapshot.pid for snapshot in one.processes] == [1] and one.unread == ()
+
+
+def test_a_directory_of_any_length(tmp_path):
+    """A Unix socket's own name has at most 107 bytes."""
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    here = os.getcwd()
+    os.chdir(deep)  # so that it can be bound
+    try:
+        with statistics_socket.serving(".", document, 5):
+            assert [each.pid for each in read(str(deep)).processes] == [5]
+    finally:
+        os.chdir(here)
+
+
+def test_names_move_no_cursor():
+    found = snapshot_of(document(name="a\x1b[2Jb\nc"))
+    assert found.name == "a?[2Jb?c"
+
+
+def part(**counts):
+    return nothing()._replace(counts=counts)
+
+
+def histogram(*micros):
+    """Of these durations, as the library counts them."""
+    buckets = [0] * 240
+    for value in micros:
+        ends = (snapshots.lib.histogram_end(index) for index in range(240))
+        buckets[next(index for index, end in enumerate(ends) if value < end)] += 1
+    return snapshots._of_state(len(micros), sum(micros), max(micros, default=0), buckets)
+
+
+def test_what_lies_between_two_moments():
+    before = part(submitted=10, opened=3, pending=4)
+    now = part(submitted=25, opened=3, pending=1)
+    assert change(now, before).counts == {"submitted": 15, "opened": 0, "pending": 1}
+    assert change(now, None) == now
+    assert change(before, now) == before  # it has begun anew
+    earlier, later = histogram(100, 200_000), histogram(100, 200_000, 150, 3000)
+    found = change(
+        now._replace(histograms={"total": later}), before._replace(histograms={"total": earlier})
+    ).histogram("total")
+    assert (found.count, found.sum) == (2, pytest.approx(0.00315))
+    assert 0.003 <= found.max <= 0.003 * 1.125 and found.percentile(50) < 0.00017
+    longest = change(
+        now._replace(histograms={"total": histogram(100, 7_000_000)}),
+        before._replace(histograms={"total": histogram(100)}),
+    ).histogram("total")
+    assert longest.max == 7.0
+
+
+def test_parts_add_up():
+    first = part(submitted=10, pending=4)._replace(utilization=0.25)
+    second = part(submitted=5)._replace(utilization=1.0, histograms={"tls": histogram(7)})
+    both = together([first, second, second])
+    assert both.counts == {"submitted": 20, "pending": 4} and both.utilization == 1
+    assert both.histogram("tls").count == 2
+    assert first.counts == {"submitted": 10, "pending": 4}
+
+
+def test_gauges_are_those_of_the_metrics(open_pool):
+    kinds = re.findall(r"^# TYPE llmpool_(\w+) gauge$", open_pool().metrics(), re.MULTILINE)
+    from llmpool._pool import together as merged
+
+    named = {field for name, field in merged._COUNTS.items() if name in kinds}
+    assert named == snapshots.GAUGES
+
+
+# ---- metrics of all processes
+
+
+def busy(open_client, url, budget=None):
+    client = open_client(url)
+    for _ in range(3):
+        client.get("/small", budget=budget)
+    with pytest.raises(llmpool.ConnectError):
+        client.get("http://127.0.0.1:9/", retry=False)
+    return client.pool
+
+
+def test_the_metrics_of_one_process_are_its_own(open_client, nginx, tmp_path):
+    """Line by line those that the library writes."""
+    pool = busy(open_client, nginx.url)
+    llmpool.Budget('"b\\', requests_per_minute=60, tokens_per_day=1000, pool=pool)
+    with statistics_socket.serving_pools(tmp_path, {"pool-1": pool}):
+        found = llmpool.metrics(processes="all", directory=tmp_path)
+    assert sorted(found.splitlines()) == sorted(pool.metrics().splitlines())
+    families = re.findall(r"^# HELP (\S+)", found, re.MULTILINE)
+    assert families == re.findall(r"^# HELP (\S+)", pool.metrics(), re.MULTILINE)
+    assert "llmpool_close_reasons_total{" in found
+
+
+def samples(text):
+    return {
+        name: float(value)
+        for name, value in re.findall(r"^(llmpool_\S+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
+    }
+
+
+def test_the_metrics_of_several_are_added_up(open_client, nginx, tmp_path, monkeypatch):
+    pools = [busy(open_client, nginx.url) for _ in range(3)]
+    for pool in pools:
+        llmpool.Budget("b", requests_per_minute=60, pool=pool)
+    monkeypatch.setenv("LLMPOOL_STATS_DIR", str(tmp_path))
+    serve = statistics_socket.serving_pools
+    with serve(tmp_path, {"p": pools[0], "q": pools[1]}, pid=7), serve(
+        tmp_path, {"p": pools[2]}, pid=8
+    ):  # fmt: skip
+        found = samples(llmpool.metrics(processes="all"))
+    each = [samples(pool.metrics()) for pool in pools]
+    assert set(found) == set(each[0]) | set(each[1]) | set(each[2])
+    for name, value in found.items():
+        values = [one.get(name, 0.0) for one in each]
+        if "utilization" in name:
+            assert value == max(values)
+        elif "budget_remaining" not in name:  # which comes back meanwhile
+            assert value == pytest.approx(sum(values)), name
+    (origin,) = {name for name in pools[0].origins() if not name.endswith(":9")}
+    assert found[f'llmpool_requests_submitted_total{{origin="{origin}"}}'] == 9
+
+
+def test_what_a_provider_has_told_is_one_limit():
+    from llmpool._pool.together import _limits
+
+    def budget(limit, remaining, told):
+        limits = (snapshots.LimitSnapshot("requests", limit, remaining, 60.0, told),)
+        return snapshots.BudgetSnapshot("b", 0, 0, 0.0, 0, limits)
+
+    (told,) = _limits([budget(500, 420, True), budget(500, 400, True)])
+    assert (told.limit, told.remaining) == (500, 400)
+    (ours,) = _limits([budget(500, 420, False), budget(500, 400, False)])
+    assert (ours.limit, ours.remaining) == (1000, 820)
+
+
+def test_labels_are_bounded(tmp_path):
+    empty = {"stats": {"submitted": 1}, "histograms": {}, "reasons": {}}
+    pool = {
+        "name": "p", "options": {}, **empty, "requests": [], "requests_left_out": 0,
+        "origins": [{"origin": f"http://h{i:04}:80", **empty} for i in range(1000)],
+        "budgets": [
+            {"name": f"b{i:04}", "in_flight": 1, "waiting": 0, "stopped_us": 0, "refusals": 1,
+             "limits": []}
+            for i in range(1000)
+        ],
+    }  # fmt: skip
+    with statistics_socket.serving(tmp_path, lambda: {**document(), "pools": [pool]}, 3):
+        found = samples(llmpool.metrics(processes="all", directory=tmp_path))
+    submitted = {n: v for n, v in found.items() if "requests_submitted_total" in n}
+    refused = {n: v for n, v in found.items() if "budget_refusals_total" in n}
+    assert (len(submitted), sum(submitted.values())) == (201, 1000)
+    assert (len(refused), sum(refused.values())) == (65, 1000)
+    assert submitted['llmpool_requests_submitted_total{origin="other"}'] == 800
+
+
+def test_what_cannot_be_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("LLMPOOL_STATS_DIR", raising=False)
+    with pytest.raises(ValueError, match="LLMPOOL_STATS_DIR is not set"):
+        llmpool.metrics(processes="all")
+    with pytest.raises(ValueError, match="cannot be read"):
+        llmpool.metrics(processes="all", directory=tmp_path / "none")
+    with pytest.raises(ValueError, match='processes is "all" or None'):
+        llmpool.metrics(processes="mine")
+    assert llmpool.metrics() == llmpool.shared().metrics()
