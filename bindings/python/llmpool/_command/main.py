@@ -12,11 +12,13 @@ usage: python -m llmpool COMMAND [ARG...]
   probe URL     shows where the time of a call goes, cold and warm
   bench URL     puts load on a server, and shows how long its answers take
   doctor        looks for what is wrong with this machine's llmpool
+  top           shows the pools of running processes, as they are at work
+  advise        says which setting of running pools to change, and why
 
 python -m llmpool COMMAND --help says more of each. python -m llmpool.mock is a
 server to try them with.
 """
-COMMANDS = ("run", "probe", "bench", "doctor")
+COMMANDS = ("run", "probe", "bench", "doctor", "top", "advise")
 INTERRUPTED = 128 + 2  # as a shell says of a program that SIGINT has ended
 
 

@@ -13,6 +13,9 @@ _COLOURS = {
 _NARROWEST, _WIDEST = 40, 120
 # From nothing to a whole character, by eighths.
 _EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589\u2588"
+# From nothing to full, side by side.
+_HEIGHTS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
+_HEIGHTS_AS_LETTERS = "_.:-=+*#"
 
 
 class Terminal:
@@ -24,6 +27,7 @@ class Terminal:
     Attributes:
         width: in columns, 40 to 120; 80 where it is no terminal.
         is_terminal: whether somebody watches.
+        can_move: whether what is there can be written over.
         has_colour: whether paint() does anything.
         has_blocks: whether bars are made of block characters.
     """
@@ -31,19 +35,23 @@ class Terminal:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.is_terminal = stream.isatty()
-        known = os.environ.get("TERM", "") not in ("", "dumb")
-        self.has_colour = self.is_terminal and known and not os.environ.get("NO_COLOR")
-        self.has_blocks = _can_write(stream, _EIGHTHS)
+        self.can_move = self.is_terminal and os.environ.get("TERM", "") not in ("", "dumb")
+        self.has_colour = self.can_move and not os.environ.get("NO_COLOR")
+        self.has_blocks = _can_write(stream, _EIGHTHS + _HEIGHTS)
         width = shutil.get_terminal_size((80, 24)).columns if self.is_terminal else 80
         self.width = max(_NARROWEST, min(_WIDEST, width))
 
     def paint(self, text: str, colour: str) -> str:
         return f"\033[{_COLOURS[colour]}m{text}\033[0m" if self.has_colour and text else text
 
+    def writable(self, text: str) -> str:
+        """The text; what the stream's encoding lacks is escaped."""
+        encoding = self.stream.encoding or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
     def line(self, text: str = "") -> None:
         """Writes a line; what the stream's encoding lacks is escaped."""
-        encoding = self.stream.encoding or "utf-8"
-        self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        self.stream.write(self.writable(text) + "\n")
 
     def paragraph(self, text: str, first: str = "", rest: str = "") -> None:
         """Writes a text of any length in the width that there is.
@@ -51,9 +59,13 @@ class Terminal:
         Args:
             first, rest: what its first line and the others begin with; both as wide as `rest`.
         """
+        for each in self.wrapped(text, first, rest):
+            self.line(each)
+
+    def wrapped(self, text: str, first: str = "", rest: str = "") -> List[str]:
+        """What paragraph() writes."""
         lines = textwrap.wrap(text, self.width - len(rest), break_on_hyphens=False) or [""]
-        for number, each in enumerate(lines):
-            self.line((rest if number else first) + each)
+        return [(rest if number else first) + each for number, each in enumerate(lines)]
 
     def bar(self, share: float, width: int) -> str:
         """A bar of a part, from 0 to 1, of this width."""
@@ -64,6 +76,20 @@ class Terminal:
         if not self.has_blocks:
             return "#" * (whole + (part >= 4 or (not whole and part > 0)))
         return _EIGHTHS[8] * whole + (_EIGHTHS[part] if part else "")
+
+    def sparkline(self, shares: Sequence[float], width: int) -> str:
+        """The last of these parts, from 0 to 1, one a column; from the right, in this width."""
+        heights = _HEIGHTS if self.has_blocks else _HEIGHTS_AS_LETTERS
+        last = [max(0.0, min(1.0, share)) for share in shares[-width:]]
+        return "".join(heights[round(share * (len(heights) - 1))] for share in last).rjust(width)
+
+    def shortened(self, text: str, width: int) -> str:
+        """The text without its middle, where it is longer than this."""
+        if len(text) <= width:
+            return text
+        kept = max(0, width - 1)
+        middle = "\u2026" if self.has_blocks else "~"
+        return text[: kept - kept // 3] + middle + text[len(text) - kept // 3 :]
 
     def table(self, rows: Sequence[Sequence[str]], left: int = 1) -> None:
         """Writes rows in columns.
@@ -125,6 +151,11 @@ def duration(seconds: float) -> str:
 def milliseconds(seconds: float) -> float:
     """For programs."""
     return round(seconds * 1000, 3)
+
+
+def height() -> int:
+    """Of the terminal, in lines."""
+    return shutil.get_terminal_size((80, 24)).lines
 
 
 def output() -> Terminal:

@@ -1,0 +1,216 @@
+"""Pools at work on loopback: four that something is wrong with, and four that are well."""
+
+import contextlib
+import threading
+import time
+
+import servers
+
+import llmpool
+
+FIRST_BYTE = 0.04  # seconds that a server takes
+LEAKED = 6
+STALLED = 8
+
+
+class Load:
+    """Threads that call function() again and again, until the block ends.
+
+    Args:
+        pause: seconds between the calls of one thread.
+    """
+
+    def __init__(self, function, threads=1, pause=0.0):
+        self._function = function
+        self._pause = pause
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+
+    def _run(self):
+        while not self._stop.is_set():
+            with contextlib.suppress(llmpool.HTTPError):
+                self._function()
+            self._stop.wait(self._pause)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+
+    def join(self):
+        """Behind the close of their pool, which ends what they wait for."""
+        for thread in self._threads:
+            thread.join(30)
+
+
+def answer(connection, _):
+    """Answers each request after FIRST_BYTE; "/endless" without end, "/stall" with two events."""
+    rest = b""
+    while True:
+        head, _, rest = servers.read_request(connection, rest)
+        path = head.split(b" ")[1]
+        if path == b"/endless":
+            endless(connection)
+        elif path == b"/stall":
+            begin_events(connection)
+            connection.sendall(b"data: one\n\ndata: two\n\n")
+            connection.settimeout(None)
+            connection.recv(1)  # until the client leaves
+            return
+        time.sleep(FIRST_BYTE)
+        servers.answer(connection)
+
+
+def begin_events(connection):
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+
+
+def endless(connection):
+    begin_events(connection)
+    connection.settimeout(None)
+    while True:
+        connection.sendall(b"data: %s\n\n" % (b"x" * 1000))
+
+
+def close_behind_each(connection, _):
+    servers.read_request(connection)
+    servers.answer(connection, headers=b"connection: close\r\n")
+
+
+@contextlib.contextmanager
+def pool_with(handle, options, loads):
+    """A pool, its server, and the loads that loads(client) makes."""
+    with servers.RawServer(handle) as server, contextlib.ExitStack() as stack:
+        pool = llmpool.Pool(**options)
+        client = llmpool.Client(base_url=server.url, pool=pool, timeout=60)
+        running = [stack.enter_context(load) for load in loads(client)]
+        try:
+            yield pool
+        finally:
+            stack.close()
+            pool.close()
+            for load in running:
+                load.join()
+
+
+def limits(connections, keepalive=None):
+    return {
+        "limits": llmpool.Limits(
+            max_connections=connections, max_keepalive_connections=keepalive or connections
+        )
+    }
+
+
+def too_small():
+    """Twenty callers, and two connections."""
+    return pool_with(answer, limits(2), lambda client: [Load(lambda: client.get("/"), 20)])
+
+
+def dials_anew():
+    return pool_with(
+        close_behind_each, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.1)]
+    )
+
+
+def leaks():
+    """LEAKED streams that nobody reads, beside calls that are well."""
+    kept = []
+
+    def loads(client):
+        for _ in range(LEAKED):
+            stream = client.stream("GET", "/endless")
+            stream.__enter__()
+            kept.append(stream)
+        return [Load(lambda: client.get("/"), 4, 0.1)]
+
+    return pool_with(answer, limits(20), loads)
+
+
+def stalls():
+    """STALLED streams that stop behind their second event."""
+
+    def stalled(client):
+        with client.stream("GET", "/stall") as response:
+            for _ in response.iter_sse():
+                pass
+
+    return pool_with(
+        answer,
+        limits(20),
+        lambda client: [
+            Load(lambda: stalled(client), STALLED),
+            Load(lambda: client.get("/"), 4, 0.1),
+        ],
+    )
+
+
+SICK = {"too-small": too_small, "dials-anew": dials_anew, "leaks": leaks, "stalls": stalls}
+
+
+def steady():
+    """Twenty requests a second."""
+    return pool_with(answer, limits(20), lambda client: [Load(lambda: client.get("/"), 3, 0.1)])
+
+
+def bursts():
+    """Eighteen of twenty connections at once, every half second."""
+    return pool_with(answer, limits(20), lambda client: [burst(client, 18)])
+
+
+def burst(client, size, pause=0.5):
+    """Calls all at once, again and again: the threads wait for each other."""
+    together = threading.Barrier(size)
+
+    def call():
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(5)
+        client.get("/")
+
+    return Load(call, size, pause)
+
+
+@contextlib.contextmanager
+def cold_start():
+    """It begins within what is looked at, with ninety calls at once, to which it has no connection
+    yet; they go on at a lower pace."""
+    with pool_with(answer, limits(100), lambda client: [burst(client, 90, 3.0)]) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def restarted():
+    """Its server closes all connections every three seconds, and is not there for a moment."""
+    port = servers.free_port()
+    over = threading.Event()
+
+    def serve():
+        while not over.is_set():
+            with contextlib.suppress(OSError), servers.RawServer(answer, port=port):
+                over.wait(3)
+            over.wait(0.2)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    pool = llmpool.Pool(**limits(20))
+    client = llmpool.Client(base_url=f"http://127.0.0.1:{port}", pool=pool, timeout=60)
+    try:
+        with Load(lambda: client.get("/", retry=llmpool.Retry(sent=True)), 5, 0.1) as load:
+            yield pool
+    finally:
+        pool.close()
+        load.join()
+        over.set()
+        server.join(30)
+
+
+HEALTHY = {"steady": steady, "bursts": bursts, "cold-start": cold_start, "restarted": restarted}
+
+
+@contextlib.contextmanager
+def running(kinds):
+    """Pools of these kinds, by their names."""
+    with contextlib.ExitStack() as stack:
+        yield {name: stack.enter_context(start()) for name, start in kinds.items()}
