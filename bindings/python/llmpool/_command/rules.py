@@ -88,7 +88,8 @@ def _full(seen: Evidence, limit: int) -> Optional[Figures]:
     is_full = 0 < limit <= used(now) and 2 * now.count("in_use") >= limit
     if not is_full or not waiting(now) or not now.count("active"):
         return None
-    if 2 * (len(seen.silent) + len(seen.unread)) >= seen.listed:
+    stuck = len(seen.silent) + len(seen.unread)
+    if stuck and 2 * stuck >= seen.listed:
         return None  # more of the same would be as stuck
     waits = seen.change.histogram("pool_wait")
     oldest = max((each.age for each in seen.requests if each.phase == "pool"), default=0.0)
