@@ -231,8 +231,95 @@ def test_what_cannot_be_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("LLMPOOL_STATS_DIR", raising=False)
     with pytest.raises(ValueError, match="LLMPOOL_STATS_DIR is not set"):
         llmpool.metrics(processes="all")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="cannot be used: No such file"):
         llmpool.metrics(processes="all", directory=tmp_path / "none")
     with pytest.raises(ValueError, match='processes is "all" or None'):
         llmpool.metrics(processes="mine")
     assert llmpool.metrics() == llmpool.shared().metrics()
+
+
+def counted(directory):
+    return samples(llmpool.metrics(processes="all", directory=directory))
+
+
+def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_PATIENCE", 0.3)
+    pools = [busy(open_client, nginx.url) for _ in range(2)]
+    (origin,) = {name for name in pools[0].origins() if not name.endswith(":9")}
+    submitted = f'llmpool_requests_submitted_total{{origin="{origin}"}}'
+    idle = f'llmpool_connections_idle{{origin="{origin}"}}'
+    failed = 'llmpool_failure_reasons_total{origin="http://127.0.0.1:9",reason="connect"}'
+    took = f'llmpool_request_duration_seconds_count{{origin="{origin}"}}'
+    serve = statistics_socket.serving_pools
+    with serve(tmp_path, {"p": pools[0]}, pid=7):
+        with serve(tmp_path, {"p": pools[1]}, pid=8):
+            both = counted(tmp_path)
+            assert (both[submitted], both[idle], both[failed], both[took]) == (6, 2, 2, 6)
+        one = counted(tmp_path)  # its gauges are gone, and what it has counted is not
+        assert (one[submitted], one[idle], one[failed], one[took]) == (6, 1, 2, 6)
+        assert counted(tmp_path) == one
+        # Another process with the id of the one that has ended.
+        (tmp_path / "8.sock").unlink()
+        with serve(tmp_path, {"p": pools[1]}, pid=8):
+            assert counted(tmp_path)[submitted] == 9
+        (tmp_path / "8.sock").unlink()
+    # One that is there and does not answer has not ended.
+    (tmp_path / "7.sock").unlink()
+    never = threading.Event()
+    with statistics_socket.serving(tmp_path, never.wait, 7):
+        assert counted(tmp_path)[submitted] == 9
+        never.set()
+    (tmp_path / "7.sock").unlink()
+    with serve(tmp_path, {"p": pools[0]}, pid=7):
+        assert counted(tmp_path)[submitted] == 9
+    assert counted(tmp_path)[submitted] == 9
+
+
+def test_what_a_budget_counted_stays(tmp_path):
+    def say(refusals):
+        budget = {
+            "name": "b", "in_flight": 2, "waiting": 1, "stopped_us": 0, "refusals": refusals,
+            "limits": [],
+        }  # fmt: skip
+        empty = {"stats": {}, "histograms": {}, "reasons": {}, "origins": [], "requests": []}
+        pool = {"name": "p", "options": {}, **empty, "budgets": [budget], "requests_left_out": 0}
+        return lambda: {**document(), "pools": [pool]}
+
+    refused = 'llmpool_budget_refusals_total{budget="b"}'
+    in_flight = 'llmpool_budget_in_flight{budget="b"}'
+    with statistics_socket.serving(tmp_path, say(5), 3):
+        assert counted(tmp_path)[refused] == 5
+    found = counted(tmp_path)
+    assert (found[refused], found[in_flight]) == (5, 0)
+    with statistics_socket.serving(tmp_path, say(2), 4):
+        found = counted(tmp_path)
+    assert (found[refused], found[in_flight]) == (7, 2)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "seen": 3}', "{"])
+def test_a_file_that_is_none_is_written_anew(open_client, nginx, tmp_path, text):
+    (tmp_path / "counted.json").write_text(text)
+    pool = busy(open_client, nginx.url)
+    with statistics_socket.serving_pools(tmp_path, {"p": pool}):
+        first = counted(tmp_path)
+    assert sum(value for name, value in first.items() if "requests_submitted" in name) == 4
+    assert samples(llmpool.metrics(processes="all", directory=tmp_path)).keys() <= first.keys()
+
+
+def test_many_ask_at_once(tmp_path, at_once):
+    """Of a process that goes on counting nothing is counted twice."""
+    asked = iter(range(1, 1000))
+
+    def say():
+        number = next(asked)
+        part = {"stats": {"submitted": number}, "histograms": {}, "reasons": {}}
+        pool = {
+            "name": "p", "options": {}, **part, "origins": [{"origin": "http://h:80", **part}],
+            "budgets": [], "requests": [], "requests_left_out": 0,
+        }  # fmt: skip
+        return {**document(), "pools": [pool]}
+
+    name = 'llmpool_requests_submitted_total{origin="http://h:80"}'
+    with statistics_socket.serving(tmp_path, say):
+        found = at_once(lambda _: counted(tmp_path)[name], 30, 10)
+    assert sorted(found) == list(range(1, 31))

@@ -555,11 +555,11 @@ def metrics(*, processes: Optional[str] = None, directory: Optional[Path] = None
 
     Args:
         processes: "all": those of all pools of all processes that serve their statistics, added up,
-            for a /metrics behind several workers. One that ends takes its counts along.
+            for a /metrics behind several workers. What was counted stays when one of them ends.
         directory: where these serve them; None: as LLMPOOL_STATS_DIR says.
 
     Raises:
-        ValueError: neither the environment nor the argument has a directory, or it cannot be read.
+        ValueError: neither the environment nor the argument has a directory, or it cannot be used.
     """
     own = shared().metrics()
     if processes is None:

@@ -136,15 +136,16 @@ def _pool(found: Mapping[str, Any]) -> PoolSnapshot:
     return PoolSnapshot(
         name=_name(found["name"]),
         options={name: int(value) for name, value in found["options"].items()},
-        total=_part(found),
-        origins={_name(origin["origin"]): _part(origin) for origin in found["origins"]},
+        total=part_of(found),
+        origins={_name(origin["origin"]): part_of(origin) for origin in found["origins"]},
         budgets=tuple(map(_budget, found["budgets"])),
         requests=tuple(map(_request, found["requests"])),
         left_out=int(found["requests_left_out"]),
     )
 
 
-def _part(found: Mapping[str, Any]) -> Part:
+def part_of(found: Mapping[str, Any]) -> Part:
+    """What a document says of a pool, or of an origin."""
     stats = dict(found["stats"])
     utilization = float(stats.pop("utilization", 0.0))
     stats.pop("size", None)

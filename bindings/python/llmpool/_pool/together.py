@@ -8,8 +8,9 @@ import re
 from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from .._native.library import lib
+from .ended import Counted, Past, look
 from .pool import Path
-from .processes import directory_of, read
+from .processes import directory_of
 from .sight import Histogram
 from .snapshots import BudgetSnapshot, LimitSnapshot, Part, PoolSnapshot, together
 
@@ -94,14 +95,15 @@ def metrics(families: str, directory: Optional[Path]) -> str:
         directory: where the processes are; None: as the environment says.
 
     Raises:
-        ValueError: neither is given, or the directory cannot be read.
+        ValueError: neither is given, or the directory cannot be read and written.
     """
     place = directory_of(directory)
     try:
-        snapshots = read(place).processes
+        reading, counted, past = look(place)
     except OSError as error:
-        raise ValueError(f"directory {place!r} cannot be read: {error.strerror}") from None
-    every = _all([pool for snapshot in snapshots for pool in snapshot.pools.values()])
+        raise ValueError(f"directory {place!r} cannot be used: {error.strerror}") from None
+    pools = [pool for snapshot in reading.processes for pool in snapshot.pools.values()]
+    every = _all(pools, counted, past)
     lines: List[str] = []
     for name, head in _families(families):
         lines += [*head, *_samples(name, every)]
@@ -118,14 +120,19 @@ def _families(text: str) -> Iterable[Tuple[str, List[str]]]:
 # ---- adding up
 
 
-def _all(pools: List[PoolSnapshot]) -> _All:
-    parts: Dict[str, List[Part]] = {}
+def _all(pools: List[PoolSnapshot], counted: Counted, past: Past) -> _All:
+    parts: Dict[str, List[Part]] = {origin: [part] for origin, part in past.origins.items()}
+    for (_, _, origin), part in counted.origins.items():
+        parts.setdefault(origin, []).append(part)
     budgets: Dict[str, List[BudgetSnapshot]] = {}
     for pool in pools:
-        for origin, part in pool.origins.items():
-            parts.setdefault(origin, []).append(part)
         for budget in pool.budgets:
-            budgets.setdefault(budget.name, []).append(budget)
+            budgets.setdefault(budget.name, []).append(budget._replace(refusals=0))
+    for name, refusals in _refusals(counted, past):
+        over = BudgetSnapshot(
+            name, in_flight=0, waiting=0, stopped=0.0, refusals=refusals, limits=()
+        )
+        budgets.setdefault(name, []).append(over)
     shown = _bounded(parts, _ORIGINS)
     return _All(
         utilization=max((pool.total.utilization for pool in pools), default=0.0),
@@ -134,6 +141,12 @@ def _all(pools: List[PoolSnapshot]) -> _All:
             name: _one_budget(name, found) for name, found in _bounded(budgets, _BUDGETS).items()
         },
     )
+
+
+def _refusals(counted: Counted, past: Past) -> Iterable[Tuple[str, int]]:
+    yield from past.refusals.items()
+    for (_, _, name), count in counted.refusals.items():
+        yield name, count
 
 
 def _bounded(found: Mapping[str, List[_Each]], most: int) -> Dict[str, List[_Each]]:
