@@ -8,7 +8,8 @@ import servers
 
 import llmpool
 
-FIRST_BYTE = 0.04  # seconds that a server takes
+FIRST_BYTE = 0.08  # seconds that a server takes
+CALLERS = 12
 LEAKED = 6
 STALLED = 8
 
@@ -105,13 +106,13 @@ def limits(connections, keepalive=None):
 
 
 def too_small():
-    """Twenty callers, and two connections."""
-    return pool_with(answer, limits(2), lambda client: [Load(lambda: client.get("/"), 20)])
+    """CALLERS at once, and two connections."""
+    return pool_with(answer, limits(2), lambda client: [Load(lambda: client.get("/"), CALLERS)])
 
 
 def dials_anew():
     return pool_with(
-        close_behind_each, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.1)]
+        close_behind_each, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.15)]
     )
 
 
@@ -124,7 +125,7 @@ def leaks():
             stream = client.stream("GET", "/endless")
             stream.__enter__()
             kept.append(stream)
-        return [Load(lambda: client.get("/"), 4, 0.1)]
+        return [Load(lambda: client.get("/"), 4, 0.15)]
 
     return pool_with(answer, limits(20), loads)
 
@@ -142,7 +143,7 @@ def stalls():
         limits(20),
         lambda client: [
             Load(lambda: stalled(client), STALLED),
-            Load(lambda: client.get("/"), 4, 0.1),
+            Load(lambda: client.get("/"), 4, 0.15),
         ],
     )
 
@@ -152,15 +153,15 @@ SICK = {"too-small": too_small, "dials-anew": dials_anew, "leaks": leaks, "stall
 
 def steady():
     """Twenty requests a second."""
-    return pool_with(answer, limits(20), lambda client: [Load(lambda: client.get("/"), 3, 0.1)])
+    return pool_with(answer, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.12)])
 
 
 def bursts():
-    """Eighteen of twenty connections at once, every half second."""
+    """Eighteen of twenty connections at once, every 0.8 seconds."""
     return pool_with(answer, limits(20), lambda client: [burst(client, 18)])
 
 
-def burst(client, size, pause=0.5):
+def burst(client, size, pause=0.8):
     """Calls all at once, again and again: the threads wait for each other."""
     together = threading.Barrier(size)
 
@@ -174,9 +175,9 @@ def burst(client, size, pause=0.5):
 
 @contextlib.contextmanager
 def cold_start():
-    """It begins within what is looked at, with ninety calls at once, to which it has no connection
+    """It begins within what is looked at, with 45 calls at once, to which it has no connection
     yet; they go on at a lower pace."""
-    with pool_with(answer, limits(100), lambda client: [burst(client, 90, 3.0)]) as pool:
+    with pool_with(answer, limits(50), lambda client: [burst(client, 45, 2.0)]) as pool:
         yield pool
 
 
@@ -197,7 +198,7 @@ def restarted():
     pool = llmpool.Pool(**limits(20))
     client = llmpool.Client(base_url=f"http://127.0.0.1:{port}", pool=pool, timeout=60)
     try:
-        with Load(lambda: client.get("/", retry=llmpool.Retry(sent=True)), 5, 0.1) as load:
+        with Load(lambda: client.get("/", retry=llmpool.Retry(sent=True)), 5, 0.15) as load:
             yield pool
     finally:
         pool.close()

@@ -152,6 +152,18 @@ def test_too_small_for_an_origin():
     assert "max_connections_per_origin from 10 to 30" in found.change
 
 
+def test_too_small_of_few_requests():
+    """Slow answers: it must be so at both looks, and they wait long."""
+    before = {"submitted": 30, "in_use": 10, "active": 10, "pending": 20}
+    now = {**before, "submitted": 50}
+    waits = several(20, "pool", 1.0)
+    verdict = advise([at(0, **before)], [at(10, **now, requests=waits)])
+    assert [each.rule for each in verdict.advice] == ["too-small"] and verdict.too_little
+    for was in ({**before, "in_use": 9, "active": 9}, {**before, "pending": 4}):
+        assert rules(at(0, **was), at(10, **now, requests=waits)) == []
+    assert rules(at(0, **before), at(10, **now, requests=several(20, "pool", 0.9))) == []
+
+
 def test_over_http2_fewer_connections_are_enough():
     many = {**FULL, "active": 1000, "pending": 500}
     (found,) = advise([at(0)], [at(10, **many)]).advice

@@ -16,8 +16,8 @@ from .terminal import Status, Terminal, duration, messages, milliseconds, output
 _ABOUT = f"""\
 Looks at running processes twice, and says in plain words which setting of
 their pools to change, and why, with the figures of the time between. Of a pool
-that has had fewer than {ENOUGH} requests it says that this is too little, but for
-requests that are stuck.
+that had fewer than {ENOUGH} requests it says that this is too little, but for what
+each of them shows by itself: that it is stuck, or waits long.
 """
 _STATUSES = """\
 exit status: 0 there is nothing to change, 1 there is something, 2 there is no
@@ -54,7 +54,7 @@ def main(arguments: List[str]) -> int:
     if given.json:
         print(json.dumps({**as_dict(verdict), "unread": reading.as_list(now.unread)}, indent=2))
     else:
-        _show(output(), verdict)
+        show(output(), verdict)
         sys.stdout.flush()
         reading.tell_unread("advise", now.unread)
     if not verdict.pools:
@@ -108,22 +108,24 @@ def place(advice: Advice) -> str:
     return f"{advice.pid} {advice.process}, {advice.pool}{origin}"
 
 
-def _show(terminal: Terminal, verdict: Verdict) -> None:
+def show(terminal: Terminal, verdict: Verdict) -> None:
     for advice in verdict.advice:
         terminal.line(f"{terminal.paint(advice.rule, 'yellow')}  {place(advice)}")
         terminal.paragraph(advice.what, "  ", "  ")
         terminal.paragraph(advice.change, "  ", "  ")
         terminal.line()
+    advised = {(advice.pid, advice.pool) for advice in verdict.advice}
     for each in verdict.too_little:
-        terminal.paragraph(_too_little(each, verdict.seconds))
+        beyond = "beyond that " if (each.pid, each.pool) in advised else ""
+        terminal.paragraph(_too_little(each, beyond, verdict.seconds))
     if verdict.healthy:
         good = f"{verdict.healthy} pool{'' if verdict.healthy == 1 else 's'}"
         terminal.line(terminal.paint(f"Nothing to change at {good}.", "green"))
 
 
-def _too_little(pool: TooLittle, seconds: float) -> str:
+def _too_little(pool: TooLittle, beyond: str, seconds: float) -> str:
     number = f"{pool.requests} request{'' if pool.requests == 1 else 's'}"
     return (
-        f"{pool.pid} {pool.process}, {pool.pool}: too little to say, {number} in "
+        f"{pool.pid} {pool.process}, {pool.pool}: {beyond}too little to say, {number} in "
         f"{duration(seconds)}; {ENOUGH} are needed."
     )

@@ -17,7 +17,7 @@ Figures = Dict[str, Union[int, float]]
 ENOUGH = 100  # requests; of fewer nothing is said that is a share of them
 SHORTEST = 5.0  # seconds; in less nothing can be called stuck
 _SEVERAL = 5  # requests that are stuck
-_SLOW_WAIT = 0.1  # seconds for a connection
+_SLOW_WAIT, _LONG_WAIT = 0.1, 1.0  # seconds for a connection
 _TIMEOUTS = ("first-byte-timeout", "read-timeout", "event-timeout")
 
 
@@ -30,7 +30,7 @@ class Rule(NamedTuple):
         advice: what to do.
         knob: the setting, in a word or two.
         of_pool: it is tried with whole pools, else with each origin.
-        of_few: it counts requests one by one, and needs no hundred of them.
+        of_few: it knows itself what fewer than ENOUGH requests can show.
     """
 
     name: str
@@ -97,6 +97,8 @@ def _full(seen: Evidence, limit: int) -> Optional[Figures]:
     share = waits.sum / max(seen.change.histogram("total").sum, 1e-6)
     if max(slow, oldest) < _SLOW_WAIT and (share < 0.25 or slow < 0.005):
         return None
+    if seen.seen < ENOUGH and not _was_full(seen, limit, oldest):
+        return None
     return {
         "limit": limit,
         "in_use": now.count("in_use"),
@@ -109,6 +111,12 @@ def _full(seen: Evidence, limit: int) -> Optional[Figures]:
         # Over HTTP/2 a connection carries many.
         "wanted": used(now) + ceil(waiting(now) * now.count("in_use") / now.count("active")),
     }
+
+
+def _was_full(seen: Evidence, limit: int, oldest: float) -> bool:
+    """Whether it is for more than a moment: of few requests the shares say nothing."""
+    least = min(waiting(seen.now), waiting(seen.before))
+    return used(seen.before) >= limit and least >= _SEVERAL and oldest >= _LONG_WAIT
 
 
 def _leaks(seen: Evidence) -> Optional[Figures]:
@@ -204,6 +212,7 @@ RULES: Tuple[Rule, ...] = (
         "Raise max_connections from {limit} to {wanted} or more, or send fewer requests at once.",
         "Limits(max_connections=)",
         of_pool=True,
+        of_few=True,
     ),
     Rule(
         "too-small",
@@ -214,6 +223,7 @@ RULES: Tuple[Rule, ...] = (
         "Raise max_connections_per_origin from {limit} to {wanted} or more, or send fewer requests "
         "at once.",
         "Limits(max_connections_per_origin=)",
+        of_few=True,
     ),
     Rule(
         "dials-anew",
