@@ -168,6 +168,11 @@ extension ToldLimit {
   }
 }
 
+extension BudgetView.Limit {
+  /// In metrics: who has said it.
+  var source: String { told.map { $0 == .projectTokens ? "told of the project" : "told" } ?? "configured" }
+}
+
 extension BudgetUnit {
   /// In messages and metrics.
   package var word: String {

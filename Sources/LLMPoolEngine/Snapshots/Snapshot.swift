@@ -101,11 +101,11 @@ struct Snapshot {
       json.array("limits") { json in
         for limit in budget.limits {
           json.object { json in
-            json.field("unit", "\(limit.unit)")
+            json.field("unit", limit.unit.word)
             json.field("limit", limit.limit)
             json.field("remaining", limit.remaining)
             json.field("window_us", limit.window / 1_000)
-            json.field("told", limit.isTold)
+            json.field("source", limit.source)
           }
         }
       }

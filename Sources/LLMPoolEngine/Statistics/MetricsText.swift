@@ -68,9 +68,8 @@ struct MetricsText {
       for limit in budget.view.limits {
         // What is told comes back in a time that is estimated anew with each answer: no label of a series.
         let window = limit.isTold ? "" : "\(Double(limit.window / 1_000_000) / 1_000)"
-        let source = limit.told.map { $0 == .projectTokens ? "told of the project" : "told" } ?? "configured"
         let label = MetricsText.label("budget", budget.name)
-        let more = ",unit=\"\(limit.unit.word)\",window=\"\(window)\",source=\"\(source)\""
+        let more = ",unit=\"\(limit.unit.word)\",window=\"\(window)\",source=\"\(limit.source)\""
         add(name, label + Array(more.utf8), Int(read(limit)))
       }
     }

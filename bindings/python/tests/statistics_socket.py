@@ -1,102 +1,56 @@
-"""Pools of this process as a process serves them: a Unix socket PID.sock in a directory, and one
-JSON document for whoever connects. Made of what the pools' own functions say."""
+"""Pools as processes serve them: in a directory, each process at a Unix socket of its own."""
 
 import contextlib
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import llmpool
 
-SHOWN = 200  # requests
-MICRO = 1_000_000
+_one = threading.Lock()  # a process shows its pools in one directory
 
 
 def document(pools, name="python3", pid=None):
-    """`pools`: by their names."""
+    """What a process of that name and id would say of these pools, which have the names."""
+    found = {"schema": 1, "version": llmpool.__version__, "pools": []}
+    if pools:
+        found = _asked(pools.values())
     return {
-        "schema": 1,
-        "version": llmpool.__version__,
-        "pid": pid or os.getpid(),
-        "name": name,
         "monotonic_us": time.monotonic_ns() // 1000,
-        "pools": [pool_document(name, pool) for name, pool in pools.items()],
-    }
-
-
-def pool_document(name, pool):
-    options = pool._options()
-    requests = pool.requests()
-    return {
+        **found,
         "name": name,
-        "options": {
-            field: getattr(options, field)
-            for field in (
-                "max_connections",
-                "max_connections_per_origin",
-                "max_keepalive_connections",
-                "max_pending_requests",
-            )
-        },
-        **part(pool, None),
-        "origins": [{"origin": each, **part(pool, each)} for each in pool.origins()],
-        "budgets": [budget(name, state) for name, state in pool.budgets().items()],
-        "requests": [request(each) for each in requests[:SHOWN]],
-        "requests_left_out": max(0, len(requests) - SHOWN),
+        "pid": pid or os.getpid(),
+        "pools": [{**each, "name": name} for name, each in zip(pools, found["pools"])],
     }
 
 
-def part(pool, origin):
-    stats = pool.stats(origin)
-    reasons = pool.reasons(origin)
-    return {
-        "stats": {name: getattr(stats, name) for name in stats.__annotations__},
-        "histograms": {
-            name: histogram(each) for name, each in pool.histograms(origin).items() if each.count
-        },
-        "reasons": {kind: getattr(reasons, kind) for kind in ("closed", "failed", "retried")},
-    }
+def _asked(pools):
+    directory = tempfile.TemporaryDirectory()
+    with _one, directory as place, serving_pools(place, pools):
+        return ask(place)
 
 
-def histogram(found):
-    count, total, longest, buckets = found.__getstate__()
-    filled = [[index, value] for index, value in enumerate(buckets) if value]
-    return {"count": count, "sum_us": total, "max_us": longest, "buckets": filled}
+def ask(directory):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(Path(directory) / f"{os.getpid()}.sock"))
+        return json.load(client.makefile("rb"))
 
 
-def budget(name, state):
-    return {
-        "name": name,
-        "in_flight": state.in_flight,
-        "waiting": state.waiting,
-        "stopped_us": round(state.stopped_for * MICRO),
-        "refusals": state.refusals,
-        "limits": [
-            {
-                "unit": limit.unit,
-                "limit": limit.amount,
-                "remaining": limit.remaining,
-                "window_us": round(limit.window * MICRO),
-                "told": limit.told,
-            }
-            for limit in state.limits
-        ],
-    }
-
-
-def request(state):
-    return {
-        "id": state.id,
-        "origin": state.origin,
-        "phase": state.phase,
-        "age_us": round(state.age * MICRO),
-        "attempts": state.attempts,
-        "sent": state.bytes_sent,
-        "received": state.bytes_received,
-    }
+@contextlib.contextmanager
+def serving_pools(directory, pools):
+    """By the pools themselves."""
+    pools = list(pools)
+    for pool in pools:
+        pool.serve_stats(directory)
+    try:
+        yield
+    finally:
+        for pool in pools:
+            pool.serve_stats(None)
 
 
 @contextlib.contextmanager
@@ -126,5 +80,6 @@ def serving(directory, say, pid=None):
         thread.join(10)
 
 
-def serving_pools(directory, pools, **more):
-    return serving(directory, lambda: document(pools, **more), more.get("pid"))
+def process_of(directory, pools, pid=None, name="app"):
+    """Serves as a process of that name and id what the pools, by their names, say of themselves."""
+    return serving(directory, lambda: document(pools, name, pid), pid)

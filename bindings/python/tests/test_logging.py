@@ -341,11 +341,11 @@ def test_a_line_from_within_a_handler_waits_for_no_lock(caplog):
 def test_lines_of_many_threads_are_all_counted(caplog, monkeypatch):
     monkeypatch.setattr(lines._state, "limiter", Limiter(0.01))
     with ThreadPoolExecutor(8) as executor:
-        for _ in range(2000):
+        for _ in range(1000):  # fewer than may wait
             executor.submit(lines.say, "kind", lines.Line(lines.WARNING, "line", {}))
     lines._end()
     counts = [int(r.llmpool.get("count", 1)) for r in messages(caplog, logging.WARNING)]
-    assert sum(counts) == 2000 and len(counts) < 2000
+    assert sum(counts) == 1000 and len(counts) < 1000
 
 
 def test_retries_are_info_and_have_no_secrets(open_pool, caplog):

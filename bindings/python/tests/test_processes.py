@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 import statistics_socket
@@ -19,19 +20,25 @@ def document(pools=None, **more):
     return statistics_socket.document(pools or {}, **more)
 
 
+process_of = statistics_socket.process_of
+
+
 def test_a_process_is_read(open_client, nginx, tmp_path):
     client = open_client(nginx.url)
     for _ in range(3):
         client.get("/small")
     pool = client.pool
     llmpool.Budget("b", requests_per_minute=60, pool=pool)
-    with statistics_socket.serving_pools(tmp_path, {"pool-1": pool}):
+    with statistics_socket.serving_pools(tmp_path, [pool]):
         reading = read(str(tmp_path))
     (snapshot,) = reading.processes
     assert reading.unread == ()
-    assert (snapshot.pid, snapshot.name) == (os.getpid(), "python3")
+    assert (snapshot.pid, snapshot.name) == (
+        os.getpid(),
+        Path("/proc/self/comm").read_text().strip(),
+    )
     assert snapshot.version == llmpool.__version__
-    found = snapshot.pools["pool-1"]
+    (found,) = snapshot.pools.values()
     (origin,) = pool.origins()
     for part, name in ((found.total, None), (found.origins[origin], origin)):
         stats = pool.stats(name)
@@ -157,7 +164,7 @@ def test_the_metrics_of_one_process_are_its_own(open_client, nginx, tmp_path):
     """Line by line those that the library writes."""
     pool = busy(open_client, nginx.url)
     llmpool.Budget('"b\\', requests_per_minute=60, tokens_per_day=1000, pool=pool)
-    with statistics_socket.serving_pools(tmp_path, {"pool-1": pool}):
+    with statistics_socket.serving_pools(tmp_path, [pool]):
         found = llmpool.metrics(processes="all", directory=tmp_path)
     assert sorted(found.splitlines()) == sorted(pool.metrics().splitlines())
     families = re.findall(r"^# HELP (\S+)", found, re.MULTILINE)
@@ -177,10 +184,8 @@ def test_the_metrics_of_several_are_added_up(open_client, nginx, tmp_path, monke
     for pool in pools:
         llmpool.Budget("b", requests_per_minute=60, pool=pool)
     monkeypatch.setenv("LLMPOOL_STATS_DIR", str(tmp_path))
-    serve = statistics_socket.serving_pools
-    with serve(tmp_path, {"p": pools[0], "q": pools[1]}, pid=7), serve(
-        tmp_path, {"p": pools[2]}, pid=8
-    ):  # fmt: skip
+    first, second = {"p": pools[0], "q": pools[1]}, {"p": pools[2]}
+    with process_of(tmp_path, first, 7), process_of(tmp_path, second, 8):
         found = samples(llmpool.metrics(processes="all"))
     each = [samples(pool.metrics()) for pool in pools]
     assert set(found) == set(each[0]) | set(each[1]) | set(each[2])
@@ -198,7 +203,8 @@ def test_what_a_provider_has_told_is_one_limit():
     from llmpool._pool.together import _limits
 
     def budget(limit, remaining, told):
-        limits = (snapshots.LimitSnapshot("requests", limit, remaining, 60.0, told),)
+        source = "told" if told else "configured"
+        limits = (snapshots.LimitSnapshot("requests", limit, remaining, 60.0, source),)
         return snapshots.BudgetSnapshot("b", 0, 0, 0.0, 0, limits)
 
     (told,) = _limits([budget(500, 420, True), budget(500, 400, True)])
@@ -250,9 +256,8 @@ def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, 
     idle = f'llmpool_connections_idle{{origin="{origin}"}}'
     failed = 'llmpool_failure_reasons_total{origin="http://127.0.0.1:9",reason="connect"}'
     took = f'llmpool_request_duration_seconds_count{{origin="{origin}"}}'
-    serve = statistics_socket.serving_pools
-    with serve(tmp_path, {"p": pools[0]}, pid=7):
-        with serve(tmp_path, {"p": pools[1]}, pid=8):
+    with process_of(tmp_path, {"p": pools[0]}, 7):
+        with process_of(tmp_path, {"p": pools[1]}, 8):
             both = counted(tmp_path)
             assert (both[submitted], both[idle], both[failed], both[took]) == (6, 2, 2, 6)
         one = counted(tmp_path)  # its gauges are gone, and what it has counted is not
@@ -260,7 +265,7 @@ def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, 
         assert counted(tmp_path) == one
         # Another process with the id of the one that has ended.
         (tmp_path / "8.sock").unlink()
-        with serve(tmp_path, {"p": pools[1]}, pid=8):
+        with process_of(tmp_path, {"p": pools[1]}, 8):
             assert counted(tmp_path)[submitted] == 9
         (tmp_path / "8.sock").unlink()
     # One that is there and does not answer has not ended.
@@ -270,7 +275,7 @@ def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, 
         assert counted(tmp_path)[submitted] == 9
         never.set()
     (tmp_path / "7.sock").unlink()
-    with serve(tmp_path, {"p": pools[0]}, pid=7):
+    with process_of(tmp_path, {"p": pools[0]}, 7):
         assert counted(tmp_path)[submitted] == 9
     assert counted(tmp_path)[submitted] == 9
 
@@ -300,7 +305,7 @@ def test_what_a_budget_counted_stays(tmp_path):
 def test_a_file_that_is_none_is_written_anew(open_client, nginx, tmp_path, text):
     (tmp_path / "counted.json").write_text(text)
     pool = busy(open_client, nginx.url)
-    with statistics_socket.serving_pools(tmp_path, {"p": pool}):
+    with statistics_socket.serving_pools(tmp_path, [pool]):
         first = counted(tmp_path)
     assert sum(value for name, value in first.items() if "requests_submitted" in name) == 4
     assert samples(llmpool.metrics(processes="all", directory=tmp_path)).keys() <= first.keys()

@@ -7,6 +7,7 @@ import socket
 import stat
 import threading
 
+import asking
 import pytest
 import servers
 
@@ -63,9 +64,11 @@ def test_what_is_shown_is_what_the_pool_says(shown, directory, mock_plain):
 
 def test_requests_in_flight_and_budgets(shown, directory, mock_plain):
     budget = llmpool.Budget("one", requests_per_minute=60, max_concurrent=3, pool=shown)
-    client = llmpool.Client(base_url=mock_plain.url, pool=shown, budget=budget)
-    body = {"model": "stall-3", "stream": True, "messages": []}
+    headers = mock_plain.headers
+    client = llmpool.Client(base_url=mock_plain.url, headers=headers, pool=shown, budget=budget)
+    body = {"model": "stall-3", "stream": True, "messages": asking.HI}
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        answer.raise_for_status()
         next(answer.iter_raw())
         (pool,) = look(directory)["pools"]
         (request,) = pool["requests"]
@@ -74,7 +77,7 @@ def test_requests_in_flight_and_budgets(shown, directory, mock_plain):
         assert pool["requests_left_out"] == 0
         (budget,) = pool["budgets"]
         assert (budget["name"], budget["in_flight"], budget["waiting"]) == ("one", 1, 0)
-        limits = [limit for limit in budget["limits"] if not limit["told"]]
+        limits = [limit for limit in budget["limits"] if limit["source"] == "configured"]
         assert (limits[0]["unit"], limits[0]["limit"]) == ("requests", 60)
         assert limits[0]["window_us"] == 60_000_000
 
@@ -106,7 +109,10 @@ with socket.socket(socket.AF_UNIX) as client:
 def test_a_directory_that_others_may_write_to(directory):
     directory.mkdir()
     directory.chmod(0o770)
-    with llmpool.Pool() as pool, pytest.raises(ValueError, match="others may write to .* mode 770"):
+    with (
+        llmpool.Pool() as pool,
+        pytest.raises(ValueError, match=r"others may write to .* \(mode 770\)"),
+    ):
         pool.serve_stats(directory)
     assert list(directory.iterdir()) == []
 
@@ -122,7 +128,7 @@ def test_a_directory_of_another_user(directory):
 def test_a_link_to_a_directory(directory, tmp_path):
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     directory.symlink_to(tmp_path / "elsewhere")
-    with llmpool.Pool() as pool, pytest.raises(ValueError, match="directory: .*is no directory"):
+    with llmpool.Pool() as pool, pytest.raises(ValueError, match=r"directory: .*is no directory"):
         pool.serve_stats(directory)
 
 

@@ -71,7 +71,7 @@ def process(seconds, submitted, origins=1, requests=3, budgets=(), pid=1, **stat
 BUDGET = {
     "name": "openai/gpt-5", "in_flight": 3, "waiting": 12, "stopped_us": 3_200_000, "refusals": 1,
     "limits": [{"unit": "input_tokens", "limit": 500, "remaining": 12, "window_us": 60_000_000,
-                "told": False}],
+                "source": "configured"}],
 }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def held(open_client, tmp_path):
         assert servers.wait_until(
             lambda: [each.phase for each in client.pool.requests()] == ["waiting"] * 5
         )
-        with statistics_socket.serving_pools(tmp_path, {"pool-1": client.pool}, name="app"):
+        with statistics_socket.process_of(tmp_path, {"pool-1": client.pool}):
             yield client
         free.set()
         for caller in callers:
@@ -278,7 +278,7 @@ def test_a_terminal_that_cannot_move(held, tmp_path):
 def test_processes_may_come_and_go(open_pool, tmp_path):
     with live(tmp_path) as screen:
         screen.wait_for("no process serves")
-        with statistics_socket.serving_pools(tmp_path, {"pool-1": open_pool()}, name="app", pid=9):
+        with statistics_socket.process_of(tmp_path, {"pool-1": open_pool()}, 9):
             screen.wait_for("9 app, pool-1")
         before = screen.output.count("no process serves")
         screen.wait_for("no process serves", before + 1)

@@ -43,13 +43,17 @@ class Part(NamedTuple):
 
 
 class LimitSnapshot(NamedTuple):
-    """A limit of a budget. `window` is in seconds."""
+    """A limit of a budget, in the words of the metrics. `window` is in seconds."""
 
     unit: str
     limit: int
     remaining: int
     window: float
-    told: bool
+    source: str
+
+    @property
+    def told(self) -> bool:
+        return self.source != "configured"
 
 
 class BudgetSnapshot(NamedTuple):
@@ -187,7 +191,7 @@ def _budget(found: Mapping[str, Any]) -> BudgetSnapshot:
                 limit=int(limit["limit"]),
                 remaining=int(limit["remaining"]),
                 window=limit["window_us"] / 1e6,
-                told=bool(limit["told"]),
+                source=_name(limit["source"]),
             )
             for limit in found["limits"]
         ),

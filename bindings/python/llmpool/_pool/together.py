@@ -171,13 +171,13 @@ def _one_budget(name: str, budgets: List[BudgetSnapshot]) -> BudgetSnapshot:
 def _limits(budgets: List[BudgetSnapshot]) -> Iterable[LimitSnapshot]:
     """Each process may spend what is configured. What a provider has told is one limit for all of
     them, of which the one that has heard last knows the least to be left."""
-    found: Dict[Tuple[str, bool, float], List[LimitSnapshot]] = {}
+    found: Dict[Tuple[str, str, float], List[LimitSnapshot]] = {}
     for budget in budgets:
         for limit in budget.limits:
-            key = limit.unit, limit.told, 0.0 if limit.told else limit.window
+            key = limit.unit, limit.source, 0.0 if limit.told else limit.window
             found.setdefault(key, []).append(limit)
-    for (_, told, _), limits in found.items():
-        if told:
+    for limits in found.values():
+        if limits[0].told:
             amount = max(limit.limit for limit in limits)
             left = min(limit.remaining for limit in limits)
         else:
@@ -208,8 +208,7 @@ def _samples(name: str, every: _All) -> Iterable[str]:
         elif name in _OF_LIMITS:
             for limit in budget.limits:
                 window = "" if limit.told else str(limit.window)
-                source = "told" if limit.told else "configured"
-                labels = f'unit="{limit.unit}",window="{window}",source="{source}"'
+                labels = f'unit="{limit.unit}",window="{window}",source="{limit.source}"'
                 yield f"llmpool_{name}{{{label},{labels}}} {_OF_LIMITS[name](limit)}"
 
 
