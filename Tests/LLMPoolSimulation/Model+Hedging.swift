@@ -159,6 +159,7 @@ extension Model {
       // As if it had not been: its connection was gone.
       guard connections[hedge.connection]!.version == .http1 else { return }
       requests[id]!.isHedged = false
+      requests[id]!.lostHedges += 1
       hedgesAllowed += 1
     default: requests[id]!.wasSeen = true
     }

@@ -67,6 +67,8 @@ package final class Model {
     var hedge: Hedge?
     /// Once a request.
     var isHedged = false
+    /// Hedges that met a closed connection, and count as if they had not been.
+    var lostHedges = 0
   }
 
   struct Connection {
@@ -630,7 +632,8 @@ package final class Model {
       if flags.contains(.noRetry) { fail("sent again although it must not be") }
     }
     let free = min(requests[id]!.freeResends, 3)
-    if Int(request.attempts) - (request.isHedged ? 1 : 0) > free + request.resends + options.maxRetries {
+    let hedges = request.lostHedges + (request.isHedged ? 1 : 0)
+    if Int(request.attempts) - hedges > free + request.resends + options.maxRetries {
       fail("sent \(request.attempts + 1) times")
     }
   }

@@ -115,7 +115,8 @@ static int schedstat_of(int tid) {
   return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-static int tid_of_the_pool(void) {
+/* 0: it does not run yet, so that it has not named itself. */
+static int look_for_the_pool(void) {
   int found = 0;
   DIR *tasks = opendir("/proc/self/task");
   for (struct dirent *task; tasks != NULL && found == 0 && (task = readdir(tasks)) != NULL;) {
@@ -127,6 +128,13 @@ static int tid_of_the_pool(void) {
     fclose(file);
   }
   if (tasks != NULL) closedir(tasks);
+  return found;
+}
+
+static int tid_of_the_pool(void) {
+  int found = 0;
+  for (int tries = 0; (found = look_for_the_pool()) == 0 && tries < 10000; tries++)
+    usleep(1000);
   CHECK(found != 0);
   return found;
 }
