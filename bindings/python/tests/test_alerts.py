@@ -1,0 +1,78 @@
+"""examples/prometheus/alerts.yml: each sick pool sets off its own alert and no other, a healthy one
+none. The series are those of pools at work; promtool evaluates the rules on them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pools
+import pytest
+import series
+
+LONG = bool(os.environ.get("LLMPOOL_LONG_TESTS"))
+INTERVAL = 0.2
+COUNT = 80  # samples; stretched, they are 20 minutes
+pytestmark = [
+    pytest.mark.skipif(not series.RULES.exists(), reason="outside the repository"),
+    pytest.mark.skipif(not Path(series.PROMTOOL).exists(), reason=f"no {series.PROMTOOL}"),
+]
+
+
+EXPECTED = {case.__name__: [alert] for alert, case in pools.SICK.items()}
+
+
+def record(cases, mock, interval, count):
+    """All of them beside each other: they wait nearly all of the time."""
+
+    def one(case):
+        recording = series.Recording(case.__name__, interval)
+        with case(mock) as running:
+            series.sample(running.pool, recording, count, running.before)
+        return recording
+
+    with ThreadPoolExecutor(len(cases)) as executor:
+        return list(executor.map(one, cases))
+
+
+@pytest.fixture(scope="module")
+def recordings(mock_plain):
+    return record([*pools.SICK.values(), *pools.HEALTHY], mock_plain, INTERVAL, COUNT)
+
+
+@pytest.fixture(scope="module")
+def wrong(recordings, tmp_path_factory):
+    return series.verdicts(recordings, tmp_path_factory.mktemp("alerts"), EXPECTED)
+
+
+@pytest.mark.parametrize("alert", pools.SICK)
+def test_a_sick_pool_sets_off_its_own_alert(alert, wrong):
+    assert wrong.get(pools.SICK[alert].__name__, "") == ""
+
+
+@pytest.mark.parametrize("case", pools.HEALTHY, ids=lambda case: case.__name__)
+def test_a_healthy_pool_sets_off_none(case, wrong, recordings):
+    assert wrong.get(case.__name__, "") == ""
+    (recording,) = (each for each in recordings if each.name == case.__name__)
+    (succeeded,) = recording.values("llmpool_requests_succeeded_total")
+    assert succeeded[-1] > succeeded[len(succeeded) // 2] > 0
+
+
+def test_what_is_not_expected_is_noticed(recordings, tmp_path):
+    expected = {**EXPECTED, "too_small": [], "steady": ["LLMPoolOriginDown"]}
+    said = series.verdicts(recordings, tmp_path, expected)
+    assert set(said) == {"too_small", "steady"}
+    assert 'got: {alertname="LLMPoolExhausted"}' in said["too_small"]
+
+
+@pytest.fixture(scope="module")
+def long_recordings(mock_plain):
+    return record(pools.HEALTHY, mock_plain, 1, 300)
+
+
+@pytest.mark.skipif(not LONG, reason="LLMPOOL_LONG_TESTS")
+@pytest.mark.parametrize("every", [1, series.SCRAPED_EVERY])
+def test_five_minutes_of_health(every, long_recordings, tmp_path):
+    """As they were, and as if the 300 samples were of 75 minutes."""
+    assert series.verdicts(long_recordings, tmp_path, {}, every) == {}
+    (requests,) = long_recordings[-1].values("llmpool_requests_succeeded_total")
+    assert requests[-1] > 300 * 10
