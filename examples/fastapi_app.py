@@ -6,7 +6,8 @@
     curl -N localhost:8000/ask?question=hi
 
 The tokens go on as they come. When the browser leaves, the generator is closed, the block of
-client.stream() is left, and the API stops computing (and charging). /metrics is for Prometheus.
+client.stream() is left, and the API stops computing (and charging). /metrics is for Prometheus:
+grafana/llmpool.json is a dashboard of it, prometheus/alerts.yml has alerts.
 """
 
 import os
@@ -33,6 +34,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         base_url=BASE_URL,
         headers={"authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"},
         timeout=llmpool.Timeout(first_byte=600, read=60),
+        budget=llmpool.auto_budget,  # when the API says 429, all calls wait as long as it says
     ) as client:
         app.state.client = client
         yield

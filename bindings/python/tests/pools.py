@@ -213,8 +213,10 @@ def bursts(mock):
             client.post(CHAT, json=chat("gpt-mock-lasts-0.2"))
 
         with under_load(client, Load(9, 1.0, call)) as running:
-            yield running
-            together.abort()
+            try:
+                yield running
+            finally:
+                together.abort()
 
 
 @contextlib.contextmanager

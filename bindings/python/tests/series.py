@@ -13,6 +13,9 @@ PROMTOOL = "/usr/bin/promtool"
 SCRAPED_EVERY = 15  # seconds, as most are
 _SAMPLE = re.compile(r"^(llmpool_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _FAILED = re.compile(r'^ +expr: .*?instance=\\"(\w+)\\"(.*?)(?=^ +expr: |\Z)', re.M | re.S)
+_ANNOTATIONS = re.compile(
+    r'Labels:{alertname="(\w+)".*\n *Annotations:{description="(.*)", summary="(.*)"}'
+)
 
 
 class Recording:
@@ -70,30 +73,33 @@ def verdicts(recordings, directory, expected, every=SCRAPED_EVERY):
 
     All of them are evaluated together, as one Prometheus scrapes many processes.
     """
-    seconds = int((min(each.count for each in recordings) - 1) * every)
-    tests = [_test(each.name, expected.get(each.name, ()), seconds) for each in recordings]
-    given = {
-        "rule_files": [str(RULES)],
-        "evaluation_interval": f"{SCRAPED_EVERY}s",
-        "tests": [
-            {
-                "interval": f"{every}s",
-                "input_series": [one for each in recordings for one in each.series(every)],
-                "promql_expr_test": tests,
-            }
-        ],
-    }
-    file = Path(directory) / "alerts_test.json"  # which is YAML, too
-    file.write_text(json.dumps(given, indent=1))
-    command = [PROMTOOL, "test", "rules", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    seconds = _lasted(recordings, every)
+    tests = [_fired(each.name, expected.get(each.name, ()), seconds) for each in recordings]
+    done = _promtool(recordings, directory, every, promql_expr_test=tests)
     output = done.stdout + done.stderr
     said = dict(_FAILED.findall(output))
     assert (done.returncode == 0) == (not said), output
     return said
 
 
-def _test(name, expected, seconds):
+def annotations(recordings, directory, expected):
+    """Of each alert that is expected, its summary and description at the end."""
+    at = f"{_lasted(recordings, SCRAPED_EVERY)}s"
+    names = [name for each in expected.values() for name in each]
+    # promtool shows what it got where nothing was expected.
+    nothing = [{"eval_time": at, "alertname": name, "exp_alerts": []} for name in names]
+    done = _promtool(recordings, directory, SCRAPED_EVERY, alert_rule_test=nothing)
+    return {
+        alert: (summary, description)
+        for alert, description, summary in _ANNOTATIONS.findall(done.stdout + done.stderr)
+    }
+
+
+def _lasted(recordings, every):
+    return int((min(each.count for each in recordings) - 1) * every)
+
+
+def _fired(name, expected, seconds):
     """Which alerts fired at any time, of one process."""
     fired = f'ALERTS{{alertstate="firing",instance="{name}"}}[{seconds + 1}s]'
     return {
@@ -101,3 +107,16 @@ def _test(name, expected, seconds):
         "eval_time": f"{seconds}s",
         "exp_samples": [{"labels": f'{{alertname="{each}"}}', "value": 1} for each in expected],
     }
+
+
+def _promtool(recordings, directory, every, **tests):
+    series = [one for each in recordings for one in each.series(every)]
+    given = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": f"{SCRAPED_EVERY}s",
+        "tests": [{"interval": f"{every}s", "input_series": series, **tests}],
+    }
+    file = Path(directory) / "alerts_test.json"  # which is YAML, too
+    file.write_text(json.dumps(given, indent=1))
+    command = [PROMTOOL, "test", "rules", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -2,6 +2,7 @@
 none. The series are those of pools at work; promtool evaluates the rules on them."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import series
 
 LONG = bool(os.environ.get("LLMPOOL_LONG_TESTS"))
 INTERVAL = 0.2
+PAGE = series.ROOT / "docs" / "monitoring.md"
+DASHBOARD = series.ROOT / "examples" / "grafana" / "llmpool.json"
 COUNT = 80  # samples; stretched, they are 20 minutes
 pytestmark = [
     pytest.mark.skipif(not series.RULES.exists(), reason="outside the repository"),
@@ -76,3 +79,31 @@ def test_five_minutes_of_health(every, long_recordings, tmp_path):
     assert series.verdicts(long_recordings, tmp_path, {}, every) == {}
     (requests,) = long_recordings[-1].values("llmpool_requests_succeeded_total")
     assert requests[-1] > 300 * 10
+
+
+def test_a_person_can_read_them(recordings, tmp_path):
+    """Every annotation names the process, and what it is about; none has a hole."""
+    said = series.annotations(recordings, tmp_path, EXPECTED)
+    for case, (alert,) in EXPECTED.items():
+        summary, description = said[alert]
+        assert case in summary, summary
+        assert "http://127.0.0.1:" in summary or "the budget spent" in summary, summary
+        for text in (summary, description):
+            assert "<" not in text and "{{" not in text and "NaN" not in text, text
+
+
+# ---- the page
+
+
+def test_the_page_has_each_alert():
+    rules = series.RULES.read_text()
+    page = re.findall(r"^\| `(LLMPool\w+)` \| for (\d+) minutes", PAGE.read_text(), re.MULTILINE)
+    assert page == re.findall(r"- alert: (\w+)\n.*?^        for: (\d+)m$", rules, re.M | re.S)
+    assert {name for name, _ in page} == set(pools.SICK)
+
+
+@pytest.mark.parametrize("file", [series.RULES, DASHBOARD], ids=lambda file: file.name)
+def test_every_metric_that_is_asked_for_is_on_the_page(file):
+    asked = set(re.findall(r"\bllmpool_(\w+?)(?:_bucket|_sum|_count)?\b[{\[, ]", file.read_text()))
+    known = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", PAGE.read_text(), re.M))
+    assert asked and asked <= known
