@@ -4,6 +4,7 @@ made for."""
 import contextlib
 import socket
 import threading
+import time
 
 import servers
 
@@ -18,23 +19,25 @@ def chat(model, **more):
 
 
 class Load:
-    """Threads that call a function again and again, with a pause in between, until the block ends.
+    """Threads that call a function again and again until the block ends, each every so many seconds
+    or, where a call takes longer, at once.
 
     What the transport says is taken as the answer: to fail is what some are here for.
     """
 
-    def __init__(self, threads, pause, call):
-        self._call, self._pause = call, pause
+    def __init__(self, threads, every, call):
+        self._call, self._every = call, every
         self._stop = threading.Event()
         self.errors = []
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
 
     def _run(self):
+        due = time.monotonic()
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(max(0.0, due - time.monotonic())):
+                due = max(due, time.monotonic() - self._every) + self._every
                 with contextlib.suppress(llmpool.TransportError):
                     self._call()
-                self._stop.wait(self._pause)
         except Exception as error:
             self.errors.append(error)
 
@@ -105,14 +108,14 @@ def dialing_anew(mock):
     with (
         servers.RawServer(handle) as server,
         client_of(server.url, 10) as client,
-        under_load(client, Load(4, 0.05, lambda: client.get("/"))) as running,
+        under_load(client, Load(4, 0.1, lambda: client.get("/"))) as running,
     ):
         yield running
 
 
 @contextlib.contextmanager
-def leaking(mock):
-    """An application that keeps each third stream, and reads no more than its beginning."""
+def _leaking(connections, most):
+    """Each third stream is kept, up to so many, and no more of it is read than its beginning."""
 
     def handle(connection, _):
         connection.settimeout(None)  # a stream that nobody reads stays open
@@ -132,12 +135,15 @@ def leaking(mock):
     with (
         servers.RawServer(handle) as server,
         client_of(
-            server.url, 6, stream_window_bytes=65536, timeout=llmpool.Timeout(pool=0.3, read=0.5)
+            server.url,
+            connections,
+            stream_window_bytes=65536,
+            timeout=llmpool.Timeout(pool=0.3, read=0.5),
         ) as client,
     ):
 
         def call():
-            if next(turns) % 3:
+            if next(turns) % 3 or len(kept) >= most:
                 with client.stream("GET", "/short") as response:
                     response.read()
                 return
@@ -148,6 +154,16 @@ def leaking(mock):
 
         with under_load(client, Load(4, 0.05, call)) as running:
             yield running
+
+
+def leaking(mock):
+    """An application that keeps streams until there are no connections for others."""
+    return _leaking(6, 6)
+
+
+def leaking_some(mock):
+    """One that keeps half of them: others go on."""
+    return _leaking(12, 6)
 
 
 @contextlib.contextmanager
@@ -188,13 +204,15 @@ def without_server(mock):
         yield running
 
 
+# Each with the alert that it is to set off.
 SICK = {
-    "LLMPoolExhausted": too_small,
-    "LLMPoolDialChurn": dialing_anew,
-    "LLMPoolStreamsHeld": leaking,
-    "LLMPoolProviderStalls": stalled,
-    "LLMPoolBudgetStopped": refused,
-    "LLMPoolOriginDown": without_server,
+    too_small: "LLMPoolExhausted",
+    dialing_anew: "LLMPoolDialChurn",
+    leaking: "LLMPoolStreamsHeld",
+    leaking_some: "LLMPoolStreamsHeld",
+    stalled: "LLMPoolProviderStalls",
+    refused: "LLMPoolBudgetStopped",
+    without_server: "LLMPoolOriginDown",
 }
 
 # ---- healthy
@@ -251,6 +269,24 @@ def restarted(mock):
 
 
 @contextlib.contextmanager
+def recycling(mock):
+    """A server that ends each connection after its fifth answer."""
+
+    def handle(connection, _):
+        rest = b""
+        for left in range(4, -1, -1):
+            _, _, rest = servers.read_request(connection, rest)
+            servers.answer(connection, headers=b"" if left else b"connection: close\r\n")
+
+    with (
+        servers.RawServer(handle) as server,
+        client_of(server.url, 10) as client,
+        under_load(client, Load(6, 0.1, lambda: client.get("/"))) as running,
+    ):
+        yield running
+
+
+@contextlib.contextmanager
 def steady(mock):
     """Twenty requests a second."""
     with client_of(mock.url, 10, mock.headers) as client:
@@ -262,4 +298,4 @@ def steady(mock):
             yield running
 
 
-HEALTHY = (bursts, cold_start, restarted, steady)
+HEALTHY = (bursts, cold_start, restarted, recycling, steady)

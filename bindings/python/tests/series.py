@@ -13,8 +13,9 @@ PROMTOOL = "/usr/bin/promtool"
 SCRAPED_EVERY = 15  # seconds, as most are
 _SAMPLE = re.compile(r"^(llmpool_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _FAILED = re.compile(r'^ +expr: .*?instance=\\"(\w+)\\"(.*?)(?=^ +expr: |\Z)', re.M | re.S)
-_ANNOTATIONS = re.compile(
-    r'Labels:{alertname="(\w+)".*\n *Annotations:{description="(.*)", summary="(.*)"}'
+_SAID = re.compile(
+    r'Labels:{alertname="(\w+)".*? instance="(\w+)".*\n'
+    r' *Annotations:{description="(.*)", summary="(.*)"}'
 )
 
 
@@ -83,15 +84,15 @@ def verdicts(recordings, directory, expected, every=SCRAPED_EVERY):
 
 
 def annotations(recordings, directory, expected):
-    """Of each alert that is expected, its summary and description at the end."""
+    """Summary and description, at the end, of each alert that is expected, by process and alert."""
     at = f"{_lasted(recordings, SCRAPED_EVERY)}s"
-    names = [name for each in expected.values() for name in each]
+    names = {name for each in expected.values() for name in each}
     # promtool shows what it got where nothing was expected.
     nothing = [{"eval_time": at, "alertname": name, "exp_alerts": []} for name in names]
     done = _promtool(recordings, directory, SCRAPED_EVERY, alert_rule_test=nothing)
     return {
-        alert: (summary, description)
-        for alert, description, summary in _ANNOTATIONS.findall(done.stdout + done.stderr)
+        (instance, alert): (summary, description)
+        for alert, instance, description, summary in _SAID.findall(done.stdout + done.stderr)
     }
 
 
