@@ -7,7 +7,7 @@ struct MetricsText {
   var text: String { String(decoding: bytes, as: UTF8.self) }
 
   /// Budgets beyond so many are one, "other": names may be of credentials, and come without end.
-  private static let budgetsShown = 50
+  private static let budgetsShown = 64
 
   init(pool: Statistics, origins: [OriginCopy], budgets: [(name: String, view: BudgetView)]) {
     bytes.reserveCapacity(origins.count * 24_000 + 16_384)
@@ -52,25 +52,38 @@ struct MetricsText {
       $0.inFlight
     }
     family("budget_waiting", "gauge", "Requests that wait for room in their budget.") { $0.waiting }
-    family("budget_stopped_milliseconds", "gauge", "Until a budget goes on that an answer has stopped; else 0.") {
-      Int($0.stoppedFor / 1_000_000)
-    }
+    self.family("budget_stopped_seconds", "gauge", "Until a budget goes on that an answer has stopped; else 0.")
+    for budget in shown { addStop(MetricsText.label("budget", budget.name), budget.view.stoppedFor) }
+    if let longest = rest.map(\.view.stoppedFor).max() { addStop(MetricsText.label("budget", "other"), longest) }
     limits("budget_limit", "What a budget may spend in the window of the limit.", shown) { $0.limit }
     limits("budget_remaining", "What a budget could spend of a limit now.", shown) { $0.remaining }
   }
 
+  private mutating func addStop(_ label: [UInt8], _ stoppedFor: Nanoseconds) {
+    let milliseconds = UInt64(stoppedFor / 1_000_000)
+    put("llmpool_budget_stopped_seconds{")
+    put(label)
+    put("} ")
+    put(milliseconds / 1_000)
+    put(".")
+    put(milliseconds % 1_000, digits: 3)
+    put("\n")
+  }
+
+  /// Of two that are alike but for their amount the stricter one: it is what holds.
   private mutating func limits(
     _ name: String, _ help: String, _ budgets: ArraySlice<(name: String, view: BudgetView)>,
     _ read: (BudgetView.Limit) -> Int64
   ) {
     family(name, "gauge", help)
     for budget in budgets {
-      for limit in budget.view.limits {
+      var named: Set<[UInt8]> = []
+      for limit in budget.view.limits.sorted(by: { $0.limit < $1.limit }) {
         // What is told comes back in a time that is estimated anew with each answer: no label of a series.
         let window = limit.isTold ? "" : "\(Double(limit.window / 1_000_000) / 1_000)"
-        let label = MetricsText.label("budget", budget.name)
         let more = ",unit=\"\(limit.unit.word)\",window=\"\(window)\",source=\"\(limit.source)\""
-        add(name, label + Array(more.utf8), Int(read(limit)))
+        guard named.insert(Array(more.utf8)).inserted else { continue }
+        add(name, MetricsText.label("budget", budget.name) + Array(more.utf8), Int(read(limit)))
       }
     }
   }

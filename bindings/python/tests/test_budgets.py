@@ -1,8 +1,10 @@
 """Budgets: what requests share of a provider's limits. What goes when is tested with the core."""
 
 import asyncio
+import ctypes
 import gzip
 import json
+import re
 import threading
 import time
 import tracemalloc
@@ -12,6 +14,9 @@ import servers
 
 import llmpool
 from llmpool._http import budgets as reading
+from llmpool._native import abi
+from llmpool._native.failures import check
+from llmpool._native.library import lib
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}]}
@@ -321,7 +326,21 @@ def test_many_budgets_are_one_in_metrics_and_are_forgotten(client):
         client.get("/v1/models", budget=f"b{number}")
     assert len(client.pool.budgets()) <= 1_000
     text = client.pool.metrics()
-    assert text.count("llmpool_budget_waiting{") == 51 and 'budget_waiting{budget="other"}' in text
+    assert text.count("llmpool_budget_waiting{") == 65 and 'budget_waiting{budget="other"}' in text
+
+
+def test_of_two_limits_alike_the_stricter_is_in_the_metrics(client):
+    """A series that is there twice makes Prometheus refuse all of them."""
+    pool = client.pool
+    limits = (abi.Limit * 2)()
+    for limit, amount in zip(limits, (60, 30)):
+        limit.unit, limit.amount, limit.window_ms = abi.UNIT_REQUESTS, amount, 60_000
+    budget = abi.Budget(size=ctypes.sizeof(abi.Budget))
+    size = ctypes.sizeof(abi.Limit)
+    check(lib.budget_configure(pool._handle, b"alike", ctypes.byref(budget), limits, size, 2))
+    assert servers.wait_until(lambda: "alike" in pool.metrics())
+    samples = re.findall(r'^llmpool_budget_limit\{budget="alike",.*$', pool.metrics(), re.MULTILINE)
+    assert [sample.rpartition(" ")[2] for sample in samples] == ["30"]
 
 
 # ---- beside SDKs, and auto_budget

@@ -5,7 +5,18 @@ which number of a document each has, and in which order labels come.
 """
 
 import re
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from .._native.library import lib
 from .ended import Counted, Past, look
@@ -63,11 +74,11 @@ _REASONS = {
     "failure_reasons_total": "failed",
     "retry_reasons_total": "retried",
 }
-_OF_BUDGETS: Dict[str, Callable[[BudgetSnapshot], int]] = {
+_OF_BUDGETS: Dict[str, Callable[[BudgetSnapshot], Union[int, str]]] = {
     "budget_refusals_total": lambda budget: budget.refusals,
     "budget_in_flight": lambda budget: budget.in_flight,
     "budget_waiting": lambda budget: budget.waiting,
-    "budget_stopped_milliseconds": lambda budget: int(budget.stopped * 1000),
+    "budget_stopped_seconds": lambda budget: f"{int(budget.stopped * 1000) / 1000:.3f}",
 }
 _OF_LIMITS: Dict[str, Callable[[LimitSnapshot], int]] = {
     "budget_limit": lambda limit: limit.limit,
