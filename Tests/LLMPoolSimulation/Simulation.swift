@@ -453,7 +453,10 @@ package final class Simulation {
 
   private func wrote(_ id: AttemptID, _ attempt: Attempt) {
     tell(.progressed(id, .wrote))
-    if chance(50), attempts[id] != nil { tell(.bodyConsumed(attempt.request)) }
+    // An upload is never hedged: no second attempt takes anything from one.
+    if chance(50), attempts[id] != nil, model.hedge(of: attempt.request, id) == nil {
+      tell(.bodyConsumed(attempt.request))
+    }
     if chance(50), attempts[id] != nil { tell(.progressed(id, .waitingForApplication)) }
     agenda.add(now + delay(0...20), .attempt(id))
   }
