@@ -108,11 +108,13 @@ package final class PoolHandle: @unchecked Sendable {
   package func configure(_ settings: PoolSettings) throws(Fault) {
     _ = try currentSettings()
     let configuration = try Configuration(settings)
-    try locked { () throws(Fault) in
+    let isMade = try locked { () throws(Fault) in
+      let isMade = engine == nil
       if let engine { engine.configure(configuration) } else { _ = try make(configuration) }
       self.settings = settings
+      return isMade
     }
-    show()
+    if isMade { show() }
   }
 
   /// Also where they make no pool, as with an unsupported proxy in the environment: to be changed by `configure`.

@@ -249,6 +249,20 @@ print(sorted(os.listdir(os.environ["LLMPOOL_STATS_DIR"])) == [f"{os.getpid()}.so
 """
 
 
+HIDDEN = """
+import os
+import llmpool
+llmpool.serve_stats(None)
+llmpool.configure(limits=llmpool.Limits(max_connections=7))
+print(os.listdir(os.environ["LLMPOOL_STATS_DIR"]))
+"""
+
+
+def test_what_is_hidden_stays_hidden_when_it_is_configured(directory, run_python):
+    result = run_python(HIDDEN, LLMPOOL_STATS_DIR=str(directory))
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
 def test_by_the_environment_and_gone_at_exit(directory, run_python):
     result = run_python(PROGRAM, LLMPOOL_STATS_DIR=str(directory))
     assert (result.stdout, result.stderr) == ("True\n", "")
