@@ -28,10 +28,6 @@ struct JSONText {
     self.name(name)
     put("\(value)")
   }
-  mutating func field(_ name: String, _ value: Bool) {
-    self.name(name)
-    put(value ? "true" : "false")
-  }
   mutating func field(_ name: String, _ value: String) {
     self.name(name)
     string(value)

@@ -26,9 +26,7 @@ struct Snapshot {
       json.object("options") { json in
         for option in PoolSettings.numbers { json.field(option.name, option.read(settings)) }
       }
-      Snapshot.write(counts.pool, &json)
-      Snapshot.write(counts.histograms, &json)
-      Snapshot.write(counts.reasons, &json)
+      Snapshot.write(counts.pool, counts.histograms, counts.reasons, &json)
       json.array("origins") { json in
         for origin in counts.origins { Snapshot.write(origin, &json) }
       }
@@ -45,17 +43,21 @@ struct Snapshot {
   private static func write(_ origin: OriginCopy, _ json: inout JSONText) {
     json.object { json in
       json.field("origin", origin.name)
-      write(origin.statistics, &json)
-      write(HistogramKind.allCases.map { origin.histograms[$0].histogram }, &json)
-      write(origin.reasons, &json)
+      let histograms = HistogramKind.allCases.map { origin.histograms[$0].histogram }
+      write(origin.statistics, histograms, origin.reasons, &json)
     }
   }
 
-  private static func write(_ statistics: Statistics, _ json: inout JSONText) {
+  /// Of the pool and of an origin alike.
+  private static func write(
+    _ statistics: Statistics, _ histograms: [Histogram], _ reasons: ReasonCounts, _ json: inout JSONText
+  ) {
     json.object("stats") { json in
       for row in Statistics.rows { json.field(row.name, row.read(statistics)) }
       json.field("utilization", statistics.utilization)
     }
+    write(histograms, &json)
+    write(reasons, &json)
   }
 
   /// Those in which something was counted, and of them the buckets in which something was.

@@ -1,6 +1,5 @@
 """python -m llmpool advise"""
 
-import argparse
 import json
 import sys
 from time import monotonic, sleep
@@ -8,7 +7,7 @@ from typing import Any, Dict, List
 
 from . import reading
 from .advice import Advice, TooLittle, Verdict, advise
-from .arguments import Parser, above_0, failed
+from .arguments import above_0, failed
 from .reading import Source
 from .rules import ENOUGH, SHORTEST
 from .terminal import Status, Terminal, duration, messages, milliseconds, output
@@ -26,13 +25,7 @@ process to look at
 
 
 def main(arguments: List[str]) -> int:
-    parser = Parser(
-        prog="python -m llmpool advise",
-        description=f"{_ABOUT}\n{reading.WHICH}",
-        epilog=_STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    reading.add_arguments(parser)
+    parser = reading.parser_of("advise", _ABOUT, _STATUSES)
     parser.add_argument(
         "--window", type=above_0, default=10.0, metavar="SECONDS",
         help=f"how long to look, at least {SHORTEST:g} [%(default)g]",

@@ -6,9 +6,9 @@ from typing import Any, Dict, Iterable, List, Optional
 
 from .._pool import processes
 from .._pool.processes import Reading, Unread
-from .arguments import from_1
+from .arguments import Parser, from_1
 
-WHICH = f"""\
+_WHICH = f"""\
 Processes are seen that serve their statistics: those with {processes.VARIABLE}
 in their environment, a directory of yours, or that call
 llmpool.serve_stats(directory). They are asked, and notice nothing of it.
@@ -39,11 +39,18 @@ class Source:
         return f"{which} its statistics in {self.directory}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def parser_of(command: str, about: str, statuses: str) -> Parser:
+    parser = Parser(
+        prog=f"python -m llmpool {command}",
+        description=f"{about}\n{_WHICH}",
+        epilog=statuses,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--dir", metavar="DIRECTORY", help=f"where the processes are [${processes.VARIABLE}]")
     add("--pid", type=from_1, metavar="N", help="this process alone")
     add("--json", action="store_true", help="for programs, times in milliseconds")
+    return parser
 
 
 def sentence(unread: Unread) -> str:

@@ -1,6 +1,5 @@
 """python -m llmpool top"""
 
-import argparse
 import json
 from time import monotonic, sleep, strftime
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -8,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from .._pool.snapshots import BudgetSnapshot, RequestSnapshot
 from . import reading, view
 from .advise import advice_as_list, place
-from .arguments import Parser, above_0, failed
+from .arguments import above_0, failed
 from .reading import Source
 from .screen import Screen
 from .terminal import Terminal, duration, output
@@ -36,13 +35,7 @@ _HIGH = 0.8
 
 
 def main(arguments: List[str]) -> int:
-    parser = Parser(
-        prog="python -m llmpool top",
-        description=f"{_ABOUT}\n{reading.WHICH}",
-        epilog=_STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    reading.add_arguments(parser)
+    parser = reading.parser_of("top", _ABOUT, _STATUSES)
     parser.add_argument(
         "--interval", type=above_0, default=1.0, metavar="SECONDS",
         help="between two looks [%(default)g]",

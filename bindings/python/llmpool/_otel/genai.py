@@ -144,7 +144,7 @@ class Generation:
         seconds = (outcome.end - outcome.began) / 1e9
         self._metrics.duration.record(max(seconds, 0.0), attributes)
         if head is not None and outcome.first_token:
-            self._metrics.first_chunk.record(outcome.first_token / 1e6, attributes)
+            self._metrics.first_chunk.record(outcome.first_token, attributes)
         if head is None and not answer.status:  # all of it is here
             self.note([answer.data], answer.headers)
             self.settle(answer.headers)

@@ -1,9 +1,9 @@
 """How a request ended, from its DONE and, where it was streamed, its head."""
 
-import struct
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from .._http import secrets
+from .._http.timings import timings_of
 from .._native import abi
 from .._native.record import Answer
 from .attempts import error_type_of
@@ -16,20 +16,6 @@ _TIMEOUTS = (
 
 # A name, nanoseconds of the epoch, and what is said of it.
 Event = Tuple[str, int, Attributes]
-
-
-class Times(NamedTuple):
-    """Those of a DONE event: microseconds since the submission; 0: it was not."""
-
-    admitted: int = 0
-    resolved: int = 0
-    connected: int = 0
-    secured: int = 0
-    sent: int = 0
-    first_byte: int = 0
-    first_data: int = 0
-    done: int = 0
-    budgeted: int = 0
 
 
 class Outcome:
@@ -47,9 +33,7 @@ class Outcome:
 
     def __init__(self, began: int, now: int, answer: Answer, head: Optional[Answer]) -> None:
         self.began = began
-        self.times = Times()
-        if answer.timings:
-            self.times = Times(*struct.unpack(abi.TIMINGS_FORMAT, answer.timings))
+        self.times = timings_of(answer.timings)
         self.end = self.at(self.times.done) if self.times.done else max(now, began)
         self._told = answer if head is None else head
         self.attempts = max(1, answer.attempts, self._told.attempts)
@@ -66,8 +50,9 @@ class Outcome:
             code = self._told.http_status
             self.error = str(code) if code >= 400 else ""
 
-    def at(self, microseconds: int) -> int:
-        return self.began + microseconds * 1000
+    def at(self, seconds: float) -> int:
+        """A moment of its timings, in nanoseconds of the epoch."""
+        return self.began + round(seconds * 1e6) * 1000
 
     @property
     def is_cancelled(self) -> bool:
@@ -114,7 +99,7 @@ class Outcome:
         times = self.times
         found: List[Event] = [] if queued is None else [("llmpool.queued", queued, {})]
         ready = times.secured or times.connected
-        steps: Dict[str, Tuple[int, Attributes]] = {
+        steps: Dict[str, Tuple[Optional[float], Attributes]] = {
             "budgeted": (times.budgeted, {}),
             "connected": (ready, {}),
             "admitted": (times.admitted, self._connection()),
@@ -128,11 +113,11 @@ class Outcome:
         return found
 
     @property
-    def first_token(self) -> int:
-        """When the body of an event stream began, in microseconds; 0: it is none, or did not."""
+    def first_token(self) -> Optional[float]:
+        """When the body of an event stream began, in seconds; None: it is none, or did not."""
         told = self._told
         is_stream = told.http_status == 200 and is_event_stream(told.headers)
-        return self.times.first_data if is_stream else 0
+        return self.times.first_data if is_stream else None
 
 
 def is_event_stream(headers: bytes) -> bool:
