@@ -75,5 +75,8 @@ async def ask(question: str, request: Request) -> StreamingResponse:
 
 
 @app.get("/metrics")
-async def metrics() -> PlainTextResponse:
+async def metrics(request: Request) -> PlainTextResponse:
+    if "application/openmetrics-text" in request.headers.get("accept", ""):
+        kind = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        return PlainTextResponse(llmpool.metrics(openmetrics=True), media_type=kind)
     return PlainTextResponse(llmpool.metrics(), media_type="text/plain; version=0.0.4")

@@ -456,6 +456,8 @@ const char *llmpool_event_header(const llmpool_event_t *event, const char *name,
  * of the answers (x-ratelimit-*, anthropic-ratelimit-*), or both: all hold at once. Each is a bucket that is debited
  * when a request is sent, again at each retry, and filled evenly with time. A name needs no configuring: a budget that
  * was only named learns; of more than 1,000 such those that were idle longest are forgotten.
+ * A name that ends with " #" and hexadecimal digits is that of a credential, for which the digits stand: in metrics,
+ * notices and messages there is instead a number, "provider/model/1", the first that is free.
  *
  * An answer of 429, 503 or 529 with a Retry-After stops the whole budget for that time (RFC 9110, section 10.2.3), and
  * afterwards it goes on at the pace of its limits; with "x-should-retry: false" it stops nothing. Where such answers
@@ -592,7 +594,7 @@ typedef struct llmpool_reason {
                        library */
   uint64_t count;
   uint32_t kind;
-  uint32_t reserved;
+  uint32_t has_series; /* 1: in llmpool_metrics() it is told apart; 0: it is among the "other" of its kind */
 } llmpool_reason_t;
 
 /* How often what was counted had which reason: of one origin, or (NULL) of the pool, with the origins that it has
@@ -630,11 +632,16 @@ typedef struct llmpool_inflight {
  * The engine waits while they are looked at, for less than a microsecond each. */
 llmpool_status_t llmpool_requests(llmpool_t *pool, llmpool_inflight_t *inflight_out, size_t inflight_size,
                                   uint32_t capacity, uint32_t *count_out);
-/* The origins that the pool knows, a line each; and everything about them, with the histograms
- * in a few buckets, in the Prometheus text format. Both return the length of the whole text, of
- * which at most size - 1 bytes and a NUL were written, or a status < 0. */
+/* In what the metrics are written. */
+enum {
+  LLMPOOL_METRICS_PROMETHEUS = 1, /* "text/plain; version=0.0.4; charset=utf-8" */
+  LLMPOOL_METRICS_OPENMETRICS = 2 /* "application/openmetrics-text; version=1.0.0; charset=utf-8" */
+};
+/* The origins that the pool knows, a line each; and everything about them, with the histograms in a few buckets, in one
+ * of these formats: origins beyond 200, and budgets beyond 64, are one, "other". Both return the length of the whole
+ * text, of which at most size - 1 bytes and a NUL were written, or a status < 0. */
 int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
-int64_t llmpool_metrics(llmpool_t *pool, char *text_out, size_t size);
+int64_t llmpool_metrics(llmpool_t *pool, uint32_t format, char *text_out, size_t size);
 /* Sends NOTICE events of the pool to the queue, with this user_data, until either is closed;
  * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest. */
 llmpool_status_t llmpool_watch(llmpool_t *pool, llmpool_queue_t *queue, uint32_t notices, uint64_t user_data);

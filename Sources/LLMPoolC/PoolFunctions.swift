@@ -124,11 +124,16 @@ func copy(_ text: String, _ target: UnsafeMutablePointer<CChar>?, _ size: Int) -
 }
 
 @implementation @_cdecl("llmpool_metrics")
-public func llmpool_metrics(_ pool: OpaquePointer!, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int) -> Int64 {
+public func llmpool_metrics(
+  _ pool: OpaquePointer!, _ format: UInt32, _ text_out: UnsafeMutablePointer<CChar>!, _ size: Int
+) -> Int64 {
   var text = ""
   let result = status { () throws(Fault) in
     try checkText(text_out, size)
-    text = try LLMPoolC.pool(pool).open().metrics
+    guard let known = MetricsFormat(rawValue: format) else {
+      throw Fault(.invalidArgument, "format: expected LLMPOOL_METRICS_PROMETHEUS or _OPENMETRICS, not \(format)")
+    }
+    text = try LLMPoolC.pool(pool).open().metrics(known)
   }
   return result < 0 ? Int64(result) : copy(text, text_out, size)
 }

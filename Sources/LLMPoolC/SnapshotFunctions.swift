@@ -41,6 +41,7 @@ extension llmpool_reason_t {
     name = row.name
     kind = row.kind.rawValue
     self.count = count
+    has_series = row.hasSeries ? 1 : 0
   }
 }
 

@@ -27,7 +27,7 @@ public enum Action: Sendable {
   case complete(RequestID, Completion)
   /// Nothing has used the origin for long: its id is free again.
   case forget(OriginID)
-  case forgetBudget(BudgetID)
+  case forgetBudget(BudgetID, refusals: Int)
   /// Its budget has room for the request, which now seeks a connection.
   case admitted(RequestID)
   case notice(Notice)

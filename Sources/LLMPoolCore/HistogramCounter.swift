@@ -15,7 +15,20 @@ public struct HistogramCounter: Sendable {
     count &+= UInt64(times)
     sum &+= value &* UInt64(times)
     if value > max { max = value }
-    let index = Histogram.Buckets.index(of: value)
+    add(times, toBucket: Histogram.Buckets.index(of: value))
+  }
+
+  /// Adds what the other has counted: as if all had been counted here.
+  public mutating func merge(_ other: HistogramCounter) {
+    guard count > 0 else { return self = other }
+    count &+= other.count
+    sum &+= other.sum
+    max = Swift.max(max, other.max)
+    for (index, each) in other.low.enumerated() where each > 0 { add(each, toBucket: index) }
+    for (index, times) in other.high { high[index, default: 0] += times }
+  }
+
+  private mutating func add(_ times: UInt32, toBucket index: Int) {
     let (total, isOver) = low[index].addingReportingOverflow(times)
     low[index] = total
     if isOver { high[index, default: 0] += 1 }

@@ -11,6 +11,13 @@ public struct ReasonCounts: Sendable, Equatable {
     counts[index] += 1
   }
 
+  /// Adds what the other has counted: as if all had been counted here.
+  public mutating func merge(_ other: ReasonCounts) {
+    if counts.isEmpty { counts = other.counts } else {
+      for index in other.counts.indices { counts[index] += other.counts[index] }
+    }
+  }
+
   /// In the order of `Reason.all`; 0 for each where there was none.
   public subscript(index: Int) -> UInt64 { counts.isEmpty ? 0 : counts[index] }
 

@@ -223,7 +223,7 @@ final class Script {
       let end = completion.failure.map { "\($0)" } ?? "ok"
       return "complete \(name) \(end)" + (completion.unseen ? " unseen" : "") + (completion.isBroken ? " broken" : "")
     case .forget(let origin): return "forget o\(origin.slot)"
-    case .forgetBudget(let id): return "forget b\(id.slot)"
+    case .forgetBudget(let id, _): return "forget b\(id.slot)"
     case .admitted(let request): return "admit \(requestNames[request]!)"
     case .notice(let notice): return describe(notice)
     case .stopped: return "stopped"

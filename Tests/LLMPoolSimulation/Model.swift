@@ -510,7 +510,7 @@ package final class Model {
     case .close(let id, let reason): close(id, reason, core)
     case .complete(let id, let completion): complete(id, completion, core)
     case .forget(let origin): forget(origin)
-    case .forgetBudget(let id):
+    case .forgetBudget(let id, _):
       if budgets.removeValue(forKey: id).map({ !$0.waiting.isEmpty || !$0.inFlight.isEmpty }) ?? true {
         fail("a budget is forgotten that is in use")
       }

@@ -230,6 +230,7 @@ static void test_sight_layout(void) {
   OFFSET(llmpool_reason_t, name, 0);
   OFFSET(llmpool_reason_t, count, 8);
   OFFSET(llmpool_reason_t, kind, 16);
+  OFFSET(llmpool_reason_t, has_series, 20);
   CHECK_EQ(LLMPOOL_REASON_CLOSED, 1);
   CHECK_EQ(LLMPOOL_REASON_FAILED, 2);
   CHECK_EQ(LLMPOOL_REASON_RETRIED, 3);

@@ -430,10 +430,10 @@ static void test_texts(void) {
   memset(text, 'z', sizeof text);
   CHECK_EQ(llmpool_origins(pool, text, 5), length);
   CHECK(text[4] == 0 && text[5] == 'z');
-  length = llmpool_metrics(pool, text, sizeof text);
+  length = llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text);
   CHECK(length > 0);
-  CHECK_STATUS((llmpool_status_t)llmpool_metrics(pool, NULL, 5), INVALID);
-  CHECK(llmpool_metrics(NULL, text, sizeof text) < 0);
+  CHECK_STATUS((llmpool_status_t)llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, NULL, 5), INVALID);
+  CHECK(llmpool_metrics(NULL, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text) < 0);
 }
 
 static void test_watch(void) {
@@ -484,7 +484,7 @@ static void test_sizes_beyond_memory(void) {
     CHECK_REFUSED(llmpool_write(pool, 1, text, sizes[i], 0), INVALID, "size");
     CHECK_REFUSED(llmpool_queue_read(queue, &record, sizeof record, 1, text, sizes[i]), INVALID, "bytes_size");
     CHECK_STATUS(llmpool_origins(pool, text, sizes[i]), INVALID);
-    CHECK_STATUS(llmpool_metrics(pool, text, sizes[i]), INVALID);
+    CHECK_STATUS(llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, sizes[i]), INVALID);
     llmpool_event_t event = {.opaque = text};
     llmpool_events_release(&event, sizes[i], 1); /* of no release's size: nothing is touched */
     CHECK(event.opaque == text);

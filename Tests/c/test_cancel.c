@@ -112,7 +112,7 @@ static void call_to_look(void) {
   char text[4096];
   harness_stats(pool);
   CHECK(llmpool_origins(pool, text, sizeof text) >= 0);
-  CHECK(llmpool_metrics(pool, text, sizeof text) >= 0);
+  CHECK(llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text) >= 0);
   CHECK(llmpool_stats(pool, "http://nowhere:1", &(llmpool_stats_t){.size = sizeof(llmpool_stats_t)}) < 0);
   CHECK(llmpool_last_error()[0] != 0);
 }

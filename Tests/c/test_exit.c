@@ -57,7 +57,7 @@ static void call_everything(void) {
       llmpool_serve_stats(pool, "/nowhere"),
       llmpool_serve_stats(pool, NULL),
       (llmpool_status_t)llmpool_origins(pool, text, sizeof text),
-      (llmpool_status_t)llmpool_metrics(pool, text, sizeof text),
+      (llmpool_status_t)llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text),
       (llmpool_status_t)llmpool_budgets(pool, text, sizeof text),
       llmpool_budget_settle(pool, 1, 1, 1),
       llmpool_queue_open(NULL, &other_queue),

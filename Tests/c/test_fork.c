@@ -463,7 +463,7 @@ static void *look_and_configure(void *unused) {
     llmpool_options_t options;
     CHECK_OK(llmpool_options_get(shared, &options, sizeof options));
     CHECK_OK(llmpool_configure(shared, &options));
-    CHECK(llmpool_metrics(shared, text, sizeof text) > 0);
+    CHECK(llmpool_metrics(shared, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text) > 0);
     harness_stats(shared);
   }
   return NULL;

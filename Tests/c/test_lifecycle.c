@@ -186,7 +186,7 @@ static void *use_closed_pool(void *argument) {
   CHECK_STATUS((llmpool_status_t)llmpool_budgets(pool, text, sizeof text), CLOSED);
   CHECK_STATUS(llmpool_budget_settle(pool, 1, 1, 1), CLOSED);
   CHECK_STATUS(llmpool_close(pool, 0), CLOSED);
-  llmpool_status_t later[] = {(llmpool_status_t)llmpool_metrics(pool, text, sizeof text),
+  llmpool_status_t later[] = {(llmpool_status_t)llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, sizeof text),
                               llmpool_warm(pool, "http://127.0.0.1:1/", 1), llmpool_write(pool, 1, "x", 1, 0),
                               llmpool_watch(pool, queue, LLMPOOL_NOTICE_RETRY, 1),
                               llmpool_budget_configure(pool, "b", &budget, NULL, 0, 0),

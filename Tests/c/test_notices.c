@@ -222,11 +222,11 @@ static void test_a_queue_that_nobody_drains_loses_the_oldest(void) {
 
 /* ---- metrics ---- */
 
-static char *metrics_of(llmpool_t *pool) {
-  int64_t size = llmpool_metrics(pool, NULL, 0);
+static char *metrics_of(llmpool_t *pool, uint32_t format) {
+  int64_t size = llmpool_metrics(pool, format, NULL, 0);
   CHECK(size > 0);
   char *text = malloc((size_t)size + 4096);
-  CHECK(llmpool_metrics(pool, text, (size_t)size + 4096) > 0);
+  CHECK(llmpool_metrics(pool, format, text, (size_t)size + 4096) > 0);
   return text;
 }
 
@@ -273,7 +273,7 @@ static void check_with_promtool(const char *text) {
 
 static void test_metrics(void) {
   llmpool_t *pool = harness_pool(NULL);
-  char *empty = metrics_of(pool); /* without an origin */
+  char *empty = metrics_of(pool, LLMPOOL_METRICS_PROMETHEUS); /* without an origin */
   check_format(empty);
   free(empty);
   server_t *second = server_start();
@@ -284,7 +284,7 @@ static void test_metrics(void) {
     harness_outcome(pool, &request);
   }
   llmpool_stats_t stats = harness_stats(pool);
-  char *text = metrics_of(pool);
+  char *text = metrics_of(pool, LLMPOOL_METRICS_PROMETHEUS);
   check_format(text);
   check_with_promtool(text);
   CHECK_EQ(metric(text, "requests_submitted_total"), stats.submitted);
@@ -300,9 +300,16 @@ static void test_metrics(void) {
   CHECK_EQ(stats.submitted, 3);
   CHECK(strstr(text, "le=\"+Inf\"") && strstr(text, "llmpool_utilization_ratio "));
   memset(text, 'z', 10); /* cut, as snprintf() does */
-  CHECK_EQ(llmpool_metrics(pool, text, 5), strlen(text + 10) + 10);
+  CHECK_EQ(llmpool_metrics(pool, LLMPOOL_METRICS_PROMETHEUS, text, 5), strlen(text + 10) + 10);
   CHECK(text[4] == 0 && text[5] == 'z');
   free(text);
+  CHECK_REFUSED((llmpool_status_t)llmpool_metrics(pool, 3, NULL, 0), LLMPOOL_E_INVALID_ARGUMENT, "format");
+  char *open = metrics_of(pool, LLMPOOL_METRICS_OPENMETRICS);
+  CHECK(strstr(open, "# TYPE llmpool_requests_submitted counter\n"));
+  CHECK(strstr(open, "# UNIT llmpool_sent_bytes bytes\n"));
+  CHECK_EQ(metric(open, "requests_submitted_total"), stats.submitted);
+  CHECK(strcmp(open + strlen(open) - 6, "# EOF\n") == 0);
+  free(open);
   CHECK_OK(llmpool_close(pool, 0));
   server_stop(second);
 }

@@ -106,7 +106,7 @@ extension PoolStateMachine {
     budgetTimers.removeIfPresent(chosen, &budgetTimerPositions)
     budgets[Int(chosen)].isKnown = false
     knownBudgets -= 1
-    actions.append(.forgetBudget(BudgetID(slot: chosen)))
+    actions.append(.forgetBudget(BudgetID(slot: chosen), refusals: budgets[Int(chosen)].refusals))
   }
 
   private func isFull(_ budget: Int) -> Bool {

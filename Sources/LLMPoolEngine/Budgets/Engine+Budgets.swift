@@ -19,38 +19,29 @@ extension Engine {
 
   /// One that is new is named to the core, which may forget another for it.
   func budget(named name: String) -> BudgetID {
-    let id = knownBudget(named: name) ?? nameBudget(name)
+    let id = budgetNames.id(of: name) ?? nameBudget(name)
     // The core has forgotten it for another, which we hear only when the messages at hand are taken.
     if !core.knows(id) { tell(.budgetNamed(id)) }
     return id
   }
 
-  private func knownBudget(named name: String) -> BudgetID? {
-    budgetByName[name].map { BudgetID(slot: Int32($0)) }
-  }
-
   private func nameBudget(_ name: String) -> BudgetID {
-    let slot = freeBudgets.popLast() ?? budgetNames.count
-    if slot == budgetNames.count { budgetNames.append(nil) }
-    budgetNames[slot] = name
-    budgetByName[name] = slot
+    let id = budgetNames.add(name)
     hasBudgets.store(true, ordering: .relaxed)
-    let id = BudgetID(slot: Int32(slot))
     tell(.budgetNamed(id))
     return id
   }
 
-  func forgetBudget(_ id: BudgetID) {
-    let slot = Int(id.slot)
-    // Not where it has been named again since.
-    guard let name = budgetNames[slot], !core.knows(id) else { return }
-    budgetNames[slot] = nil
-    budgetByName[name] = nil
-    freeBudgets.append(slot)
+  func forgetBudget(_ id: BudgetID, _ refusals: Int) {
+    // Its count begins anew, also where it has been named again since.
+    if budgetNames[id]?.hasSeries == false { refusalsOfForgotten += refusals }
+    guard !core.knows(id) else { return }
+    budgetNames.remove(id)
     if lastBudget?.id == id { lastBudget = nil }
   }
 
-  func name(of id: BudgetID) -> String { budgetNames[Int(id.slot)] ?? "" }
+  /// For people.
+  func label(of id: BudgetID) -> String { budgetNames[id]?.label ?? "" }
 
   func budgeted(_ id: RequestID) {
     guard let request = requests[id.slot], request.id == id else { return }
@@ -85,28 +76,40 @@ extension Engine {
   /// As of the engine's last turn; nil: no request has named it, and it is not configured.
   package func budget(_ name: String) -> BudgetView? {
     turn.lock()
-    let view = knownBudget(named: name).flatMap { core.view(of: $0, now: Instant(nanoseconds: monotonicNow())) }
+    let view = budgetNames.id(of: name).flatMap { core.view(of: $0, now: Instant(nanoseconds: monotonicNow())) }
     giveTurnBack()
     return view
   }
 
   package var knownBudgets: [String] {
     turn.lock()
-    let names = Array(budgetByName.keys)
+    let names = budgetNames.names
     giveTurnBack()
     return names
   }
 
-  package var budgets: [(name: String, view: BudgetView)] {
-    // The engine is not held up for those that do not exist.
-    guard hasBudgets.load(ordering: .relaxed) else { return [] }
-    turn.lock()
-    let now = Instant(nanoseconds: monotonicNow())
-    let all = budgetByName.compactMap { name, slot in
-      core.view(of: BudgetID(slot: Int32(slot)), now: now).map { (name: name, view: $0) }
+  var budgets: [LabelledBudget] {
+    look { $0.map { LabelledBudget(label: $0.label, view: $1) } }?.sorted { $0.label < $1.label } ?? []
+  }
+
+  var shownBudgets: ShownBudgets {
+    let shown = look { budgets in
+      ShownBudgets(
+        own: budgets.filter(\.0.hasSeries).map { LabelledBudget(label: $0.label, view: $1) },
+        others: budgets.filter { !$0.0.hasSeries }.map(\.1), refusalsOfForgotten: refusalsOfForgotten)
     }
-    giveTurnBack()
-    return all.sorted { $0.name < $1.name }
+    guard var shown else { return ShownBudgets() }
+    shown.own.sort { $0.label < $1.label }
+    return shown
+  }
+
+  /// At all budgets; nil: there has been none, and the engine is not held up.
+  private func look<Result>(_ body: ([(BudgetNames.Entry, BudgetView)]) -> Result) -> Result? {
+    guard hasBudgets.load(ordering: .relaxed) else { return nil }
+    turn.lock()
+    defer { giveTurnBack() }
+    let now = Instant(nanoseconds: monotonicNow())
+    return body(budgetNames.all.compactMap { id, entry in core.view(of: id, now: now).map { (entry, $0) } })
   }
 
   // MARK: What went wrong, for people
@@ -118,11 +121,11 @@ extension Engine {
     let limits = core.view(of: request.budget, now: Instant(nanoseconds: now))?.limits ?? []
     let beyond = limits.first { !$0.isTold && cost.amount($0.unit) > $0.limit }
     let most = beyond.map { "\($0.limit) \($0.unit.word) in \(Engine.text($0.window))" } ?? "less"
-    return "a request of \(input) input and \(output) output tokens; budget \(name(of: request.budget)) allows \(most)"
+    return "a request of \(input) input and \(output) output tokens; budget \(label(of: request.budget)) allows \(most)"
   }
 
   func budgetText(_ request: RequestState, _ waited: String) -> String {
-    let name = name(of: request.budget)
+    let name = label(of: request.budget)
     guard let view = core.view(of: request.budget, now: Instant(nanoseconds: now)) else { return "budget \(name)" }
     let start = "budget \(name) had no room for the request, \(waited) after submission: "
     if view.stoppedFor > 0 {

@@ -81,7 +81,7 @@ extension Engine {
       )
     case .budgetStopped(let id, let delay, let status, let waiting): return describeStop(id, delay, status, waiting)
     case .budgetResumed(let id):
-      return (.budgetResumed, Engine.lines([("budget", name(of: id))]), "budget \(name(of: id)) goes on", nil)
+      return (.budgetResumed, Engine.lines([("budget", label(of: id))]), "budget \(label(of: id)) goes on", nil)
     case .breakerOpened(let origin, let cause, let status, let failures):
       return describeBreaker(origin, cause, status, failures)
     case .breakerClosed(let origin, let time, let isBack):
@@ -110,7 +110,7 @@ extension Engine {
   private func describeStop(_ id: BudgetID, _ delay: Nanoseconds, _ status: Int, _ waiting: Int)
     -> (NoticeMask, String, String, ConnectionID?)
   {
-    let name = name(of: id)
+    let name = label(of: id)
     let milliseconds = delay / 1_000_000
     return (
       .budgetStopped,

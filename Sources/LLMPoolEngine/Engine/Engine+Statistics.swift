@@ -45,7 +45,7 @@ extension Engine {
         guard let origin = origins[Int(id.slot)] else { return }
         if !origin.isPublished {
           origin.isPublished = true
-          state.origins[origin.name] = origin.published
+          state.add(origin.name, origin.published)
         }
         origin.published.statistics.take(counts, origin.counters, maxConnections: limit)
         if let reasons { origin.published.reasons = reasons }

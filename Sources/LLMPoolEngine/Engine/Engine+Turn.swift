@@ -235,7 +235,7 @@ extension Engine: TurnHolder {
     case .releaseResets(let id): connection(id)?.session?.releaseResets()
     case .forget(let origin): forget(origin)
     case .admitted(let id): budgeted(id)
-    case .forgetBudget(let id): forgetBudget(id)
+    case .forgetBudget(let id, let refusals): forgetBudget(id, refusals)
     case .notice(let notice): note(notice)
     case .stopped:
       isStopped = true

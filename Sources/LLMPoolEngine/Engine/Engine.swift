@@ -50,9 +50,9 @@ package final class Engine: @unchecked Sendable {
   /// Of the last request without a server name, and what its URL said.
   var lastOrigin: Origin?
   var lastOriginText: [UInt8] = []
-  var budgetNames: [String?] = []
-  var budgetByName: [String: Int] = [:]
-  var freeBudgets: [Int] = []
+  var budgetNames = BudgetNames()
+  /// Of those without series of their own that the core has forgotten.
+  var refusalsOfForgotten = 0
   /// Of the last request that had one.
   var lastBudget: (name: [UInt8], id: BudgetID)?
   var hosts: [Host?] = []
@@ -236,7 +236,7 @@ package final class Engine: @unchecked Sendable {
     post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
   }
 
-  package var metrics: String { published.metrics(budgets) }
+  package func metrics(_ format: MetricsFormat) -> String { published.metrics(format, shownBudgets) }
 
   /// Opens connections to the URL's origin ahead of need.
   package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(Fault) {

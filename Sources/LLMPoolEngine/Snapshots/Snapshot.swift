@@ -9,7 +9,7 @@ struct Snapshot {
   private let name: String
   private let settings: PoolSettings
   private let counts: PublishedStatistics.Copy
-  private let budgets: [(name: String, view: BudgetView)]
+  private let budgets: [LabelledBudget]
   private let requests: [InFlight]
 
   init(_ name: String, _ settings: PoolSettings, _ engine: Engine) {
@@ -31,7 +31,7 @@ struct Snapshot {
         for origin in counts.origins { Snapshot.write(origin, &json) }
       }
       json.array("budgets") { json in
-        for budget in budgets { Snapshot.write(budget.name, budget.view, &json) }
+        for budget in budgets { Snapshot.write(budget.label, budget.view, &json) }
       }
       json.array("requests") { json in
         for request in requests.prefix(Snapshot.requestsShown) { Snapshot.write(request, &json) }
@@ -43,8 +43,7 @@ struct Snapshot {
   private static func write(_ origin: OriginCopy, _ json: inout JSONText) {
     json.object { json in
       json.field("origin", origin.name)
-      let histograms = HistogramKind.allCases.map { origin.histograms[$0].histogram }
-      write(origin.statistics, histograms, origin.reasons, &json)
+      write(origin.statistics, origin.histograms.all, origin.reasons, &json)
     }
   }
 

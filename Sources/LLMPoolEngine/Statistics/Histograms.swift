@@ -10,12 +10,13 @@ struct Histograms: Sendable {
     counters[sample.kind.rawValue].add(sample.microseconds, times: sample.times)
   }
 
-  /// Adds them to others of the same kinds.
-  func add(to others: inout [Histogram]) {
-    for kind in HistogramKind.allCases where self[kind].count > 0 { others[kind.rawValue].merge(self[kind].histogram) }
+  /// Adds those of the same kinds.
+  mutating func merge(_ other: Histograms) {
+    for kind in HistogramKind.allCases where other[kind].count > 0 { counters[kind.rawValue].merge(other[kind]) }
   }
 
-  static let none = HistogramKind.allCases.map { _ in Histogram() }
+  /// One of each kind, in their order.
+  var all: [Histogram] { HistogramKind.allCases.map { self[$0].histogram } }
 }
 
 /// A duration that was measured in this turn. Those of a turn are counted together, under the lock of what is

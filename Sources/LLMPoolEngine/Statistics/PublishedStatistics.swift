@@ -6,34 +6,45 @@ final class PublishedOrigin: @unchecked Sendable {
   var statistics = Statistics()
   var reasons = ReasonCounts()
   var histograms = Histograms()
-}
-
-/// What is shown of one.
-struct OriginCopy {
-  let name: String
-  let statistics: Statistics
-  let reasons: ReasonCounts
-  let histograms: Histograms
-
-  init(_ name: String, _ origin: PublishedOrigin) {
-    self.name = name
-    statistics = origin.statistics
-    reasons = origin.reasons
-    histograms = origin.histograms
-  }
+  /// It has series of its own in the metrics: for as long as it is known, or its counts would change sides.
+  var hasSeries = false
 }
 
 /// What was counted, as of the engine's last turn, for any thread. A reader holds the lock only while he takes his
 /// copy, which shares the memory of the histograms; what he makes of it is done on his own time.
 final class PublishedStatistics: Sendable {
+  /// Origins beyond so many are one in the metrics, "other".
+  static let originsShown = 200
+  static let other = "other"
+
   struct State {
     var pool = Statistics()
     var reasons = ReasonCounts()
-    var origins: [String: PublishedOrigin] = [:]
+    private(set) var origins: [String: PublishedOrigin] = [:]
+    private var shown = 0
     /// Of origins that the pool has forgotten.
-    var forgotten = Histograms.none
+    private(set) var forgotten = Histograms()
+    /// What the forgotten ones without series of their own had counted: "other" must not fall. What the others had is
+    /// not added to it, as it would seem to have been counted at that moment.
+    private(set) var past = OriginCopy(PublishedStatistics.other)
 
-    mutating func forget(_ name: String) { origins.removeValue(forKey: name)?.histograms.add(to: &forgotten) }
+    mutating func add(_ name: String, _ origin: PublishedOrigin) {
+      origin.hasSeries = shown < PublishedStatistics.originsShown
+      if origin.hasSeries { shown += 1 }
+      origins[name] = origin
+    }
+
+    mutating func forget(_ name: String) {
+      guard let origin = origins.removeValue(forKey: name) else { return }
+      forgotten.merge(origin.histograms)
+      if origin.hasSeries {
+        shown -= 1
+      } else {
+        past.statistics.addCounters(of: origin.statistics)
+        past.reasons.merge(origin.reasons)
+        past.histograms.merge(origin.histograms)
+      }
+    }
   }
   private let state = Guarded(State())
 
@@ -49,34 +60,44 @@ final class PublishedStatistics: Sendable {
   /// Of the pool: each is counted once, with its origin, and summed up here.
   var histograms: [Histogram] { copy.histograms }
   func histograms(ofOrigin name: String) -> [Histogram]? {
-    guard let found = state.withLock({ $0.origins[name]?.histograms }) else { return nil }
-    return HistogramKind.allCases.map { found[$0].histogram }
+    state.withLock { $0.origins[name]?.histograms }?.all
   }
 
   /// All of it at one moment.
   struct Copy {
     let pool: Statistics
     let reasons: ReasonCounts
-    let forgotten: [Histogram]
+    fileprivate let forgotten: Histograms
+    fileprivate let past: OriginCopy
     let origins: [OriginCopy]
 
     /// Of the pool.
     var histograms: [Histogram] {
       var sum = forgotten
-      for origin in origins { origin.histograms.add(to: &sum) }
-      return sum
+      for origin in origins { sum.merge(origin.histograms) }
+      return sum.all
+    }
+
+    /// By name, the last one "other", where there is or was any.
+    var shown: [OriginCopy] {
+      let own = origins.filter(\.hasSeries).sorted { $0.name < $1.name }
+      guard own.count < origins.count || past.statistics.counters.submitted > 0 else { return own }
+      var other = past
+      for origin in origins where !origin.hasSeries { other.add(origin) }
+      return own + [other]
     }
   }
 
   var copy: Copy {
     state.withLock { state in
       let origins = state.origins.map { OriginCopy($0.key, $0.value) }
-      return Copy(pool: state.pool, reasons: state.reasons, forgotten: state.forgotten, origins: origins)
+      return Copy(
+        pool: state.pool, reasons: state.reasons, forgotten: state.forgotten, past: state.past, origins: origins)
     }
   }
 
-  func metrics(_ budgets: [(name: String, view: BudgetView)]) -> String {
+  func metrics(_ format: MetricsFormat, _ budgets: ShownBudgets) -> String {
     let copy = copy
-    return MetricsText(pool: copy.pool, origins: copy.origins.sorted { $0.name < $1.name }, budgets: budgets).text
+    return MetricsText(format, pool: copy.pool, origins: copy.shown, budgets: budgets).text
   }
 }

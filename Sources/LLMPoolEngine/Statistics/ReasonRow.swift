@@ -27,11 +27,31 @@ package enum ReasonKind: UInt32, CaseIterable, Sendable {
 package struct ReasonRow: @unchecked Sendable {
   package let kind: ReasonKind
   package let word: String
+  /// In the metrics; else it is among the "other" of its kind. Chosen once and for all: what changes sides falls.
+  package let hasSeries: Bool
   /// The word for C: it lives as long as the process.
   package let name: UnsafePointer<CChar>
 
   /// In the order of `Reason.all`.
   package static let all: [ReasonRow] = Reason.all.map { ReasonRow($0) }
+
+  /// Those by which somebody tells what to do; an origin has few series.
+  private static func hasSeries(_ reason: Reason) -> Bool {
+    switch reason {
+    case .closed(.expired), .closed(.evicted), .closed(.keepaliveLimit), .closed(.aborted), .closed(.notReusable),
+      .closed(.pingTimeout), .closed(.connectTimeout), .closed(.closedByPeer), .closed(.goAway), .closed(.error),
+      .closed(.protocolViolation), .closed(.dialFailed):
+      true
+    case .failed(.queueFull), .failed(.poolTimeout), .failed(.budgetTimeout), .failed(.connectTimeout),
+      .failed(.firstByteTimeout), .failed(.readTimeout), .failed(.eventTimeout), .failed(.totalTimeout),
+      .failed(.resolve), .failed(.connect), .failed(.read):
+      true
+    case .retried(.connect), .retried(.firstByteTimeout), .retried(.readTimeout), .retried(.eventTimeout),
+      .retriedStatus(429), .retriedStatus(503), .retriedStatus(529):
+      true
+    default: false
+    }
+  }
 
   private init(_ reason: Reason) {
     switch reason {
@@ -41,6 +61,7 @@ package struct ReasonRow: @unchecked Sendable {
     case .retriedStatus(0): (kind, word) = (.retried, "another status")
     case .retriedStatus(let status): (kind, word) = (.retried, "status \(status)")
     }
+    hasSeries = ReasonRow.hasSeries(reason)
     name = UnsafePointer(strdup(word)!)
   }
 }

@@ -32,6 +32,15 @@ package struct Statistics: Sendable, Equatable {
   package static let rows: [CounterRow<Statistics>] =
     Counters.rows.map { $0.within(\.counters) } + WireCounters.rows.map { $0.within(\.wire) }
 
+  /// Adds what the other has counted since it began; what is so many now is left out.
+  mutating func addCounters(of other: Statistics) {
+    for row in Statistics.rows where row.kind == .counter { row.add(&self, row.read(other)) }
+  }
+
+  mutating func add(_ other: Statistics) {
+    for row in Statistics.rows { row.add(&self, row.read(other)) }
+  }
+
   mutating func take(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
     self.counters = counters
     self.wire = wire

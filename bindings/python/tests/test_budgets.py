@@ -11,6 +11,7 @@ import tracemalloc
 
 import pytest
 import servers
+import statistics_socket
 
 import llmpool
 from llmpool._http import budgets as reading
@@ -359,7 +360,22 @@ def test_options_and_adapters(mock, open_pool):
         assert client.post(CHAT, json=BODY, extensions=extension).status_code == 200
         names = list(transport.pool.budgets())
     assert "by-extension" in names
-    assert any(name.startswith(mock.url.partition("://")[2] + " gpt-mock ") for name in names)
+    assert any(name.startswith(mock.url.partition("://")[2] + "/gpt-mock #") for name in names)
+
+
+def test_no_digits_of_a_credential_are_shown(client, tmp_path):
+    """Metrics, the socket and messages have a number instead."""
+    client.budget = llmpool.auto_budget
+    body = {**BODY, "model": "error-429"}
+    assert client.post(CHAT, json=body, retry=False).status_code == 429
+    with pytest.raises(llmpool.BudgetTimeout) as caught:
+        client.post(CHAT, json=body, timeout=llmpool.Timeout(budget=0.05), retry=False)
+    (name,) = client.pool.budgets()
+    label, _, digits = name.partition(" #")
+    with statistics_socket.serving_pools(tmp_path, [client.pool]):
+        document = json.dumps(statistics_socket.ask(tmp_path))
+    for text in (client.pool.metrics(), document, str(caught.value)):
+        assert f"{label}/1" in text and digits not in text
 
 
 def automatic(url="https://api.example.com/v1/chat/completions", body=b"", **headers):
@@ -370,16 +386,16 @@ def automatic(url="https://api.example.com/v1/chat/completions", body=b"", **hea
 def test_auto_budget_names_origin_model_and_credential():
     body = json.dumps({**BODY, "model": "gpt-5"}).encode()
     first = automatic(body=body, authorization="Bearer sk-one")
-    assert first.name.startswith("api.example.com gpt-5 ") and len(first.name.split()[2]) == 12
+    assert re.fullmatch("api.example.com/gpt-5 #[0-9a-f]{12}", first.name)
     assert first.estimated and first.input_tokens == len(body) // 4 and first.output_tokens == 0
     assert automatic(body=body, authorization="Bearer sk-one").name == first.name
     assert automatic(body=body, authorization="bearer sk-two").name != first.name
     assert "sk-one" not in first.name
     assert automatic(body=body, x_api_key="sk-one").name == first.name
     assert (
-        automatic(body=body, authorization="Bearer eyJh.eyJz.sig").name == "api.example.com gpt-5"
+        automatic(body=body, authorization="Bearer eyJh.eyJz.sig").name == "api.example.com/gpt-5"
     )
-    assert automatic(body=body).name == "api.example.com gpt-5"
+    assert automatic(body=body).name == "api.example.com/gpt-5"
 
 
 @pytest.mark.parametrize(
@@ -391,14 +407,14 @@ def test_auto_budget_names_origin_model_and_credential():
     ],
 )
 def test_auto_budget_finds_the_model_in_the_path(url, model):
-    assert automatic(url, b'{"a":1}').name.split()[1] == model
+    assert automatic(url, b'{"a":1}').name.partition("/")[2] == model
 
 
 def test_auto_budget_is_not_misled():
     nested = {"messages": [{"content": [{"input": {"model": "inner"}}]}], "model": "outer"}
-    assert automatic(body=json.dumps(nested).encode()).name.split()[1] == "outer"
+    assert automatic(body=json.dumps(nested).encode()).name.endswith("/outer")
     quoted = {"messages": [{"content": '{"model": "inner"}'}], "model": "outer"}
-    assert automatic(body=json.dumps(quoted).encode()).name.split()[1] == "outer"
+    assert automatic(body=json.dumps(quoted).encode()).name.endswith("/outer")
     assert automatic(body=b"") is None and automatic(body=b'{"model": 5}') is None
 
 
@@ -409,11 +425,11 @@ def test_auto_budget_of_a_signature_and_of_an_address():
         automatic(body=body, authorization=signed.format("AKIAKEY", number)).name
         for number in range(3)
     }
-    assert len(names) == 1 and len(names.pop().split()) == 3
+    assert len(names) == 1 and "#" in names.pop()
     temporary = automatic(body=body, authorization=signed.format("ASIAKEY", 1)).name
-    assert temporary == "api.example.com m"
-    assert automatic("https://h?key=secret", body).name == "h m"
-    assert automatic("https://user:secret@h/v1", body).name == "h m"
+    assert temporary == "api.example.com/m"
+    assert automatic("https://h?key=secret", body).name == "h/m"
+    assert automatic("https://user:secret@h/v1", body).name == "h/m"
 
 
 @pytest.mark.parametrize("secret", ["fleet", b"fleet"])
@@ -428,7 +444,7 @@ print(llmpool.auto_budget(request).name)
 """
     ours = llmpool.AutoBudget(secret=secret)(llmpool.BudgetRequest(*request)).name
     theirs, own = run_python(script).stdout.splitlines()
-    assert theirs == ours and len(ours.split()[2]) == 12
+    assert theirs == ours and re.fullmatch("h/m #[0-9a-f]{12}", ours)
     # Without one it is that of the process.
     names = {ours, own, llmpool.auto_budget(llmpool.BudgetRequest(*request)).name}
     other = llmpool.AutoBudget(secret="another")(llmpool.BudgetRequest(*request)).name
@@ -453,7 +469,7 @@ def test_auto_budget_finds_the_outermost_model():
     ):
         for indent in (None, 2):
             text = json.dumps(body, indent=indent).encode()
-            assert automatic(body=text).name.split()[1] == "outer"
+            assert automatic(body=text).name.endswith("/outer")
     assert automatic(body=json.dumps({"messages": [call, call]}).encode()) is None
 
 
@@ -465,7 +481,7 @@ def test_auto_budget_finds_the_credential(header):
 
     line = f"{header}:  Bearer  one\r\n".encode()
     assert name(line) == name(b"a: b\r\n" + line + b"c: d\r\n") == name(b"api-key: one")
-    assert name(b"proxy-" + line) == "h m" == name(b"a: authorization: b\r\n")
+    assert name(b"proxy-" + line) == "h/m" == name(b"a: authorization: b\r\n")
 
 
 BIG = 10_000_000
@@ -494,7 +510,7 @@ def test_auto_budget_copies_no_body(content, tokens):
     finally:
         tracemalloc.stop()
     assert peak < 100_000
-    assert spending.name == "api.example.com m" and spending.output_tokens == 9
+    assert spending.name == "api.example.com/m" and spending.output_tokens == 9
     assert tokens <= spending.input_tokens <= tokens * 1.3 + 50
 
 

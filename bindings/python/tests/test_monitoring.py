@@ -42,6 +42,44 @@ def test_every_metric_is_on_the_page(open_client, nginx):
     assert page == {name: (kinds[name], helps[name]) for name in kinds}
 
 
+def strictly_read(text):
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
+    return {family.name: family for family in parser.text_string_to_metric_families(text)}
+
+
+def test_open_metrics_as_its_own_parser_wants_them(open_client, nginx):
+    client = open_client(nginx.url)
+    client.get("/small", budget='b"\\')
+    text = client.pool.metrics(openmetrics=True)
+    families = strictly_read(text)
+    assert families["llmpool_requests_submitted"].samples[0].value == 1
+    assert families["llmpool_sent_bytes"].unit == "bytes"
+    assert families["llmpool_utilization_ratio"].unit == "ratio"
+    assert {name for name in families if name.endswith("_seconds")} == {
+        name for name, family in families.items() if family.unit == "seconds"
+    }
+    (waiting,) = families["llmpool_budget_waiting"].samples
+    assert waiting.labels == {"budget": 'b"\\'}
+    names = re.findall(r"^(llmpool_\w+)", text, re.MULTILINE)
+    assert set(names) == set(re.findall(r"^(llmpool_\w+)", client.pool.metrics(), re.MULTILINE))
+
+
+def test_the_bounds_of_the_histograms_are_on_the_page(open_client, nginx):
+    client = open_client(nginx.url)
+    client.get("/small")
+    text = client.pool.metrics()
+    page = {name: cells for name, _, cells in rows(3) if name.endswith("_seconds")}
+    from llmpool._pool.together import _HISTOGRAMS
+
+    assert set(page) == set(_HISTOGRAMS)
+    for name, cells in page.items():
+        powers = [int(power) for power in cells.split(", ")]
+        assert powers == list(_HISTOGRAMS[name][1])
+        found = re.findall(rf'^llmpool_{name}_bucket\{{.*le="([0-9.]+)"', text, re.MULTILINE)
+        if found:
+            assert found == [f"{(1 << power) / 1e6:.6f}" for power in powers]
+
+
 def test_every_count_is_a_metric_with_its_value(open_client, nginx):
     client = open_client(nginx.url)
     for _ in range(3):

@@ -166,10 +166,14 @@ def test_the_metrics_of_one_process_are_its_own(open_client, nginx, tmp_path):
     llmpool.Budget('"b\\', requests_per_minute=60, tokens_per_day=1000, pool=pool)
     with statistics_socket.serving_pools(tmp_path, [pool]):
         found = llmpool.metrics(processes="all", directory=tmp_path)
+        open_metrics = llmpool.metrics(processes="all", directory=tmp_path, openmetrics=True)
     assert sorted(found.splitlines()) == sorted(pool.metrics().splitlines())
     families = re.findall(r"^# HELP (\S+)", found, re.MULTILINE)
     assert families == re.findall(r"^# HELP (\S+)", pool.metrics(), re.MULTILINE)
     assert "llmpool_close_reasons_total{" in found
+    own = pool.metrics(openmetrics=True)
+    assert sorted(open_metrics.splitlines()) == sorted(own.splitlines())
+    assert open_metrics.endswith("\n# EOF\n")
 
 
 def samples(text):
@@ -231,6 +235,42 @@ def test_labels_are_bounded(tmp_path):
     assert (len(submitted), sum(submitted.values())) == (201, 1000)
     assert (len(refused), sum(refused.values())) == (65, 1000)
     assert submitted['llmpool_requests_submitted_total{origin="other"}'] == 800
+
+
+def test_who_is_told_apart_stays_so(tmp_path):
+    """Later ones that come first by name push nobody out, and "other" does not fall."""
+
+    def say(names):
+        part = {"stats": {"submitted": 1}, "histograms": {}, "reasons": {"failed": {"tls": 1}}}
+        pool = {
+            "name": "p", "options": {}, **part, "requests": [], "requests_left_out": 0,
+            "origins": [{"origin": f"http://{name}:80", **part} for name in names],
+            "budgets": [
+                {"name": name, "in_flight": 0, "waiting": 0, "stopped_us": 0, "refusals": 1,
+                 "limits": []}
+                for name in names
+            ],
+        }  # fmt: skip
+        return lambda: {**document(), "pools": [pool]}
+
+    def others(found):
+        return [
+            found.get(f'llmpool_{name}="other"}}', 0.0)
+            for name in ("requests_submitted_total{origin", "budget_refusals_total{budget")
+        ]
+
+    first = [f"m{i:04}" for i in range(300)]
+    with statistics_socket.serving(tmp_path, say(first), 3):
+        assert others(counted(tmp_path)) == [100, 236]
+    found = counted(tmp_path)  # it has ended
+    assert others(found) == [100, 236]
+    assert sum("requests_submitted" in name for name in found) == 201
+    with statistics_socket.serving(tmp_path, say(["a1", "m0000", "m0299"]), 4):
+        found = counted(tmp_path)
+    assert others(found) == [102, 238]
+    assert found['llmpool_requests_submitted_total{origin="http://m0000:80"}'] == 2
+    # A reason that is rare has no series of its own.
+    assert found['llmpool_failure_reasons_total{origin="http://m0000:80",reason="other"}'] == 2
 
 
 def test_what_cannot_be_is_said(tmp_path, monkeypatch):
@@ -301,7 +341,7 @@ def test_what_a_budget_counted_stays(tmp_path):
     assert (found[refused], found[in_flight]) == (7, 2)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 2}', '{"format": 1, "seen": 3}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 2, "seen": 3}', "{"])
 def test_a_file_that_is_none_is_written_anew(open_client, nginx, tmp_path, text):
     (tmp_path / "counted.json").write_text(text)
     pool = busy(open_client, nginx.url)

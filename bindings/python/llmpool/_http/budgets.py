@@ -37,11 +37,12 @@ class AutoBudget:
 
         client = llmpool.Client(budget=llmpool.auto_budget)
 
-    The model is that of the body, or of the path (Azure, Gemini, Bedrock). The credential is not
-    shown: twelve digits of an HMAC stand for it; none for tokens that expire (JWT, Google's), which
-    change. The input is guessed as a token for each four bytes of the body, without base64 and
-    data: URLs; the output as the maximum that the request sets, where the provider counts that
-    (Anthropic does not). A request without a model, as for a list of models, has no budget.
+    The model is that of the body, or of the path (Azure, Gemini, Bedrock). The credential is in
+    the name as twelve digits of an HMAC, for which metrics and messages have a number
+    ("api.openai.com/gpt-4o/1"); tokens that expire (JWT, Google's) are in none, as they change. The
+    input is guessed as a token for each four bytes of the body, without base64 and data: URLs; the
+    output as the maximum that the request sets, where the provider counts that (Anthropic does
+    not). A request without a model, as for a list of models, has no budget.
 
     It may be wrapped: whatever takes a BudgetRequest and gives a Spending, a Budget, a name or None
     can be given as budget=.
@@ -77,12 +78,12 @@ class AutoBudget:
         model = model_of(body, path)
         if not model:
             return None
-        name = f"{origin.rpartition('@')[2]} {model}"
+        name = f"{origin.rpartition('@')[2]}/{model}"
         block = b"\n" + request._block
         lower = block.lower()
         credential = _credential(block, lower)
         if credential:
-            name = f"{name} {self._digest(credential)}"
+            name = f"{name} #{self._digest(credential)}"
         text = len(body) - _encoded(body)
         output = 0 if b"\nanthropic-version:" in lower else min(_most_output(body), LARGEST)
         return Spending(name, max(1, text // _BYTES_PER_TOKEN), output, estimated=True)

@@ -255,7 +255,7 @@ class Reason(ctypes.Structure):
         ("name", c_char_p),
         ("count", c_uint64),
         ("kind", c_uint32),
-        ("reserved", c_uint32),
+        ("has_series", c_uint32),
     ]
 
 
@@ -449,7 +449,10 @@ class Functions:
             c_void_p, POINTER(Inflight), c_size_t, c_uint32, POINTER(c_uint32),
         )
         self.origins = bind(blocking, "llmpool_origins", c_int64, c_void_p, c_void_p, c_size_t)
-        self.metrics = bind(blocking, "llmpool_metrics", c_int64, c_void_p, c_void_p, c_size_t)
+        self.metrics = bind(
+            blocking, "llmpool_metrics", c_int64,
+            c_void_p, c_uint32, c_void_p, c_size_t,
+        )
         self.watch = bind(
             blocking, "llmpool_watch", c_int32,
             c_void_p, c_void_p, c_uint32, c_uint64,

@@ -17,7 +17,9 @@ from .sight import Reasons
 from .snapshots import GAUGES, Part, nothing, part_of, together
 
 _FILE = "counted.json"
-_FORMAT = 1
+_FORMAT = 2
+_ORIGINS, _BUDGETS = 200, 64  # that have series of their own
+OTHER = "other"  # the rest of them together
 _Key = Tuple[int, str, str]  # process, pool, and origin or budget
 
 
@@ -33,20 +35,38 @@ class Counted(NamedTuple):
 
 
 class Past(NamedTuple):
-    """Of all that is over, by origin, and by budget."""
+    """Of all that is over, by origin and by budget; those without series of their own together."""
 
     origins: Dict[str, Part]
     refusals: Dict[str, int]
 
 
+class Own(NamedTuple):
+    """Origins and budgets that have series of their own: those that came first, and for good, as
+    counts that change sides would seem to fall on one and to be new on the other."""
+
+    origins: Dict[str, None]
+    budgets: Dict[str, None]
+
+    def take(self, counted: Counted) -> None:
+        _take(self.origins, (key[2] for key in counted.origins), _ORIGINS)
+        _take(self.budgets, (key[2] for key in counted.refusals), _BUDGETS)
+
+
+def _take(own: Dict[str, None], names: Iterable[str], most: int) -> None:
+    new = sorted({name for name in names if name not in own and name != OTHER})
+    own.update(dict.fromkeys(new[: most - len(own)]))
+
+
 class _State(NamedTuple):
     seen: Counted
     past: Past
+    own: Own
 
 
-def look(directory: str) -> Tuple[Reading, Counted, Past]:
-    """What the processes say now, what of it is counted, and what has ended; the latter two are
-    written down for the next who asks.
+def look(directory: str) -> Tuple[Reading, Counted, Past, Own]:
+    """What the processes say now, what of it is counted, what has ended, and what has series of its
+    own; the latter three are written down for the next who asks.
 
     Raises:
         OSError: the directory cannot be read or written.
@@ -54,14 +74,15 @@ def look(directory: str) -> Tuple[Reading, Counted, Past]:
     with _locked(directory):
         # Within the lock: who has read earlier must not come later, or counts would seem to fall.
         reading = read(directory)
-        seen, past = _load(directory)
+        seen, past, own = _load(directory)
         now = _counted(reading)
+        own.take(now)
         silent = {each.pid for each in reading.unread}
         for key, part in seen.origins.items():
             if key[0] in silent:  # it is there, and goes on counting
                 now.origins[key] = part
             elif now.origins.get(key, nothing()).count("submitted") < part.count("submitted"):
-                origin = key[2]
+                origin = key[2] if key[2] in own.origins else OTHER
                 past.origins[origin] = together(
                     [past.origins.get(origin, nothing()), _without_gauges(part)]
                 )
@@ -69,9 +90,10 @@ def look(directory: str) -> Tuple[Reading, Counted, Past]:
             if key[0] in silent:
                 now.refusals[key] = count
             elif now.refusals.get(key, 0) < count:
-                past.refusals[key[2]] = past.refusals.get(key[2], 0) + count
-        _save(directory, _State(now, past))
-    return reading, now, past
+                budget = key[2] if key[2] in own.budgets else OTHER
+                past.refusals[budget] = past.refusals.get(budget, 0) + count
+        _save(directory, _State(now, past, own))
+    return reading, now, past, own
 
 
 def _counted(reading: Reading) -> Counted:
@@ -116,7 +138,7 @@ def _load(directory: str) -> _State:
             found = json.load(file)
         if found["format"] != _FORMAT:
             return _empty()
-        seen, past = found["seen"], found["past"]
+        seen, past, own = found["seen"], found["past"], found["own"]
         return _State(
             Counted(
                 {(pid, pool, origin): part_of(part) for pid, pool, origin, part in seen["origins"]},
@@ -126,13 +148,14 @@ def _load(directory: str) -> _State:
                 {origin: part_of(part) for origin, part in past["origins"]},
                 {name: int(count) for name, count in past["refusals"]},
             ),
+            Own(dict.fromkeys(own["origins"]), dict.fromkeys(own["budgets"])),
         )
     except (FileNotFoundError, AttributeError, IndexError, KeyError, TypeError, ValueError):
         return _empty()
 
 
 def _empty() -> _State:
-    return _State(Counted({}, {}), Past({}, {}))
+    return _State(Counted({}, {}), Past({}, {}), Own({}, {}))
 
 
 def _save(directory: str, state: _State) -> None:
@@ -146,6 +169,7 @@ def _save(directory: str, state: _State) -> None:
             "origins": [(name, _document(part)) for name, part in state.past.origins.items()],
             "refusals": list(state.past.refusals.items()),
         },
+        "own": {"origins": list(state.own.origins), "budgets": list(state.own.budgets)},
     }
     path = os.path.join(directory, _FILE)
     # As a whole, or not at all: a process may end at any moment.

@@ -398,19 +398,25 @@ class Pool:
 
         return states(self)
 
-    def metrics(self) -> str:
-        """The counters of the pool and its origins, with latency histograms, in the Prometheus
-        text format."""
-        text = self._read_text(lib.metrics, self._metrics_size)
+    def metrics(self, *, openmetrics: bool = False) -> str:
+        """The counters of the pool and its origins, with latency histograms, as text.
+
+        Args:
+            openmetrics: in OpenMetrics 1.0, "application/openmetrics-text; version=1.0.0;
+                charset=utf-8"; else in the text format of Prometheus, "text/plain; version=0.0.4;
+                charset=utf-8".
+        """
+        format = abi.METRICS_OPENMETRICS if openmetrics else abi.METRICS_PROMETHEUS
+        text = self._read_text(lib.metrics, format, size=self._metrics_size)
         self._metrics_size = len(text) + 4096  # so that it is seldom made twice
         return text
 
     _metrics_size = 4096
 
-    def _read_text(self, function: Any, size: int = 4096) -> str:
+    def _read_text(self, function: Any, *arguments: int, size: int = 4096) -> str:
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = function(self._handle, buffer, size)
+            length = function(self._handle, *arguments, buffer, size)
             check(length)
             if length < size:
                 return ctypes.string_at(buffer, length).decode("utf-8", "replace")
@@ -550,10 +556,16 @@ def serve_stats(directory: Optional[Path]) -> None:
     shared().serve_stats(directory)
 
 
-def metrics(*, processes: Optional[str] = None, directory: Optional[Path] = None) -> str:
-    """The counters of the shared pool in the Prometheus text format: see Pool.metrics().
+def metrics(
+    *,
+    openmetrics: bool = False,
+    processes: Optional[str] = None,
+    directory: Optional[Path] = None,
+) -> str:
+    """The counters of the shared pool as text: see Pool.metrics().
 
     Args:
+        openmetrics: in OpenMetrics instead of the text format of Prometheus.
         processes: "all": those of all pools of all processes that serve their statistics, added up,
             for a /metrics behind several workers. What was counted stays when one of them ends.
         directory: where these serve them; None: as LLMPOOL_STATS_DIR says.
@@ -561,7 +573,7 @@ def metrics(*, processes: Optional[str] = None, directory: Optional[Path] = None
     Raises:
         ValueError: neither the environment nor the argument has a directory, or it cannot be used.
     """
-    own = shared().metrics()
+    own = shared().metrics(openmetrics=openmetrics)
     if processes is None:
         return own
     if processes != "all":

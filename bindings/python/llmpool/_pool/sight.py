@@ -5,7 +5,7 @@ Imported by whoever asks: dataclasses cost a millisecond each time a process sta
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from .._native import abi
 from .._native.failures import check
@@ -160,13 +160,22 @@ def histograms(pool: Pool, origin: Optional[str]) -> Dict[str, Histogram]:
 
 
 def reasons(pool: Pool, origin: Optional[str]) -> Reasons:
+    return _reasons(pool, origin, lambda row: bool(row.count))
+
+
+def reasons_with_series(pool: Pool) -> Reasons:
+    """Those that the metrics tell apart, whether there were any or not."""
+    return _reasons(pool, None, lambda row: bool(row.has_series))
+
+
+def _reasons(pool: Pool, origin: Optional[str], is_wanted: Callable[[Any], bool]) -> Reasons:
     kinds: Dict[int, Dict[str, int]] = {
         abi.REASON_CLOSED: {},
         abi.REASON_FAILED: {},
         abi.REASON_RETRIED: {},
     }
     for row in _all(lib.reasons, abi.Reason, pool._handle, _origin(origin)):
-        if row.count and row.kind in kinds:
+        if is_wanted(row) and row.kind in kinds:
             kinds[row.kind][row.name.decode()] = row.count
     return Reasons(*kinds.values())
 

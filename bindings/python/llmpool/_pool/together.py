@@ -1,35 +1,33 @@
 """The metrics of all processes of a machine as if they were one.
 
 Names, kinds and helps are those of the library, which has them in the text of a pool; here stands
-which number of a document each has, and in which order labels come.
+which number of a document each has, at which bounds, and in which order labels come.
 """
 
 import re
 from typing import (
     Callable,
+    Collection,
     Dict,
     Iterable,
     List,
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     TypeVar,
     Union,
 )
 
 from .._native.library import lib
-from .ended import Counted, Past, look
-from .pool import Path
+from .ended import OTHER, Counted, Own, Past, look
+from .pool import Path, shared
 from .processes import directory_of
-from .sight import Histogram
+from .sight import Histogram, Reasons, reasons_with_series
 from .snapshots import BudgetSnapshot, LimitSnapshot, Part, PoolSnapshot, together
 
 _Each = TypeVar("_Each")
-_ORIGINS, _BUDGETS = 200, 64  # that are shown each by itself; the rest are "other"
-_OTHER = "other"
-# The bounds of the library, as powers of two of microseconds: buckets end there.
-_POWERS = (10, 12, 14, *range(16, 27), 28)
 _COUNTS = {
     "requests_submitted_total": "submitted",
     "requests_succeeded_total": "succeeded",
@@ -59,15 +57,16 @@ _COUNTS = {
     "connections_in_use": "in_use",
     "connections_idle": "idle",
 }
-_HISTOGRAMS = {
-    "pool_wait_seconds": "pool_wait",
-    "budget_wait_seconds": "budget_wait",
-    "connect_seconds": "connect",
-    "tls_seconds": "tls",
-    "first_byte_seconds": "first_byte",
-    "first_token_seconds": "first_token",
-    "event_gap_seconds": "event_gap",
-    "request_duration_seconds": "total",
+# Each with the bounds that are shown, as powers of two of microseconds: buckets end there.
+_HISTOGRAMS: Dict[str, Tuple[str, Tuple[int, ...]]] = {
+    "pool_wait_seconds": ("pool_wait", (10, 14, 17, 19, 20, 22, 24, 26)),
+    "budget_wait_seconds": ("budget_wait", (14, 17, 20, 22, 24, 26, 28)),
+    "connect_seconds": ("connect", (12, 14, 16, 18, 20, 22)),
+    "tls_seconds": ("tls", (12, 14, 16, 18, 20, 22)),
+    "first_byte_seconds": ("first_byte", (14, 16, 18, 19, 20, 21, 22, 23, 24, 26)),
+    "first_token_seconds": ("first_token", (14, 16, 18, 19, 20, 21, 22, 23, 24, 26)),
+    "event_gap_seconds": ("event_gap", (12, 14, 15, 16, 17, 18, 20, 22, 24)),
+    "request_duration_seconds": ("total", (16, 18, 20, 21, 22, 23, 24, 25, 26, 28)),
 }
 _REASONS = {
     "close_reasons_total": "closed",
@@ -90,7 +89,7 @@ class _All(NamedTuple):
     """
     Attributes:
         utilization: the largest of a pool.
-        budgets: by their names; those beyond _BUDGETS are one, without limits.
+        budgets: by their names; those without series of their own are one, without limits.
     """
 
     utilization: float
@@ -102,7 +101,7 @@ def metrics(families: str, directory: Optional[Path]) -> str:
     """The text.
 
     Args:
-        families: that of a pool; its HELP and TYPE lines are taken.
+        families: that of a pool; its lines of HELP, TYPE and UNIT are taken.
         directory: where the processes are; None: as the environment says.
 
     Raises:
@@ -110,28 +109,33 @@ def metrics(families: str, directory: Optional[Path]) -> str:
     """
     place = directory_of(directory)
     try:
-        reading, counted, past = look(place)
+        reading, counted, past, own = look(place)
     except OSError as error:
         raise ValueError(f"directory {place!r} cannot be used: {error.strerror}") from None
     pools = [pool for snapshot in reading.processes for pool in snapshot.pools.values()]
-    every = _all(pools, counted, past)
+    every = _all(pools, counted, past, own)
+    apart = reasons_with_series(shared())
     lines: List[str] = []
     for name, head in _families(families):
-        lines += [*head, *_samples(name, every)]
+        lines += [*head, *_samples(name, every, apart)]
+    if families.endswith("# EOF\n"):
+        lines.append("# EOF")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _families(text: str) -> Iterable[Tuple[str, List[str]]]:
-    """Name without "llmpool_", and the lines of HELP and TYPE."""
-    pattern = r"^# HELP llmpool_(\w+) .*\n# TYPE llmpool_\1 .*$"
+    """Name of the samples without "llmpool_", and the lines of HELP, TYPE and UNIT."""
+    pattern = r"^# HELP llmpool_(\w+) .*\n# TYPE llmpool_\1 (\w+)(?:\n# UNIT .*)?$"
     for match in re.finditer(pattern, text, re.MULTILINE):
-        yield match[1], match[0].split("\n")
+        name, kind = match[1], match[2]
+        is_short = kind == "counter" and not name.endswith("_total")  # so in OpenMetrics
+        yield f"{name}_total" if is_short else name, match[0].split("\n")
 
 
 # ---- adding up
 
 
-def _all(pools: List[PoolSnapshot], counted: Counted, past: Past) -> _All:
+def _all(pools: List[PoolSnapshot], counted: Counted, past: Past, own: Own) -> _All:
     parts: Dict[str, List[Part]] = {origin: [part] for origin, part in past.origins.items()}
     for (_, _, origin), part in counted.origins.items():
         parts.setdefault(origin, []).append(part)
@@ -144,12 +148,11 @@ def _all(pools: List[PoolSnapshot], counted: Counted, past: Past) -> _All:
             name, in_flight=0, waiting=0, stopped=0.0, refusals=refusals, limits=()
         )
         budgets.setdefault(name, []).append(over)
-    shown = _bounded(parts, _ORIGINS)
     return _All(
         utilization=max((pool.total.utilization for pool in pools), default=0.0),
-        origins={origin: together(found) for origin, found in shown.items()},
+        origins={origin: together(found) for origin, found in _bounded(parts, own.origins).items()},
         budgets={
-            name: _one_budget(name, found) for name, found in _bounded(budgets, _BUDGETS).items()
+            name: _one_budget(name, found) for name, found in _bounded(budgets, own.budgets).items()
         },
     )
 
@@ -160,12 +163,11 @@ def _refusals(counted: Counted, past: Past) -> Iterable[Tuple[str, int]]:
         yield name, count
 
 
-def _bounded(found: Mapping[str, List[_Each]], most: int) -> Dict[str, List[_Each]]:
-    """The first of them by name; what is beyond is one, the last."""
-    names = sorted(name for name in found if name != _OTHER)
-    shown = {name: list(found[name]) for name in names[:most]}
-    rest = [each for name in (*names[most:], _OTHER) for each in found.get(name, ())]
-    return {**shown, **({_OTHER: rest} if rest else {})}
+def _bounded(found: Mapping[str, List[_Each]], own: Collection[str]) -> Dict[str, List[_Each]]:
+    """Those with series of their own, by name; the rest are one, the last."""
+    shown = {name: found[name] for name in sorted(own) if name in found}
+    rest = [each for name, several in found.items() if name not in own for each in several]
+    return {**shown, **({OTHER: rest} if rest else {})}
 
 
 def _one_budget(name: str, budgets: List[BudgetSnapshot]) -> BudgetSnapshot:
@@ -175,7 +177,7 @@ def _one_budget(name: str, budgets: List[BudgetSnapshot]) -> BudgetSnapshot:
         waiting=sum(budget.waiting for budget in budgets),
         stopped=max(budget.stopped for budget in budgets),
         refusals=sum(budget.refusals for budget in budgets),
-        limits=() if name == _OTHER else tuple(_limits(budgets)),
+        limits=() if name == OTHER else tuple(_limits(budgets)),
     )
 
 
@@ -200,7 +202,7 @@ def _limits(budgets: List[BudgetSnapshot]) -> Iterable[LimitSnapshot]:
 # ---- writing
 
 
-def _samples(name: str, every: _All) -> Iterable[str]:
+def _samples(name: str, every: _All, apart: Reasons) -> Iterable[str]:
     if name == "utilization_ratio":
         yield f"llmpool_{name} {every.utilization}"
     for origin, part in every.origins.items():
@@ -208,10 +210,12 @@ def _samples(name: str, every: _All) -> Iterable[str]:
         if name in _COUNTS:
             yield f"llmpool_{name}{{{label}}} {part.count(_COUNTS[name])}"
         elif name in _REASONS:
-            for reason, count in getattr(part.reasons, _REASONS[name]).items():
+            kind = _REASONS[name]
+            for reason, count in _told(getattr(part.reasons, kind), getattr(apart, kind)).items():
                 yield f"llmpool_{name}{{{label},{_label('reason', reason)}}} {count}"
         elif name in _HISTOGRAMS:
-            yield from _histogram(name, label, part.histogram(_HISTOGRAMS[name]))
+            kind, powers = _HISTOGRAMS[name]
+            yield from _histogram(name, label, part.histogram(kind), powers)
     for budget in every.budgets.values():
         label = _label("budget", budget.name)
         if name in _OF_BUDGETS:
@@ -223,17 +227,24 @@ def _samples(name: str, every: _All) -> Iterable[str]:
                 yield f"llmpool_{name}{{{label},{labels}}} {_OF_LIMITS[name](limit)}"
 
 
+def _told(reasons: Mapping[str, int], apart: Collection[str]) -> Dict[str, int]:
+    """The rare ones together."""
+    told = {reason: count for reason, count in reasons.items() if reason in apart}
+    others = sum(count for reason, count in reasons.items() if reason not in apart)
+    return {**told, **({OTHER: others} if others else {})}
+
+
 def _label(name: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'{name}="{escaped}"'
 
 
-def _histogram(name: str, label: str, histogram: Histogram) -> Iterable[str]:
+def _histogram(name: str, label: str, histogram: Histogram, powers: Sequence[int]) -> Iterable[str]:
     count, total, _, buckets = histogram.__getstate__()
     if not count:
         return
     below, bucket = 0, 0
-    for power in _POWERS:
+    for power in powers:
         while lib.histogram_end(bucket) <= 1 << power:
             below += buckets[bucket]
             bucket += 1
