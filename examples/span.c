@@ -45,7 +45,7 @@ static void print_answer(const llmpool_event_t *done) {
 
 static void print_span(const char *url, uint64_t began, const llmpool_event_t *done) {
   const llmpool_timings_t *times = done->timings;
-  /* The times are those of the last attempt; of those before it there is but the number. */
+  /* The times are those of the last attempt; of those before it RETRY notices tell. */
   uint64_t begin = done->attempts > 1 ? began + times->admitted * 1000 : began;
   int failed = done->status != LLMPOOL_OK || done->http_status >= 400;
   printf("POST, kind CLIENT, status %s, from %" PRIu64 " to %" PRIu64 "\n", failed ? "ERROR" : "UNSET", begin,

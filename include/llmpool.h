@@ -307,15 +307,16 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_UTILIZATION_NORMAL = 1 << 1,
   LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
   LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
-  LLMPOOL_NOTICE_RETRY = 1 << 4,
+  LLMPOOL_NOTICE_RETRY = 1 << 4, /* a request will be tried again: origin, reason, delay-ms, request, attempt (the one
+                                    that failed, from 1; 0: it was not sent yet), request-id */
   LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* llmpool_stats_t.unwatched_streams has grown: origin, reason (encoded,
                                                no-event-stream); once for an origin and reason */
   LLMPOOL_NOTICE_BUDGET_STOPPED = 1 << 6, /* an answer of 429, 503 or 529 asks to be left alone: budget, status,
-                                             delay-ms, waiting */
+                                             delay-ms, waiting, request, request-id */
   LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7, /* that time is over: budget */
   LLMPOOL_NOTICE_BREAKER_OPENED = 1 << 8, /* breaker_failures was reached: origin, reason, failures */
   LLMPOOL_NOTICE_BREAKER_CLOSED = 1 << 9, /* the origin is called again: origin, open-ms */
-  LLMPOOL_NOTICE_HEDGE = 1 << 10          /* a second attempt went out: origin, after-ms */
+  LLMPOOL_NOTICE_HEDGE = 1 << 10          /* a second attempt went out: origin, after-ms, request */
 };
 
 typedef struct llmpool_event {
@@ -332,7 +333,9 @@ typedef struct llmpool_event {
   const char *data; /* followed by a NUL that data_size does not count */
   size_t data_size;
   const char *headers; /* "name: value\r\n" lines, names as received; NOTICE: origin, reason, used, limit,
-                          waiting, longest-wait-ms ... as far as they apply */
+                          waiting, longest-wait-ms ... as far as they apply. "request" is the request_id, which the
+                          event has, too, with connection_id and timings (done: of the notice); "request-id" is the
+                          provider's (x-request-id, request-id), where its answer had one */
   size_t headers_size;
   const char *sse_event; /* "message" where the server named none */
   size_t sse_event_size;
@@ -344,7 +347,7 @@ typedef struct llmpool_event {
   const char *message; /* DONE that failed, NOTICE: for people */
   const char *peer;    /* HEAD, DONE: "192.0.2.1:443" */
   uint64_t connection_id;
-  const llmpool_timings_t *timings; /* DONE; else NULL */
+  const llmpool_timings_t *timings; /* HEAD (so far), DONE, and a NOTICE of a request; else NULL */
   void *opaque;                     /* the library's; llmpool_events_release() makes it NULL */
 } llmpool_event_t;
 
@@ -427,7 +430,7 @@ typedef struct llmpool_record {
   uint32_t sse_event_end; /* empty for "message" */
   uint32_t sse_id_end;    /* empty where it is as in the request's last record, or, with ID_RESET, empty */
   uint32_t text_end;      /* reason and peer, or message, each ended by a NUL */
-  uint32_t timings_end;   /* DONE: nine uint64_t, aligned; as in llmpool_timings_t */
+  uint32_t timings_end;   /* as the event has timings: nine uint64_t, aligned; as in llmpool_timings_t */
   uint32_t sse_retry_ms;
   uint64_t connection_id;
   uint32_t sse_count;

@@ -10,6 +10,7 @@ public final class Pool: Sendable {
 
   let handle: PoolHandle
   private let queue: CompletionQueue
+  private let traces: Traces
 
   /// A pool of one's own with the defaults of `llmpool.h`. End it with `close`.
   public convenience init() throws {
@@ -18,7 +19,9 @@ public final class Pool: Sendable {
 
   private init(handle: PoolHandle) {
     self.handle = handle
-    queue = CompletionQueue(onEvents: Pool.resume)
+    let traces = Traces()
+    self.traces = traces
+    queue = CompletionQueue { Pool.resume($0, traces) }
   }
 
   /// Sends a request and waits for the whole answer. Cancelling the task cancels the request.
@@ -46,17 +49,37 @@ public final class Pool: Sendable {
   /// the loop early, or cancelling its task, cancels the request.
   public func events(of request: Request) -> EventSequence { EventSequence(pool: self, request: request) }
 
+  /// Has a tracer follow each request from now on; nil: nobody does. What is in flight is followed to its end.
+  public func trace(with tracer: (any RequestTracer)?) { traces.set(tracer) }
+
   /// Hands the request to the engine; `receiver` gets its events until DONE.
   func submit(_ request: Request, flags: RequestFlags, for receiver: Receiver) throws(Fault) {
+    var request = request
+    receiver.trace = traces.begin(&request)
+    do throws(Fault) { try handOver(request, flags, receiver) } catch {
+      if let trace = receiver.trace {
+        var report = AttemptReport()
+        report.error = PoolError.thrown(for: error)
+        trace.ended(report)
+      }
+      throw error
+    }
+  }
+
+  private func handOver(_ request: Request, _ flags: RequestFlags, _ receiver: Receiver) throws(Fault) {
     let engine = try handle.open()
     // Otherwise it would race its own cancellation, and a call that nobody wants may cost money.
     guard !Task.isCancelled else { throw Fault(.cancelled, "the task was cancelled before the request was sent") }
+    if receiver.trace != nil { traces.watch(engine, queue) }
     try request.withInput { input throws(Fault) in
       var input = input
       input.flags.formUnion(flags)
       input.userData = UInt64(UInt(bitPattern: Unmanaged.passRetained(receiver).toOpaque()))
       do throws(Fault) {
-        try engine.submit(input, queue: queue) { receiver.submitted(engine, $0) }
+        try engine.submit(input, queue: queue) { id in
+          receiver.submitted(engine, id)
+          if let trace = receiver.trace { traces.add(trace, id) }
+        }
       } catch {
         Unmanaged.passUnretained(receiver).release()
         throw error
@@ -71,17 +94,26 @@ public final class Pool: Sendable {
   }
 
   /// On the engine's thread: hands the events to the tasks that wait for them.
-  private static func resume(_ queue: CompletionQueue) {
+  private static func resume(_ queue: CompletionQueue, _ traces: Traces) {
     var records: [UnsafeMutablePointer<EventRecord>] = []
     _ = queue.take(.max) { record in
       records.append(record)
       return true
     }
     for record in records {
+      guard record.pointee.kind != .notice else {
+        traces.note(record.pointee)
+        EventRecord.release(record)
+        continue
+      }
       let pointer = UnsafeRawPointer(bitPattern: UInt(record.pointee.userData))!
       let receiver = Unmanaged<Receiver>.fromOpaque(pointer)
       let isLast = record.pointee.kind == .done
-      receiver.takeUnretainedValue().receive(record)
+      receiver._withUnsafeGuaranteedRef {
+        if isLast, $0.trace != nil { traces.remove(record.pointee.requestID) }
+        $0.follow(record.pointee)
+        $0.receive(record)
+      }
       if isLast { receiver.release() }
     }
   }
@@ -111,6 +143,7 @@ extension Response {
     isReused = record.flags.contains(.reused)
     attempts = Int(record.attempts)
     peer = String(cString: record.peer.base)
+    timings = Timings(record.timings)
   }
 
   static func headers(_ record: EventRecord) -> [(name: String, value: String)] {

@@ -14,6 +14,7 @@ public struct Response: Sendable {
   public let attempts: Int
   /// "192.0.2.1:443"
   public let peer: String
+  public let timings: Timings
 
   /// The first value of a header, names compared without regard to case.
   public func header(_ name: String) -> String? {

@@ -27,7 +27,7 @@ struct RecordWriter {
   /// The timings are numbers, aligned; offsets are 32 bits.
   private func end(of event: EventRecord) -> (begin: Int, timings: Int, end: Int) {
     let plain = event.data.count + event.headers.count + sseEvent(event).count + sseID(event).count + textSize(event)
-    guard event.kind == .done else { return (used, used + plain, used + plain) }
+    guard event.hasTimings else { return (used, used + plain, used + plain) }
     let timings = (used + plain + 7) & ~7
     return (used, timings, timings + RecordWriter.timingsSize)
   }
@@ -114,7 +114,7 @@ struct RecordWriter {
   }
 
   private func copyTimings(_ event: EventRecord, _ start: Int) -> UInt32 {
-    guard event.kind == .done else { return UInt32(used) }
+    guard event.hasTimings else { return UInt32(used) }
     let offset = MemoryLayout<TimingsRecord>.offset(of: \.admitted)!
     withUnsafeBytes(of: event.timings) {
       (bytes + start).copyMemory(from: $0.baseAddress! + offset, byteCount: RecordWriter.timingsSize)

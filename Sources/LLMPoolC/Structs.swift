@@ -247,7 +247,7 @@ extension llmpool_event_t {
     event.message = source.message.base
     event.peer = source.peer.base
     event.connection_id = source.connectionID
-    if source.kind == .done { event.timings = timings(of: record) }
+    if source.hasTimings { event.timings = timings(of: record) }
     event.opaque = UnsafeMutableRawPointer(record)
     LLMPoolC.write(event, to: target.assumingMemoryBound(to: llmpool_event_t.self), size: size)
   }

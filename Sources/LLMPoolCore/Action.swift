@@ -49,12 +49,12 @@ public enum Notice: Sendable, Equatable {
   case utilizationNormal(used: Int, limit: Int)
   case connectionOpened(ConnectionID, OriginID)
   case connectionClosed(ConnectionID, OriginID, CloseReason)
-  /// `failure` nil: because of the answer's status.
-  case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds)
+  /// `failure` nil: because of the answer's status. `attempt`: which one has failed, from 1; 0: it was not sent yet.
+  case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds, attempt: UInt32)
   /// A second attempt has gone out, as nothing had come of the first for so long.
   case hedge(RequestID, OriginID, after: Nanoseconds)
-  /// An answer has asked to be left alone for so long.
-  case budgetStopped(BudgetID, delay: Nanoseconds, httpStatus: Int, waiting: Int)
+  /// An answer, to that request, has asked to be left alone for so long.
+  case budgetStopped(BudgetID, RequestID, delay: Nanoseconds, httpStatus: Int, waiting: Int)
   case budgetResumed(BudgetID)
   /// The last failure, the status where it was an answer, and how many there were in a row.
   case breakerOpened(OriginID, Failure, Int, failures: Int)

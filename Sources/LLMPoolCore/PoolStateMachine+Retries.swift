@@ -199,7 +199,10 @@ extension PoolStateMachine {
     guard watched.contains(.retry) else { return }
     let origin = OriginID(slot: requests[slot].origin)
     actions.append(
-      .notice(.retry(requests[slot].id, origin, failure: failure, httpStatus: status, delay: delay)))
+      .notice(
+        .retry(
+          requests[slot].id, origin, failure: failure, httpStatus: status, delay: delay,
+          attempt: requests[slot].attempts)))
   }
 
   mutating func backOff(_ slot: Int, until instant: Instant) {

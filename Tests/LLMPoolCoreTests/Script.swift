@@ -237,11 +237,11 @@ final class Script {
     case .utilizationNormal(let used, let limit): return "normal \(used)/\(limit)"
     case .connectionOpened(let id, _): return "opened \(name(id))"
     case .connectionClosed(let id, _, let reason): return "closed \(name(id)) \(reason)"
-    case .retry(let request, _, let failure, let status, let delay):
+    case .retry(let request, _, let failure, let status, let delay, _):
       delays.append(delay)
       return "retry \(requestNames[request]!) " + (failure.map { "\($0)" } ?? "\(status)")
     case .hedge(let request, _, let silence): return "hedged \(requestNames[request]!) after \(silence / 1_000_000) ms"
-    case .budgetStopped(let id, let delay, let status, let waiting):
+    case .budgetStopped(let id, _, let delay, let status, let waiting):
       return "stopped b\(id.slot) by \(status), \(waiting) waiting, \(delay / 1_000_000) ms"
     case .budgetResumed(let id): return "resumed b\(id.slot)"
     case .breakerOpened(let origin, let cause, let status, let failures):

@@ -515,7 +515,7 @@ package final class Model {
         fail("a budget is forgotten that is in use")
       }
     case .admitted(let id): admitted(id, core)
-    case .notice(.retry(let id, _, let failure, _, let delay)): retried(id, failure, delay)
+    case .notice(.retry(let id, _, let failure, _, let delay, _)): retried(id, failure, delay)
     case .notice(.breakerOpened(let origin, let cause, _, let failures)): breakerOpened(origin, cause, failures)
     case .notice(.breakerClosed(let origin, _, _)): breakerClosed(origin)
     case .notice: break

@@ -29,7 +29,8 @@ static llmpool_event_t notice(uint32_t kind) {
   CHECK_EQ(event.kind, LLMPOOL_EVENT_NOTICE);
   CHECK_EQ(event.notice, kind);
   CHECK_EQ(event.user_data, 99);
-  CHECK_EQ(event.request_id, 0);
+  size_t size;
+  CHECK_EQ(event.request_id != 0, llmpool_event_header(&event, "request", &size) != NULL);
   CHECK(event.message != NULL && strlen(event.message) > 10);
   CHECK_EQ(strlen(event.headers), event.headers_size);
   return event;
@@ -144,8 +145,10 @@ static void test_utilization(void) {
 }
 
 static void test_retry(void) {
-  const char *plan[] = {"429 X\nretry-after-ms: 20", "", NULL};
-  llmpool_t *pool = harness_pool(NULL);
+  const char *plan[] = {"429 X\nretry-after-ms: 20\nrequest-id: req_1", "500 X\nx-request-id: req\t2", "", NULL};
+  llmpool_options_t options = harness_options();
+  options.max_retries = 3;
+  llmpool_t *pool = harness_pool(&options);
   CHECK_OK(llmpool_watch(pool, notices, LLMPOOL_NOTICE_RETRY, 99));
   server_plan(server, plan);
   llmpool_request_t request = harness_request(server_url(server, "/plan"));
@@ -157,9 +160,26 @@ static void test_retry(void) {
   check_field(&event, "origin", server_url(server, ""));
   check_field(&event, "reason", "status 429");
   check_field(&event, "delay-ms", "20");
+  check_field(&event, "attempt", "1");
+  check_field(&event, "request-id", "req_1");
+  CHECK(strstr(event.message, "status 429 (request id req_1)"));
   CHECK(!strstr(event.message, "sk-secret") && !strstr(event.headers, "sk-secret"));
+  char id[24];
+  snprintf(id, sizeof id, "%llu", (unsigned long long)event.request_id);
+  check_field(&event, "request", id);
+  CHECK(event.request_id > 0 && event.connection_id > 0 && event.user_data == 99);
+  CHECK(event.timings && event.timings->admitted > 0 && event.timings->done >= event.timings->first_byte);
   harness_release(&event);
-  expect(LLMPOOL_NOTICE_RETRY, "reason", "read");
+  event = notice(LLMPOOL_NOTICE_RETRY);
+  check_field(&event, "reason", "status 500");
+  size_t size; /* one that could forge a line is left out */
+  CHECK(!llmpool_event_header(&event, "request-id", &size));
+  harness_release(&event);
+  event = notice(LLMPOOL_NOTICE_RETRY);
+  check_field(&event, "reason", "read");
+  check_field(&event, "attempt", "3");
+  CHECK(!llmpool_event_header(&event, "request-id", &size) && event.timings->done > 0);
+  harness_release(&event);
   CHECK_OK(llmpool_close(pool, 0));
 }
 

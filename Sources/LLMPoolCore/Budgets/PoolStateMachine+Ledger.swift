@@ -77,7 +77,7 @@ extension PoolStateMachine {
     guard advice.shouldRetry != false else { return }
     let pause = advice.retryAfter ?? 0
     if uses[slot].told.isEmpty, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
-    if pause > 0 { stop(budget, until: now + min(pause, PoolStateMachine.longestStop), status) }
+    if pause > 0 { stop(budget, until: now + min(pause, PoolStateMachine.longestStop), status, for: slot) }
   }
 
   /// A server that asks for a day is asked again sooner, with one request.
@@ -104,7 +104,7 @@ extension PoolStateMachine {
 
   /// Nothing of the budget is sent until then, and afterwards at the pace of its limits; who cannot wait so long is
   /// told now.
-  private mutating func stop(_ budget: Int, until end: Instant, _ status: Int) {
+  private mutating func stop(_ budget: Int, until end: Instant, _ status: Int, for slot: Int) {
     guard end > budgets[budget].stoppedUntil else { return }
     budgets[budget].stoppedUntil = end
     for index in bucketIndices(budget) { buckets[index].drain(until: end, now) }
@@ -113,7 +113,9 @@ extension PoolStateMachine {
       if watched.contains(.budgetStopped) {
         let id = BudgetID(slot: Int32(budget))
         let waiting = budgets[budget].queue.count
-        actions.append(.notice(.budgetStopped(id, delay: end - now, httpStatus: status, waiting: waiting)))
+        actions.append(
+          .notice(
+            .budgetStopped(id, requests[slot].id, delay: end - now, httpStatus: status, waiting: waiting)))
       }
     }
     let missed = budgets[budget].queue.entries.map { Int($0.slot) }.filter { budgetDeadline($0) < end }

@@ -24,7 +24,16 @@ extension Engine {
 
   private func tellWatched() { tell(.watching(watchers.reduce(into: []) { $0.formUnion($1.mask) })) }
 
-  func note(_ notice: Notice) { announce(describe(notice)) }
+  func note(_ notice: Notice) { announce(describe(notice), from: request(of: notice)) }
+
+  /// That it tells of, as it is at this moment: the attempt that failed is still at hand.
+  private func request(of notice: Notice) -> RequestState? {
+    switch notice {
+    case .retry(let id, _, _, _, _, _), .hedge(let id, _, _), .budgetStopped(_, let id, _, _, _):
+      requests[id.slot].flatMap { $0.id == id ? $0 : nil }
+    default: nil
+    }
+  }
 
   /// What the core does not see, as it sees no answers: an event timeout does not run for a stream of this origin. Told
   /// once for each origin and reason, to whoever watches by then.
@@ -38,11 +47,24 @@ extension Engine {
       (.unwatchedStream, fields, "the event timeout does not run for a stream from \(origin.name): \(why)", nil))
   }
 
-  private func announce(_ notice: (NoticeMask, String, String, ConnectionID?)) {
+  private func announce(
+    _ notice: (NoticeMask, String, String, ConnectionID?), from request: RequestState? = nil
+  ) {
     let (kind, fields, message, connection) = notice
     for watcher in watchers where watcher.mask.contains(kind) {
-      stageNotice(watcher, kind, fields, message, connection)
+      stageNotice(watcher, kind, fields, message, connection, request)
     }
+  }
+
+  /// By which the provider knows the answer; "": it has said none, or none that fits in a line.
+  private func providerID(_ id: RequestID) -> String {
+    guard let request = requests[id.slot], request.id == id else { return "" }
+    return ProviderRequestID.value(in: request.answer.headers).map { String(decoding: $0, as: UTF8.self) } ?? ""
+  }
+
+  /// The field, and what is said of it.
+  private static func told(_ providerID: String) -> (fields: [(String, String)], text: String) {
+    providerID.isEmpty ? ([], "") : ([("request-id", providerID)], " (request id \(providerID))")
   }
 
   /// The notice as header lines, for programs, and as a sentence, for people.
@@ -79,7 +101,8 @@ extension Engine {
         .connectionClosed, Engine.lines([("origin", name), ("reason", reason.word)]),
         "connection to \(name) closed: \(reason.word)", id
       )
-    case .budgetStopped(let id, let delay, let status, let waiting): return describeStop(id, delay, status, waiting)
+    case .budgetStopped(let id, let request, let delay, let status, let waiting):
+      return describeStop(id, request, delay, status, waiting)
     case .budgetResumed(let id):
       return (.budgetResumed, Engine.lines([("budget", label(of: id))]), "budget \(label(of: id)) goes on", nil)
     case .breakerOpened(let origin, let cause, let status, let failures):
@@ -91,34 +114,46 @@ extension Engine {
         (isBack ? "\(name) is back: its breaker is closed" : "the breaker of \(name) begins anew")
           + " after \(Engine.text(time))", nil
       )
-    case .hedge(_, let origin, let silence):
+    case .hedge(let id, let origin, let silence):
       let name = name(of: origin)
       return (
-        .hedge, Engine.lines([("origin", name), ("after-ms", "\(silence / 1_000_000)")]),
+        .hedge,
+        Engine.lines([
+          ("origin", name), ("after-ms", "\(silence / 1_000_000)"), ("request", "\(id.value)"),
+        ]),
         "request to \(name) is sent a second time: nothing came of it for \(Engine.text(silence))", nil
       )
-    case .retry(_, let origin, let failure, let status, let delay):
+    case .retry(let id, let origin, let failure, let status, let delay, let attempt):
       let name = name(of: origin)
       let reason = failure.map(Engine.word) ?? "status \(status)"
+      let told = Engine.told(status == 0 ? "" : providerID(id))
       return (
-        .retry, Engine.lines([("origin", name), ("reason", reason), ("delay-ms", "\(delay / 1_000_000)")]),
-        "request to \(name) is tried again in \(delay / 1_000_000) ms: \(reason)", nil
+        .retry,
+        Engine.lines(
+          [
+            ("origin", name), ("reason", reason), ("delay-ms", "\(delay / 1_000_000)"), ("request", "\(id.value)"),
+            ("attempt", "\(attempt)"),
+          ] + told.fields),
+        "request to \(name) is tried again in \(delay / 1_000_000) ms: \(reason)\(told.text)", nil
       )
     }
   }
 
-  private func describeStop(_ id: BudgetID, _ delay: Nanoseconds, _ status: Int, _ waiting: Int)
-    -> (NoticeMask, String, String, ConnectionID?)
-  {
+  private func describeStop(
+    _ id: BudgetID, _ request: RequestID, _ delay: Nanoseconds, _ status: Int, _ waiting: Int
+  ) -> (NoticeMask, String, String, ConnectionID?) {
+    let told = Engine.told(providerID(request))
     let name = label(of: id)
     let milliseconds = delay / 1_000_000
     return (
       .budgetStopped,
-      Engine.lines([
-        ("budget", name), ("status", "\(status)"), ("delay-ms", "\(milliseconds)"), ("waiting", "\(waiting)"),
-      ]),
-      "budget \(name) stops for \(Engine.text(delay)): an answer of \(status) asked for it; \(waiting) requests wait",
-      nil
+      Engine.lines(
+        [
+          ("budget", name), ("status", "\(status)"), ("delay-ms", "\(milliseconds)"), ("waiting", "\(waiting)"),
+          ("request", "\(request.value)"),
+        ] + told.fields),
+      "budget \(name) stops for \(Engine.text(delay)): an answer of \(status) asked for it\(told.text); "
+        + "\(waiting) requests wait", nil
     )
   }
 

@@ -61,6 +61,9 @@ extension Engine {
     fill(record, request, .head)
     fillHead(record, chunk, request)
     record.pointee.headers = chunk.copy(answer.headers)
+    record.pointee.attempts = request.attempt.number
+    record.pointee.timings = request.attempt.timings
+    record.pointee.hasTimings = true
     stage(record, request)
   }
 
@@ -270,15 +273,24 @@ extension Engine {
     stage(record, request)
   }
 
+  /// `request`: that it tells of.
   func stageNotice(
-    _ watcher: Watcher, _ kind: NoticeMask, _ fields: String, _ message: String, _ connection: ConnectionID?
+    _ watcher: Watcher, _ kind: NoticeMask, _ fields: String, _ message: String, _ connection: ConnectionID?,
+    _ request: RequestState?
   ) {
     var (fields, message) = (fields, message)
     let (record, chunk) = events.makeRecord(bytes: fields.utf8.count + message.utf8.count, parts: 2)
-    record.pointee.kind = .notice
+    if let request {
+      fill(record, request, .notice)
+      record.pointee.timings = request.attempt.timings
+      record.pointee.timings.done = microseconds(since: request)
+      record.pointee.hasTimings = true
+    } else {
+      record.pointee.kind = .notice
+      record.pointee.connectionID = connection.map(Connection.number) ?? 0
+    }
     record.pointee.userData = watcher.userData
     record.pointee.notice = kind.rawValue
-    record.pointee.connectionID = connection.map(Connection.number) ?? 0
     record.pointee.headers = fields.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
     record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
     stage(record, on: port(of: watcher.queue))
@@ -317,6 +329,7 @@ extension Engine {
     record.pointee.attempts = completion.attempts
     if completion.unseen { record.pointee.flags.insert(.unseen) }
     record.pointee.timings = request.attempt.timings
+    record.pointee.hasTimings = true
     record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
     stage(record, request)
   }

@@ -5,6 +5,8 @@ import LLMPoolCore
 struct Attempt {
   /// nil before the first sending, and once the core knows that it is over.
   var id: AttemptID?
+  /// Which of the request's it is, from 1; 0 before the first sending.
+  var number: UInt32 = 0
   /// Kept until the request ends, for what DONE says of it.
   private(set) var connection: Connection?
   private(set) var isReused = false
@@ -31,6 +33,7 @@ struct Attempt {
     self.id = id
     self.connection = connection
     self.isReused = isReused
+    number = last.number + 1
     answer = last.connection == nil ? last.answer : Answer()
   }
 

@@ -64,6 +64,7 @@ package struct EventRecord {
   package var message = EventRecord.empty
   package var peer = EventRecord.empty
   package var timings = TimingsRecord()
+  package var hasTimings = false
   /// For bindings that keep the last id themselves: it is as in the request's last event.
   package var sseIDIsUnchanged = false
   /// The engine waits to hear of `recordBytes`.
@@ -106,6 +107,15 @@ extension UnsafeMutablePointer {
   fileprivate func initialized(to value: Pointee) -> Self {
     initialize(to: value)
     return self
+  }
+}
+
+extension EventRecord {
+  /// By which the provider knows the answer whose headers the event has.
+  package var providerRequestID: String? {
+    ProviderRequestID.value(in: UnsafeRawBufferPointer(start: headers.base, count: headers.count)).map {
+      String(decoding: $0, as: UTF8.self)
+    }
   }
 }
 

@@ -140,6 +140,7 @@ final class RequestState: @unchecked Sendable {
     hasEventClock = other.hasEventClock
     inbox = other.inbox
     creditThreshold = other.creditThreshold
+    attempt.number = other.attempt.number
   }
 
   private static func append(_ source: UnsafeRawBufferPointer, _ end: inout UnsafeMutableRawPointer) {

@@ -33,13 +33,13 @@ package final class Lock: @unchecked Sendable {
 
 /// State that only its lock gives access to. Not Synchronization's Mutex: on Linux that remembers the id of its
 /// thread, which is another one in a forked child.
-final class Guarded<State>: @unchecked Sendable {
+package final class Guarded<State>: @unchecked Sendable {
   private let lock = Lock()
   private var state: State
 
-  init(_ state: State) { self.state = state }
+  package init(_ state: State) { self.state = state }
 
-  func withLock<Result>(_ body: (inout State) -> Result) -> Result {
+  package func withLock<Result>(_ body: (inout State) -> Result) -> Result {
     lock.lock()
     let result = body(&state)
     lock.unlock()  // not by `defer`, which the compiler makes a function of its own

@@ -264,7 +264,7 @@ async def start(
         if explain and sink.head.http_status >= 400:
             await wait_error(hub, sink)
         if call.trace is not None:
-            call.trace.opened(sink.head, sink.done)
+            call.trace.opened(sink.head, sink.done, sink.cell.value)
         return hub, sink
     except BaseException as error:
         if group is not None:

@@ -157,7 +157,7 @@ class Lane:
             for record in records:
                 answer = answer_of(record, blob)
                 if call.trace is not None:
-                    call.trace.done(answer)
+                    call.trace.done(answer, None, self._cell.value)
                 if answer.status:
                     raise RequestEnded(failure(answer, call.request))
                 call.settle_whole(self._cell.value, answer)
@@ -337,7 +337,7 @@ def start(
         if explain and sink.head is not None and sink.head.http_status >= 400:
             lane.wait_error(sink)
         if call.trace is not None and sink.head is not None:
-            call.trace.opened(sink.head, sink.done)
+            call.trace.opened(sink.head, sink.done, sink.cell.value)
         return lane, sink
     except BaseException as error:
         if group is not None and sink is not None:

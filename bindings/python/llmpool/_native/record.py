@@ -115,7 +115,7 @@ class Sink:
         """Nothing more comes."""
         self.done = done
         if self.trace is not None:
-            self.trace.done(done, self.head)
+            self.trace.done(done, self.head, self.cell.value)
         self.make_room()
         self.wake()
 
@@ -293,7 +293,7 @@ def dispatch(
                 sink.done = answer_of(record, blob)
                 sinks.pop(key, None)
                 if sink.trace is not None:
-                    sink.trace.done(sink.done, sink.head)
+                    sink.trace.done(sink.done, sink.head, sink.cell.value)
                 if sink.room is not None:
                     sink.make_room()
             else:
@@ -330,7 +330,7 @@ def fail(sinks: Sinks, key: int, error: BaseException, is_over: bool = False) ->
 def answer_of(record: RecordFields, blob: bytes) -> Answer:
     """What a HEAD or DONE record says."""
     (
-        _, kind, flags, status, http_status, version, attempts, _, _, begin, data_end, headers_end,
+        _, _, flags, status, http_status, version, attempts, _, _, begin, data_end, headers_end,
         _, id_end, text_end, times_end, _, connection_id, _,
     ) = record  # fmt: skip
     reason = peer = message = b""
@@ -339,7 +339,7 @@ def answer_of(record: RecordFields, blob: bytes) -> Answer:
         message = text[0]
     elif len(text) > 2:
         reason, peer = text[0], text[1]
-    times = blob[times_end - TIMES_SIZE : times_end] if kind == 4 else b""
+    times = blob[times_end - TIMES_SIZE : times_end]
     return Answer(
         http_status, version, attempts, flags, blob[begin:data_end], blob[data_end:headers_end],
         reason, peer, connection_id, times, status, message,

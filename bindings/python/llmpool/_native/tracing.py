@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Trace(Protocol):
     """Follows one request. None of these raises, and none waits."""
 
-    def opened(self, head: "Answer", done: "Optional[Answer]") -> None:
-        """Whoever streams the answer is about to be given it."""
+    def opened(self, head: "Answer", done: "Optional[Answer]", request: int) -> None:
+        """Whoever streams the answer is about to be given it; request: its id."""
 
     def waits(self) -> None:
         """The reader of a stream waits from now on: it has all that has come."""
@@ -26,8 +26,8 @@ class Trace(Protocol):
     def settle(self, items: List[Any], headers: bytes) -> None:
         """It is at the end of the stream, or leaves; items are what it did not take."""
 
-    def done(self, answer: "Answer", head: "Optional[Answer]" = None) -> None:
-        """The request is over; head: of an answer that was streamed."""
+    def done(self, answer: "Answer", head: "Optional[Answer]", request: int) -> None:
+        """The request is over; head: of an answer that was streamed; request: its id."""
 
     def failed(self, error: BaseException) -> None:
         """It was not even taken by the library."""

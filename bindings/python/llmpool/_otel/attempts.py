@@ -1,6 +1,6 @@
 """When each attempt of a request was, and how it ended, as far as its pool tells."""
 
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from .._native import abi
 from .._native.failures import BY_STATUS
@@ -20,15 +20,14 @@ class Attempt(NamedTuple):
     """One that was not the last.
 
     Attributes:
-        start, end: nanoseconds of the epoch.
-        reason: why it failed, as the notice has it; "": not known.
-        is_noticed: its times are those of notices, no mere bounds.
+        start, end: nanoseconds of the epoch; where no notice told of it the bounds within which it
+            was.
+        told: what the notice said of it; None: there was none.
     """
 
     start: int
     end: int
-    reason: str
-    is_noticed: bool
+    told: Optional[Retry]
 
 
 def earlier(
@@ -36,25 +35,27 @@ def earlier(
 ) -> Tuple[List[Attempt], int]:
     """The attempts before the last, and when the last began.
 
-    A notice does not say whose it is. Where there are as many as the request had failed attempts,
-    they are its own; else nobody can tell them apart, and there are but bounds.
-
     Args:
         count: how many there were.
         began: when the request was submitted.
         latest: when the last attempt was given its connection.
-        retries: those of the same origin in that time.
+        retries: what notices told of them.
     """
-    if len(retries) != count:
-        return [Attempt(began, latest, "", False)] * count, latest
+    known = {retry.attempt: retry for retry in retries}
     found = []
     start = began
-    for retry in retries:
-        # Read later than it was: never later than the next attempt began.
-        end = max(start, min(retry.time, latest))
-        found.append(Attempt(start, end, retry.reason, True))
-        start = min(end + retry.delay, latest)
+    for number in range(1, count + 1):
+        retry = known.get(number)
+        end = latest if retry is None else began + nanoseconds(retry.times.done or 0.0)
+        found.append(Attempt(start, max(start, end), retry))
+        if retry is not None:  # it may have waited less, when an answer's rest took longer
+            start = max(start, min(end + nanoseconds(retry.delay), latest))
     return found, start
+
+
+def nanoseconds(seconds: float) -> int:
+    """Of what was microseconds."""
+    return round(seconds * 1e6) * 1000
 
 
 def status_of(reason: str) -> int:

@@ -1,43 +1,43 @@
-"""What pools tell of attempts that DONE says nothing of: when one was given up, and why.
-
-A notice names the origin, not the request. So it is kept, with the time at which it was read, until
-the requests of its time are over.
+"""What pools tell of attempts that DONE says nothing of: when one was given up, and why. It is kept
+until the request is over.
 """
 
 import ctypes
 import os
 import threading
-import time
-from collections import OrderedDict, deque
-from typing import Deque, Dict, List, NamedTuple, Optional, Set
+from collections import OrderedDict
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .._http.timings import Timings, timings_of
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
-from .._native.record import Lost, Reader
+from .._native.record import TIMES_SIZE, Lost, Reader
 from .._native.waiting import poller
+from .target import Attributes, connection_attributes
 
-_WATCHED = abi.NOTICE_RETRY | abi.NOTICE_CONNECTION_OPENED
-_KEPT = 1024  # retries of an origin, and connections
-_ORIGINS = 1024
-# Of a dial: the request had no attempt yet.
-_OF_DIALS = "connect"
+_WATCHED = abi.NOTICE_RETRY
+_KEPT = 1024  # requests with retries: those that nobody traces are never asked for
 
 
 class Retry(NamedTuple):
     """An attempt that failed.
 
     Attributes:
-        time: when that was read, in nanoseconds of the epoch.
-        pool: the handle of the pool.
+        attempt: which one, from 1.
+        times: of the attempt; done is when it was given up.
         reason: as the notice has it, "status 503".
-        delay: nanoseconds until the request goes back to the queue.
+        delay: seconds until the request goes back to the queue.
+        request_id: the provider's id; "": it has said none.
+        connection: attributes of that which carried it.
     """
 
-    time: int
-    pool: int
+    attempt: int
+    times: Timings
     reason: str
-    delay: int
+    delay: float
+    request_id: str
+    connection: Attributes
 
 
 class Notices:
@@ -47,8 +47,8 @@ class Notices:
         self._reading = threading.Lock()
         self._watched: Set[int] = set()
         self._reader: Optional[Reader] = None
-        self._retries: OrderedDict[str, Deque[Retry]] = OrderedDict()
-        self._opened: OrderedDict[int, int] = OrderedDict()
+        # By pool and id of the request.
+        self._retries: OrderedDict[Tuple[int, int], List[Retry]] = OrderedDict()
 
     def watch(self, pool: int) -> None:
         """Twice does nothing."""
@@ -69,20 +69,12 @@ class Notices:
                     lib.watch(pool, self._reader.queue, 0, pool)
             self._watched.clear()
             self._retries.clear()
-            self._opened.clear()
 
-    def retries(self, pool: int, origin: str, since: int) -> List[Retry]:
-        """Of all requests of the pool to an origin, in their order."""
+    def retries(self, pool: int, request: int) -> List[Retry]:
+        """Of a request that is over, in their order; told once."""
         with self._reading:
             self._take()
-            found = self._retries.get(origin, ())
-            return [each for each in found if each.pool == pool and each.time >= since]
-
-    def opened(self, connection_id: int) -> Optional[int]:
-        """When it was ready, in nanoseconds of the epoch; None: not known."""
-        with self._reading:
-            self._take()
-            return self._opened.get(connection_id)
+            return self._retries.pop((pool, request), [])
 
     def _start(self) -> None:
         queue = ctypes.c_void_p()
@@ -107,32 +99,26 @@ class Notices:
                 records, blob, more = self._reader.read()
             except Lost:  # no memory to copy them: later ones may be smaller
                 continue
-            now = time.time_ns()
             for record in records:
                 fields = blob[record[10] : record[11]].decode("utf-8", "replace")
                 lines = (line.partition(": ") for line in fields.split("\r\n"))
                 values = {name: value for name, _, value in lines}
-                self._keep(now, record[0], record[8], record[17], values)
+                times = timings_of(blob[record[15] - TIMES_SIZE : record[15]])
+                self._keep(record[0], values, times, connection_attributes(record[17], record[2]))
 
     def _keep(
-        self, now: int, pool: int, notice: int, connection_id: int, values: Dict[str, str]
+        self, pool: int, values: Dict[str, str], times: Timings, connection: Attributes
     ) -> None:
-        if notice == abi.NOTICE_CONNECTION_OPENED:
-            self._opened[connection_id] = now
-            if len(self._opened) > _KEPT:
-                self._opened.popitem(last=False)
+        attempt = int(values["attempt"])
+        if not attempt:  # a dial failed: the request was not sent yet
             return
-        reason = values.get("reason", "")
-        if notice != abi.NOTICE_RETRY or reason == _OF_DIALS:
-            return
-        origin = values.get("origin", "")
-        known = self._retries.get(origin)
-        if known is None:
-            known = self._retries[origin] = deque(maxlen=_KEPT)
-            if len(self._retries) > _ORIGINS:
-                self._retries.popitem(last=False)
-        delay = values.get("delay-ms", "0")
-        known.append(Retry(now, pool, reason, int(delay) * 1_000_000 if delay.isdigit() else 0))
+        retry = Retry(
+            attempt, times, values["reason"], int(values["delay-ms"]) / 1e3,
+            values.get("request-id", ""), connection,
+        )  # fmt: skip
+        self._retries.setdefault((pool, int(values["request"])), []).append(retry)
+        if len(self._retries) > _KEPT:
+            self._retries.popitem(last=False)
 
 
 _notices = Notices()

@@ -3,16 +3,22 @@
 from typing import Dict, List, Optional, Tuple
 
 from .._http import secrets
-from .._http.timings import timings_of
+from .._http.explain import request_id
+from .._http.headers import Headers
+from .._http.timings import Timings, timings_of
 from .._native import abi
 from .._native.record import Answer
-from .attempts import error_type_of
-from .target import Attributes
+from .attempts import error_type_of, nanoseconds
+from .target import Attributes, connection_attributes
 
 _VERSIONS = {abi.HTTP_1_0: "1.0", abi.HTTP_1_1: "1.1", abi.HTTP_2: "2"}
 _TIMEOUTS = (
     abi.E_WRITE_TIMEOUT, abi.E_FIRST_BYTE_TIMEOUT, abi.E_READ_TIMEOUT, abi.E_EVENT_TIMEOUT
 )  # fmt: skip
+
+# The provider's id of the request.
+REQUEST_ID = "llmpool.request_id"
+_LONGEST_ID = 200
 
 # A name, nanoseconds of the epoch, and what is said of it.
 Event = Tuple[str, int, Attributes]
@@ -52,7 +58,7 @@ class Outcome:
 
     def at(self, seconds: float) -> int:
         """A moment of its timings, in nanoseconds of the epoch."""
-        return self.began + round(seconds * 1e6) * 1000
+        return self.began + nanoseconds(seconds)
 
     @property
     def is_cancelled(self) -> bool:
@@ -84,32 +90,19 @@ class Outcome:
             found["network.peer.port"] = int(port)
         if self.is_cancelled:
             found["llmpool.cancelled"] = True
+        known = request_id(Headers._parse(self._told.headers))
+        if known:
+            found[REQUEST_ID] = secrets.excerpt(known, _LONGEST_ID)
         return {**found, **self._connection()}
 
     def _connection(self) -> Attributes:
-        if not self._told.connection_id:
-            return {}
-        return {
-            "llmpool.connection.id": self._told.connection_id,
-            "llmpool.connection.reused": bool(self._told.flags & abi.EVENT_REUSED),
-        }
+        return connection_attributes(self._told.connection_id, self._told.flags)
 
     def events(self, queued: Optional[int]) -> List[Event]:
         """What the last attempt went through; queued: since when it waited, where that is known."""
-        times = self.times
-        found: List[Event] = [] if queued is None else [("llmpool.queued", queued, {})]
-        ready = times.secured or times.connected
-        steps: Dict[str, Tuple[Optional[float], Attributes]] = {
-            "budgeted": (times.budgeted, {}),
-            "connected": (ready, {}),
-            "admitted": (times.admitted, self._connection()),
-            "sent": (times.sent, {}),
-            "first_byte": (times.first_byte, {}),
-            "first_token": (self.first_token, {}),
-        }
-        for name, (time, attributes) in steps.items():
-            if time:
-                found.append((f"llmpool.{name}", self.at(time), attributes))
+        found = steps(self.began, self.times, self._connection(), queued)
+        if self.first_token:
+            found.append(("llmpool.first_token", self.at(self.first_token), {}))
         return found
 
     @property
@@ -118,6 +111,28 @@ class Outcome:
         told = self._told
         is_stream = told.http_status == 200 and is_event_stream(told.headers)
         return self.times.first_data if is_stream else None
+
+
+def steps(began: int, times: Timings, connection: Attributes, queued: Optional[int]) -> List[Event]:
+    """What an attempt went through.
+
+    Args:
+        began: when the request was submitted.
+        connection: attributes of that which carried it.
+        queued: since when it waited; None: not known.
+    """
+    found: List[Event] = [] if queued is None else [("llmpool.queued", queued, {})]
+    seconds: Dict[str, Tuple[Optional[float], Attributes]] = {
+        "budgeted": (times.budgeted, {}),
+        "connected": (times.secured or times.connected, {}),
+        "admitted": (times.admitted, connection),
+        "sent": (times.sent, {}),
+        "first_byte": (times.first_byte, {}),
+    }
+    for name, (time, attributes) in seconds.items():
+        if time:
+            found.append((f"llmpool.{name}", began + nanoseconds(time), attributes))
+    return found
 
 
 def is_event_stream(headers: bytes) -> bool:

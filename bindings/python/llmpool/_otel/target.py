@@ -5,6 +5,7 @@ from typing import Dict, NamedTuple, Union
 from urllib.parse import urlsplit
 
 from .._http import secrets
+from .._native import abi
 
 # What spans show instead of a secret, as the conventions for HTTP have it.
 _REDACTED = "REDACTED"
@@ -50,6 +51,16 @@ def span_name(method: bytes) -> str:
 
 def server_attributes(target: Target) -> Attributes:
     return {"server.address": target.host, "server.port": target.port}
+
+
+def connection_attributes(number: int, flags: int) -> Attributes:
+    """Of that which carried an attempt; flags: of the event that tells it."""
+    if not number:
+        return {}
+    return {
+        "llmpool.connection.id": number,
+        "llmpool.connection.reused": bool(flags & abi.EVENT_REUSED),
+    }
 
 
 def request_attributes(method: bytes, target: Target) -> Attributes:

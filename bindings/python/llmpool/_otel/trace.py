@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any, Deque, List, Optional, Tuple
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
+from .._http.timings import timings_of
 from .._native.call import Call
 from .._native.record import Answer
 from .attempts import UNKNOWN, Attempt, earlier, error_type, status_of
 from .notices import notices
-from .outcome import Event, Outcome, left, refused
-from .target import Attributes, Target, request_attributes, server_attributes, span_name
+from .outcome import REQUEST_ID, Event, Outcome, left, refused, steps
+from .target import (
+    Attributes,
+    Target,
+    connection_attributes,
+    request_attributes,
+    server_attributes,
+    span_name,
+)
 
 if TYPE_CHECKING:
     from .genai import Generation
@@ -46,7 +54,8 @@ class RequestTrace:
     """
 
     __slots__ = (
-        "sent", "_by", "_began", "_method", "_target", "_pool", "_is_hedging", "_context", "_span",
+        "sent", "_by", "_began", "_method", "_target", "_pool", "_request", "_is_hedging",
+        "_context", "_span",
         "_lender", "_is_lent_for_head", "_has_told", "_head", "_dropped_at", "_generation",
         "_waits_since", "_stalls", "_open", "_process",
     )  # fmt: skip
@@ -73,6 +82,7 @@ class RequestTrace:
         self._method = call.method
         self._target = target
         self._pool = call.pool
+        self._request = 0  # its id, once it is known
         self._is_hedging = bool(call.options[_HEDGE_AFTER])
         self._context = context
         self._lender = lender
@@ -94,8 +104,9 @@ class RequestTrace:
 
     # ---- what happens to the request
 
-    def opened(self, head: Answer, done: Optional[Answer]) -> None:
+    def opened(self, head: Answer, done: Optional[Answer], request: int) -> None:
         self._head = head
+        self._request = request
         if self._lender is None or not self._is_lent_for_head or done is not None:
             return
         self._has_told = True
@@ -117,7 +128,8 @@ class RequestTrace:
         if self._generation is not None:
             self._generation.settle(headers)
 
-    def done(self, answer: Answer, head: Optional[Answer] = None) -> None:
+    def done(self, answer: Answer, head: Optional[Answer], request: int) -> None:
+        self._request = request or self._request
         try:
             self._open.pop()
         except IndexError:
@@ -139,11 +151,11 @@ class RequestTrace:
             logger.debug("the end of a request was not traced", exc_info=True)
 
     def failed(self, error: BaseException) -> None:
-        self.done(refused(error))
+        self.done(refused(error), None, 0)
 
     def left(self, error: Optional[BaseException] = None) -> None:
         # Cancelled tasks and Ctrl-C are no Exception: the application wants no more.
-        self.done(refused(error) if isinstance(error, Exception) else left())
+        self.done(refused(error) if isinstance(error, Exception) else left(), None, 0)
 
     def __del__(self, drop: Any = _dropped.append, now: Any = time.time_ns) -> None:
         # Of a stream that nobody has any more: on any thread, at any moment. Whoever exports spans
@@ -172,14 +184,14 @@ class RequestTrace:
         span = first = self._span
         starts = [*(attempt.start for attempt in before[1:]), start]
         for attempt, begin in zip(before, starts):
-            self._end_earlier(span, attempt)
+            self._end_earlier(span, attempt, outcome.began)
             resends += 1
             span = self._start(resends, begin, first)
         self._end_last(span, outcome, start, self._queued(before, start))
 
     def _queued(self, before: List[Attempt], start: int) -> Optional[int]:
         """Since when the last attempt waited; None: not known."""
-        return start if not before or before[-1].is_noticed else None
+        return start if not before or before[-1].told is not None else None
 
     def _earlier(self, outcome: Outcome) -> Tuple[List[Attempt], int]:
         count = outcome.attempts - 1
@@ -187,23 +199,29 @@ class RequestTrace:
             return [], self._began
         latest = outcome.at(outcome.times.admitted) if outcome.times.admitted else outcome.end
         if self._is_hedging:  # it ran beside the other, or before it
-            return [Attempt(self._began, outcome.end, "", False)] * count, latest
-        retries = notices().retries(self._pool, self._target.origin, self._began)
+            return [Attempt(self._began, outcome.end, None)] * count, latest
+        retries = notices().retries(self._pool, self._request)
         return earlier(count, self._began, latest, retries)
 
-    def _end_earlier(self, span: Span, attempt: Attempt) -> None:
+    def _end_earlier(self, span: Span, attempt: Attempt, began: int) -> None:
+        retry = attempt.told
         told: Attributes = {}
-        status = status_of(attempt.reason)
-        if status:
-            told["http.response.status_code"] = status
+        if retry is not None and status_of(retry.reason):
+            told["http.response.status_code"] = status_of(retry.reason)
         if not self._is_hedging:  # the loser of two has not failed
-            told["error.type"] = error_type(attempt.reason) if attempt.reason else UNKNOWN
+            told["error.type"] = UNKNOWN if retry is None else error_type(retry.reason)
             span.set_status(Status(StatusCode.ERROR))
         span.set_attributes(told)
-        span.set_attribute("llmpool.attempt.times", "noticed" if attempt.is_noticed else "bounds")
-        span.end(attempt.end)
-        if attempt.is_noticed:
+        if retry is None:
+            span.set_attribute("llmpool.attempt.times", "bounds")
+        else:
+            if retry.request_id:
+                span.set_attribute(REQUEST_ID, retry.request_id)
+            span.set_attributes(retry.connection)
+            for name, at, attributes in steps(began, retry.times, retry.connection, attempt.start):
+                span.add_event(name, attributes, at)
             self._record((attempt.end - attempt.start) / 1e9, told)
+        span.end(attempt.end)
 
     def _end_last(self, span: Span, outcome: Outcome, start: int, queued: Optional[int]) -> None:
         told = outcome.attributes()
@@ -232,16 +250,13 @@ class RequestTrace:
     # ---- events on a span of somebody above
 
     def _lend_head(self, span: Span, head: Answer) -> None:
-        """What is known before the span ends: the times of the pool come with the end of the
-        answer."""
-        span.add_event("llmpool.queued", {}, self._began)
-        known: Attributes = {
-            "llmpool.attempts": max(1, head.attempts),
-            "llmpool.connection.id": head.connection_id,
-        }
-        ready = notices().opened(head.connection_id)
-        if ready is not None and ready >= self._began:
-            span.add_event("llmpool.connected", {}, ready)
+        """What is known before the span ends."""
+        connection = connection_attributes(head.connection_id, head.flags)
+        for name, at, attributes in steps(
+            self._began, timings_of(head.timings), connection, self._began
+        ):
+            span.add_event(name, attributes, at)
+        known: Attributes = {"llmpool.attempts": max(1, head.attempts)}
         span.add_event("llmpool.head", known, time.time_ns())
 
     def _lend(self, span: Span, outcome: Outcome) -> None:
@@ -249,7 +264,12 @@ class RequestTrace:
             return
         before, start = self._earlier(outcome)
         for attempt in before:
-            reason = {"error.type": error_type(attempt.reason)} if attempt.reason else {}
+            retry = attempt.told
+            reason: Attributes = {}
+            if retry is not None:
+                reason["error.type"] = error_type(retry.reason)
+                if retry.request_id:
+                    reason[REQUEST_ID] = retry.request_id
             span.add_event("llmpool.retry", reason, attempt.end)
         for name, at, attributes in self._events(outcome, self._queued(before, start)):
             span.add_event(name, attributes, at)

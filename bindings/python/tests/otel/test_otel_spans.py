@@ -44,6 +44,7 @@ def test_a_whole_answer(traced, caller, quick):
     told = dict(span.attributes)
     assert told.pop("llmpool.connection.id") == answer.connection_id
     assert told.pop("llmpool.connection.reused") is answer.reused
+    assert told.pop("llmpool.request_id") == answer.request_id
     assert told == {
         "http.request.method": "POST", "server.address": "127.0.0.1", "server.port": port,
         "url.full": f"http://127.0.0.1:{port}/v1{CHAT}?key=REDACTED&flag=REDACTED",
@@ -235,7 +236,7 @@ def test_each_attempt_has_a_span(traced, caller):
     assert [span.attributes["http.response.status_code"] for span in spans] == [503, 503, 200]
     for span in (first, second):
         assert span.attributes["error.type"] == "503"
-        assert span.attributes["llmpool.attempt.times"] == "noticed"
+        assert "llmpool.attempt.times" not in span.attributes
         assert span.status.status_code is StatusCode.ERROR
     # One after the other.
     for one, next_one in ((first, second), (second, last)):
@@ -248,8 +249,8 @@ def test_each_attempt_has_a_span(traced, caller):
     assert [link.context.span_id for link in last.links] == [first.context.span_id]
 
 
-def test_attempts_that_others_cannot_be_told_from(traced, quick, open_client, at_once):
-    """Notices do not say whose they are: there are bounds, and as many spans."""
+def test_attempts_of_many_are_told_apart(traced, quick, open_client, at_once):
+    """Each notice says whose it is."""
     client = open_client(quick.url + "/v1", headers=quick.headers)
     answers = at_once(
         lambda number: client.post(CHAT, json=body(f"flaky-1-503-{number}x"), retry="status"), 8, 8
@@ -258,10 +259,25 @@ def test_attempts_that_others_cannot_be_told_from(traced, quick, open_client, at
     assert len(spans) == sum(answer.attempts for answer in answers) == 16
     for span in spans:
         assert span.start_time <= span.end_time
-        if span.attributes.get("llmpool.attempt.times") == "bounds":
-            assert span.attributes["error.type"] == "_OTHER"
+        assert "llmpool.attempt.times" not in span.attributes
     resent = [span.attributes.get("http.request.resend_count", 0) for span in spans]
     assert sorted(resent) == [0] * 8 + [1] * 8
+
+
+def test_each_attempt_has_the_id_of_its_answer(traced, open_client):
+    def handle(connection, _):
+        rest = b""
+        for status, name in ((b"503 X", b"x-request-id: one"), (b"200 OK", b"request-id: two")):
+            _, _, rest = servers.read_request(connection, rest)
+            servers.answer(connection, b"", name + b"\r\n", status)
+
+    with servers.RawServer(handle) as server:
+        assert open_client(server.url).get("/", retry="status").request_id == "two"
+    first, last = traced.spans()
+    assert [span.attributes["llmpool.request_id"] for span in (first, last)] == ["one", "two"]
+    assert events(first) == ["queued", "connected", "admitted", "sent", "first_byte"]
+    assert first.attributes["llmpool.connection.reused"] is False
+    assert last.attributes["llmpool.connection.reused"] is True
 
 
 def test_a_hedge(traced, open_client):
@@ -312,19 +328,23 @@ def test_the_tries_of_an_sdk_are_counted(traced, client):
 
 
 def test_what_notices_say():
-    def retry(time, reason="status 503", delay=0):
-        return Retry(time, 1, reason, delay)
+    second = 1_000_000_000
 
-    found, last = earlier(2, 100, 900, [retry(300, delay=50), retry(500, "read-timeout", 100)])
-    assert [tuple(each) for each in found] == [
-        (100, 300, "status 503", True), (350, 500, "read-timeout", True)
-    ]  # fmt: skip
-    assert last == 600
-    # Read too late: no attempt ends after the next one began.
-    assert earlier(1, 100, 900, [retry(1000)]) == ([(100, 900, "status 503", True)], 900)
-    # Somebody else's is among them, or one is missing.
-    for retries in ([], [retry(200), retry(300)]):
-        assert earlier(1, 100, 900, retries) == ([(100, 900, "", False)], 900)
+    def retry(attempt, done, delay=0.0):
+        return Retry(attempt, llmpool.Timings(done=done), "status 503", delay, "", {})
+
+    first, last = retry(1, 2.0, 0.5), retry(3, 5.0, 1.0)
+    # Of the second nothing was told.
+    found, start = earlier(3, second, 9 * second, [first, last])
+    assert found == [
+        (second, 3 * second, first),
+        (3.5 * second, 9 * second, None),
+        (3.5 * second, 6 * second, last),
+    ]
+    assert start == 7 * second
+    assert earlier(1, 1, 9, []) == ([(1, 9, None)], 1)
+    # The rest of an answer took longer than the delay: the last began with its connection.
+    assert earlier(1, 0, second, [retry(1, 0.5, 4.0)])[1] == second
     assert (status_of("status 429"), status_of("read"), status_of("another status")) == (429, 0, 0)
     assert error_type("read-timeout") == "llmpool.ReadTimeout" and error_type("?") == "_OTHER"
 
@@ -459,7 +479,9 @@ if child == 0:
     del stream, response  # whose span is the parent's
     assert call("flaky-1-503-child") == 2
     times = [span.attributes.get("llmpool.attempt.times") for span in spans.get_finished_spans()]
-    assert times == ["noticed", None], times
+    assert times == [None, None], times
+    ids = [span.attributes["llmpool.request_id"] for span in spans.get_finished_spans()]
+    assert len(set(ids)) == 2, ids
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 spans.clear()

@@ -1,0 +1,13 @@
+/// By which a provider knows an answer, among its headers.
+public enum ProviderRequestID {
+  /// Longer ones, and such as could forge the end of a line, are none.
+  private static let longest = 200
+
+  public static func value(in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+    guard
+      let value = HeaderBlock.value(of: "x-request-id", in: block) ?? HeaderBlock.value(of: "request-id", in: block),
+      (1...longest).contains(value.count), value.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+    else { return nil }
+    return value
+  }
+}
