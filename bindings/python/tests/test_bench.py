@@ -218,7 +218,7 @@ def test_errors_are_said_and_keys_are_not(run, mock, monkeypatch):
 def test_arguments(capsys):
     for arguments in (
         ["--requests", "0"],
-        ["--rate", "x"],
+        *(["--rate", wrong] for wrong in ("x", "0", "-1", "nan", "inf", "1e200")),
         ["--duration", "-1"],
         ["--retries", ""],
     ):

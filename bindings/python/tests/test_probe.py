@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -106,6 +105,13 @@ def test_words_on_connections_and_errors():
     text = " ".join(phases.words(cold, [sample(reused=False, wait=0.1)], True))
     assert "1 of 1 warm calls found no open connection" in text
     assert "The server speaks HTTP/1.1" in text and "the times of an error: No." in text
+    warm = [sample(wait=0.1), sample(wait=0.1)._replace(status=429, said="Slow down")]
+    text = " ".join(phases.words(sample("cold", False, wait=0.1), warm, True))
+    assert "1 of 2 warm calls ended with an error: Slow down." in text
+    # To a proxy it is a round trip, to the server behind it nobody knows.
+    near = sample("cold", False, TCP=0.05, wait=0.055), [sample(wait=0.055)], True
+    assert "one round trip" in " ".join(phases.words(*near))
+    assert "one round trip" not in " ".join(phases.words(*near, is_proxied=True))
     fine = " ".join(phases.words(sample("cold", False, wait=0.1), [sample(wait=0.1)], True))
     assert "HTTP/1.1" not in fine and "open connection" not in fine
 
@@ -179,7 +185,6 @@ def test_the_page(probe, chat, tmp_path):
 
 
 @pytest.mark.skipif(not os.environ.get("LLMPOOL_LONG_TESTS"), reason="the long form alone")
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
 def test_the_page_in_a_browser(probe, chat, tmp_path):
     file = tmp_path / "page.html"
     assert probe(*chat, "--html", file, "--data", CHAT)[0] == 0
@@ -228,6 +233,27 @@ def test_what_cannot_be_called(probe, arguments, said):
 def test_nobody_answers(probe):
     status, output, errors = probe(f"http://127.0.0.1:{servers.free_port()}/", "--timeout", "5")
     assert status == 1 and not output and "127.0.0.1" in errors
+
+
+def test_what_a_server_says_again_is_not_shown(probe, monkeypatch, tmp_path):
+    """Whatever name it went out by."""
+    monkeypatch.setenv("ODD", "plain words")
+    (tmp_path / "file").write_text("open sesame\n")
+
+    def handle(connection, _):
+        head, _, _ = servers.read_request(connection)
+        said = re.findall(rb"x-odd: (.*)\r\n", head)
+        body = json.dumps({"error": {"message": f"no {b' and '.join(said).decode()}"}}).encode()
+        servers.answer(connection, body, b"content-type: application/json\r\n", b"400 Bad")
+
+    with servers.RawServer(handle) as server:
+        for more in ([], ["--json"]):
+            status, output, errors = probe(
+                server.url, "--warm", "1", "--header", "x-odd: $ODD",
+                "--header", f"x-odd: @{tmp_path}/file", *more,
+            )  # fmt: skip
+            assert status == 1 and "[secure]" in output
+            assert "plain words" not in output + errors and "sesame" not in output + errors
 
 
 def test_headers(monkeypatch, tmp_path):

@@ -64,6 +64,21 @@ def test_lines():
     assert columns([("a", "1"), ("bcd", "23")]) == ["a     1", "bcd  23"]
 
 
+def test_what_is_painted_is_wrapped_where_it_is_seen(monkeypatch):
+    """No escape is cut or counted, and characters of two columns count twice."""
+    terminal = Terminal(Screen())
+    monkeypatch.setattr(terminal, "width", 40)
+    monkeypatch.setattr(terminal, "has_colour", True)
+    for text, most in (("word " * 30, 40), ("x" * 90, 40), ("\u6c34\u706b " * 20, 32)):
+        lines = terminal.wrapped(text, "> ", "  ", "bold")
+        assert len(lines) > 2
+        for line in lines:
+            assert line[2:].startswith("\033[1m") and line.endswith("\033[0m")
+            plain = line[2:].removeprefix("\033[1m").removesuffix("\033[0m")
+            assert "\033" not in plain and "\0" not in plain and len(plain) + 2 <= most
+    assert "".join(line.strip() for line in terminal.wrapped("x" * 90)) == "x" * 90
+
+
 def test_status():
     screen = Screen()
     status = Status(Terminal(screen))

@@ -20,14 +20,17 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+_MOST = 1_000_000  # seconds, which are eleven days, or requests a second
+
+
 def above_0(text: str) -> float:
-    """A number above 0."""
+    """A number above 0, and none that can only be a slip."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number above 0, not {text!r}")
+    if not 0 < number <= _MOST:
+        raise argparse.ArgumentTypeError(f"a number above 0, at most {_MOST}, not {text!r}")
     return number
 
 

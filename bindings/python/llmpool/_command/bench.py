@@ -229,7 +229,7 @@ def _per_second(load: Load) -> float:
 
 def _show(terminal: Terminal, result: Result) -> None:
     load, plan = result.load, result.load.plan
-    terminal.paragraph(terminal.paint(result.call.shown, "bold"))
+    terminal.paragraph(result.call.shown, colour="bold")
     loop = f"{plan.concurrency} in flight" if plan.rate is None else f"{plan.rate:g} a second"
     versions = " and ".join(sorted(load.versions)) or "no HTTP"
     opened = result.stats.opened

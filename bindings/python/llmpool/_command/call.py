@@ -173,6 +173,7 @@ def _expanded(name: str, value: str) -> str:
         variable = match[2] or match[3]
         if not os.environ.get(variable):
             raise ValueError(f"--header {name}: the environment has no {variable}, or it is empty")
+        secrets.hide(os.environ[variable])
         return os.environ[variable]
 
     file = _FILE.search(value)
@@ -180,7 +181,9 @@ def _expanded(name: str, value: str) -> str:
         return _REFERENCE.sub(replace, value)
     before = _REFERENCE.sub(replace, value[: file.start()])
     with open(file[1], encoding="utf-8") as source:
-        return before + source.read().strip()
+        content = source.read().strip()
+    secrets.hide(content)
+    return before + content
 
 
 def _data(text: str) -> bytes:

@@ -91,21 +91,32 @@ def usual_total(samples: List[Sample]) -> float:
     return median(sample.total for sample in samples)
 
 
-def words(cold: Sample, warm: List[Sample], is_secure: bool) -> List[str]:
-    """What dominates, and what to change, a sentence or two each."""
-    said = []
-    if cold.status >= 400:
-        said.append(f"These are the times of an error: {cold.said}.")
+def words(cold: Sample, warm: List[Sample], is_secure: bool, is_proxied: bool = False) -> List[str]:
+    """What dominates, and what to change, a sentence or two each.
+
+    Args:
+        is_proxied: the connections lead to a proxy: what TCP takes says nothing of the server.
+    """
+    said = _of_errors(cold, warm)
     said += _of_connecting(cold)
     if warm:
         said += _of_reuse(warm)
-        said += _of_warm(warm, cold.phases.get("TCP", 0.0))
+        said += _of_warm(warm, 0.0 if is_proxied else cold.phases.get("TCP", 0.0))
     if is_secure and cold.http_version != "HTTP/2":
         said.append(
             f"The server speaks {cold.http_version}: as many calls at the same time take as many "
             "connections. With HTTP/2 one connection would carry them."
         )
     return said
+
+
+def _of_errors(cold: Sample, warm: List[Sample]) -> List[str]:
+    if cold.status >= 400:
+        return [f"These are the times of an error: {cold.said}."]
+    errors = [sample for sample in warm if sample.status >= 400]
+    if not errors:
+        return []
+    return [f"{len(errors)} of {len(warm)} warm calls ended with an error: {errors[0].said}."]
 
 
 def _of_connecting(cold: Sample) -> List[str]:

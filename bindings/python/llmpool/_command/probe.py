@@ -1,6 +1,7 @@
 """python -m llmpool probe URL"""
 
 import json
+import os
 import sys
 from statistics import median
 from time import perf_counter
@@ -13,6 +14,7 @@ from .._http.exceptions import HTTPError
 from . import call as calls
 from .arguments import Parser, failed, from_1
 from .call import Call
+from .checks import proxy_in_use
 from .phases import PHASES, Phase, Sample, phases_of, typical, usual_total, words
 from .terminal import Status, Terminal, columns, duration, messages, milliseconds, output
 
@@ -119,7 +121,9 @@ def _probe(call: Call, pool: llmpool.Pool, count: int) -> Result:
     finally:
         status.clear()
     cold, warm = samples[0], samples[1:]
-    return Result(call, cold, warm, words(cold, warm, call.url.scheme == "https"), stopped)
+    is_proxied = proxy_in_use(os.environ, call.url.scheme) is not None
+    said = words(cold, warm, call.url.scheme == "https", is_proxied)
+    return Result(call, cold, warm, said, stopped)
 
 
 def _measure(client: llmpool.Client, call: Call, label: str) -> Sample:
@@ -186,7 +190,7 @@ def _sample_as_dict(sample: Sample) -> Dict[str, Any]:
 
 
 def _show(terminal: Terminal, result: Result) -> None:
-    terminal.paragraph(terminal.paint(result.call.shown, "bold"))
+    terminal.paragraph(result.call.shown, colour="bold")
     terminal.line(about(result.cold))
     terminal.line()
     for line in waterfall(terminal, result.samples):

@@ -5,6 +5,7 @@ import shutil
 import sys
 import textwrap
 from typing import List, Sequence, TextIO
+from unicodedata import east_asian_width
 
 _COLOURS = {
     "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36",
@@ -53,19 +54,24 @@ class Terminal:
         """Writes a line; what the stream's encoding lacks is escaped."""
         self.stream.write(self.writable(text) + "\n")
 
-    def paragraph(self, text: str, first: str = "", rest: str = "") -> None:
+    def paragraph(self, text: str, first: str = "", rest: str = "", colour: str = "") -> None:
         """Writes a text of any length in the width that there is.
 
         Args:
             first, rest: what its first line and the others begin with; both as wide as `rest`.
+            colour: of the text, which itself has none.
         """
-        for each in self.wrapped(text, first, rest):
+        for each in self.wrapped(text, first, rest, colour):
             self.line(each)
 
-    def wrapped(self, text: str, first: str = "", rest: str = "") -> List[str]:
+    def wrapped(self, text: str, first: str = "", rest: str = "", colour: str = "") -> List[str]:
         """What paragraph() writes."""
-        lines = textwrap.wrap(text, self.width - len(rest), break_on_hyphens=False) or [""]
-        return [(rest if number else first) + each for number, each in enumerate(lines)]
+        # Characters of two columns, as Chinese ones, count twice.
+        counted = "".join(f"{c}\0" if east_asian_width(c) in "WF" else c for c in text)
+        lines = textwrap.wrap(counted, self.width - len(rest), break_on_hyphens=False) or [""]
+        shown = [line.replace("\0", "") for line in lines]
+        painted = [self.paint(line, colour) if colour else line for line in shown]
+        return [(rest if number else first) + each for number, each in enumerate(painted)]
 
     def bar(self, share: float, width: int) -> str:
         """A bar of a part, from 0 to 1, of this width."""
@@ -110,9 +116,9 @@ class Status:
 
     def show(self, text: str) -> None:
         if self._terminal.is_terminal:
+            self._shown = True  # before it is: Ctrl-C may come in between
             # Not the last column, where some terminals break the line.
             self._write(f"\r\033[K{text[: self._terminal.width - 1]}")
-            self._shown = True
 
     def clear(self) -> None:
         if self._shown:

@@ -112,6 +112,16 @@ def header(name: str, value: str) -> str:
     return HIDDEN if is_secret(name) else text(value)
 
 
+def hide(value: str) -> None:
+    """From now on no text of this process shows it, by whatever name it goes out: for commands.
+    Anything shorter than 4 characters stands in too many texts."""
+    if len(value) >= 4:
+        _hidden.add(value)
+
+
+_hidden: Set[str] = set()
+
+
 def text(message: str, known: Iterable[str] = ()) -> str:
     """A text without what looks like a credential, and without the known ones.
 
@@ -119,7 +129,7 @@ def text(message: str, known: Iterable[str] = ()) -> str:
     """
     if len(message) > _LONGEST:
         message = message[:_LONGEST] + "..."
-    for secret in sorted(known, key=len, reverse=True):
+    for secret in sorted((*known, *_hidden), key=len, reverse=True):
         message = message.replace(secret, HIDDEN)
     for pattern, shown in _looks():
         message = pattern.sub(shown, message)
