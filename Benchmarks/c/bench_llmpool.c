@@ -3,6 +3,7 @@
  *   async     one thread, llmpool_submit() and llmpool_queue_drain(), IN-FLIGHT at a time
  *   origins   the same, to STREAMS origins in turn: 127.1.0.1, 127.1.0.2 ... at the port of the URL
  *   blocking  IN-FLIGHT threads, each llmpool_perform() after another
+ *   events    IN-FLIGHT event streams at a time, each read to its end, until REQUESTS events were read; CPU per event
  *   streams   IN-FLIGHT open event streams for REQUESTS milliseconds; prints memory, and CPU per event
  *   idle      IN-FLIGHT requests once; prints the memory of the open connections
  * https means HTTP/2 with TLS, http HTTP/1.1, h2c:// HTTP/2 in clear. A tenth of the requests go before the
@@ -163,6 +164,43 @@ static void mode_blocking(void) {
   measure_print(&measure);
 }
 
+/* Reads streams until so many events have come, and those that are open by then to their end. */
+static long read_events(llmpool_queue_t *queue, long total) {
+  static llmpool_event_t events[BATCH];
+  long seen = 0, open = 0;
+  uint64_t id;
+  for (; open < in_flight; open++)
+    check(llmpool_submit(pool, &request, queue, &id));
+  while (open > 0) {
+    int32_t count = llmpool_queue_drain(queue, events, sizeof events[0], BATCH, -1);
+    check(count);
+    long ended = 0;
+    for (int32_t index = 0; index < count; index++) {
+      seen += events[index].kind == LLMPOOL_EVENT_SSE ? events[index].sse_count : 0;
+      if (events[index].kind != LLMPOOL_EVENT_DONE) continue;
+      if (events[index].status != LLMPOOL_OK) check_done(&events[index]);
+      ended++;
+    }
+    llmpool_events_release(events, sizeof events[0], (uint32_t)count);
+    open -= ended;
+    for (; ended > 0 && seen < total; ended--, open++)
+      check(llmpool_submit(pool, &request, queue, &id));
+  }
+  return seen;
+}
+
+static void mode_events(void) {
+  llmpool_queue_t *queue;
+  check(llmpool_queue_open(NULL, &queue));
+  request.flags = LLMPOOL_REQUEST_SSE;
+  measure.warm = read_events(queue, requests / 10);
+  measure_start(&measure);
+  long seen = read_events(queue, requests);
+  measure_stop(&measure);
+  printf("{\"count\": %ld, \"total\": %ld, \"cpu_us\": %.4f, \"per_second\": %.1f}\n", seen, seen + measure.warm,
+         measure.cpu_us / (double)seen, (double)seen / measure.wall_us * 1e6);
+}
+
 static long drain(llmpool_queue_t *queue, double until_us) {
   static llmpool_event_t events[BATCH];
   long seen = 0;
@@ -249,6 +287,8 @@ int main(int argc, char **argv) {
     mode_origins(atol(argv[7]));
   else if (strcmp(argv[1], "blocking") == 0)
     mode_blocking();
+  else if (strcmp(argv[1], "events") == 0)
+    mode_events();
   else if (strcmp(argv[1], "streams") == 0)
     mode_streams();
   else if (strcmp(argv[1], "idle") == 0)
