@@ -308,7 +308,7 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_CONNECTION_OPENED = 1 << 2,
   LLMPOOL_NOTICE_CONNECTION_CLOSED = 1 << 3,
   LLMPOOL_NOTICE_RETRY = 1 << 4, /* a request will be tried again: origin, reason, delay-ms, request, attempt (the one
-                                    that failed, from 1; 0: it was not sent yet), request-id */
+                                    that failed, from 1; 0: a dial did), request-id */
   LLMPOOL_NOTICE_UNWATCHED_STREAM = 1 << 5, /* llmpool_stats_t.unwatched_streams has grown: origin, reason (encoded,
                                                no-event-stream); once for an origin and reason */
   LLMPOOL_NOTICE_BUDGET_STOPPED = 1 << 6, /* an answer of 429, 503 or 529 asks to be left alone: budget, status,
@@ -334,8 +334,8 @@ typedef struct llmpool_event {
   size_t data_size;
   const char *headers; /* "name: value\r\n" lines, names as received; NOTICE: origin, reason, used, limit,
                           waiting, longest-wait-ms ... as far as they apply. "request" is the request_id, which the
-                          event has, too, with connection_id and timings (done: of the notice); "request-id" is the
-                          provider's (x-request-id, request-id), where its answer had one */
+                          event has, too, with the attempt's connection_id and timings (done: of the notice);
+                          "request-id" is the provider's (x-request-id, request-id), where its answer had one */
   size_t headers_size;
   const char *sse_event; /* "message" where the server named none */
   size_t sse_event_size;

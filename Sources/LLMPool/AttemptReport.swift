@@ -4,7 +4,7 @@ import LLMPoolEngine
 public struct AttemptReport: Sendable {
   /// The pool's; 0: the request was not taken.
   public var requestID: UInt64 = 0
-  /// Which one it is, from 1; 0: it was not sent.
+  /// Which one it is, from 1; 0: none was sent, or a dial failed.
   public var number = 0
   /// Of its answer; nil: there was none.
   public var status: Int?

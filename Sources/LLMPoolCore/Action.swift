@@ -49,7 +49,7 @@ public enum Notice: Sendable, Equatable {
   case utilizationNormal(used: Int, limit: Int)
   case connectionOpened(ConnectionID, OriginID)
   case connectionClosed(ConnectionID, OriginID, CloseReason)
-  /// `failure` nil: because of the answer's status. `attempt`: which one has failed, from 1; 0: it was not sent yet.
+  /// `failure` nil: because of the answer's status. `attempt`: which one has failed, from 1; 0: a dial has.
   case retry(RequestID, OriginID, failure: Failure?, httpStatus: Int, delay: Nanoseconds, attempt: UInt32)
   /// A second attempt has gone out, as nothing had come of the first for so long.
   case hedge(RequestID, OriginID, after: Nanoseconds)

@@ -12,7 +12,8 @@ extension PoolStateMachine {
       return resend(slot, failure, refusal)
     }
     guard mayRetry(slot, failure, unseen: unseen) else { return complete(slot, failure) }
-    retry(slot, failure, unseen: unseen)
+    let isDial = unseen && refusal == nil
+    retry(slot, failure, unseen: unseen, attempt: isDial ? 0 : requests[slot].attempts)
   }
 
   /// The connection was gone before the engine sent anything: no attempt in any server's eyes, so that not even who
@@ -71,7 +72,7 @@ extension PoolStateMachine {
     guard !isExhausted, isInTime(slot, delay) else { return complete(slot, failure) }
     if refusal != .neverSent {
       count(requests[slot].origin) { $0.retries += 1 }
-      noteRetry(slot, failure, 0, delay)
+      noteRetry(slot, failure, 0, delay, attempt: requests[slot].attempts)
     }
     if delay == 0 { requeue(slot) } else { backOff(slot, until: now + delay) }
   }
@@ -138,7 +139,7 @@ extension PoolStateMachine {
       requests[slot].isDiscarding = true
       requests[slot].retryAt = now + delay
       requests[slot].retries += 1
-      noteRetry(slot, nil, status, delay)
+      noteRetry(slot, nil, status, delay, attempt: requests[slot].attempts)
       count(requests[slot].origin) { $0.retries += 1 }
       actions.append(.discard(requests[slot].attemptID))
       return arm(slot)
@@ -174,7 +175,7 @@ extension PoolStateMachine {
     return limit <= 0 ? 0 : Int64.random(in: 0...limit, using: &random)
   }
 
-  private mutating func retry(_ slot: Int, _ failure: Failure, unseen: Bool) {
+  private mutating func retry(_ slot: Int, _ failure: Failure, unseen: Bool, attempt: UInt32) {
     let delay = backoff(Int(requests[slot].retries) + 1)
     // It would sleep past its end and be told of that, not of what went wrong.
     let options = requests[slot].options
@@ -184,7 +185,7 @@ extension PoolStateMachine {
     requests[slot].retries += 1
     forgetRefusals(slot)
     count(requests[slot].origin) { $0.retries += 1 }
-    noteRetry(slot, failure, 0, delay)
+    noteRetry(slot, failure, 0, delay, attempt: attempt)
     backOff(slot, until: now + delay)
   }
 
@@ -194,15 +195,17 @@ extension PoolStateMachine {
     requests[slot].refusedAt = .never
   }
 
-  private mutating func noteRetry(_ slot: Int, _ failure: Failure?, _ status: Int, _ delay: Nanoseconds) {
+  /// `attempt`: that failed; 0: a dial did, whatever was sent before.
+  private mutating func noteRetry(
+    _ slot: Int, _ failure: Failure?, _ status: Int, _ delay: Nanoseconds, attempt: UInt32
+  ) {
     countRetry(requests[slot].origin, failure, status)
     guard watched.contains(.retry) else { return }
     let origin = OriginID(slot: requests[slot].origin)
     actions.append(
       .notice(
         .retry(
-          requests[slot].id, origin, failure: failure, httpStatus: status, delay: delay,
-          attempt: requests[slot].attempts)))
+          requests[slot].id, origin, failure: failure, httpStatus: status, delay: delay, attempt: attempt)))
   }
 
   mutating func backOff(_ slot: Int, until instant: Instant) {

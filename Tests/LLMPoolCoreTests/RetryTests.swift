@@ -316,4 +316,14 @@ import Testing
     #expect(completion == Completion(failure: nil, unseen: false, attempts: 2))
     #expect(pool.counters.retries == 1)
   }
+
+  /// Else the notice of the dial would be taken for another of the attempt before.
+  @Test func aDialThatFailsIsNoAttempt() {
+    let pool = sent()
+    pool.answered("r0", 503)
+    pool.finish("r0", reusable: false)
+    pool.run(0)
+    pool.dialFailed("c1")
+    #expect(pool.failedAttempts == [1, 0])
+  }
 }

@@ -18,6 +18,8 @@ final class Script {
   private(set) var freeSlots: [Int] = []
   private var slotOf: [String: Int] = [:]
   private(set) var delays: [Nanoseconds] = []
+  /// Which attempts notices of retries were about.
+  private(set) var failedAttempts: [UInt32] = []
   private(set) var rotations: [UInt32] = []
   private(set) var dialDeadlines: [Instant] = []
 
@@ -237,8 +239,9 @@ final class Script {
     case .utilizationNormal(let used, let limit): return "normal \(used)/\(limit)"
     case .connectionOpened(let id, _): return "opened \(name(id))"
     case .connectionClosed(let id, _, let reason): return "closed \(name(id)) \(reason)"
-    case .retry(let request, _, let failure, let status, let delay, _):
+    case .retry(let request, _, let failure, let status, let delay, let attempt):
       delays.append(delay)
+      failedAttempts.append(attempt)
       return "retry \(requestNames[request]!) " + (failure.map { "\($0)" } ?? "\(status)")
     case .hedge(let request, _, let silence): return "hedged \(requestNames[request]!) after \(silence / 1_000_000) ms"
     case .budgetStopped(let id, _, let delay, let status, let waiting):

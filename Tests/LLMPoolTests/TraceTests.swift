@@ -68,6 +68,28 @@ import Testing
     try pool.close()
   }
 
+  /// It is not told as the failure of the attempt before it.
+  @Test func aDialThatFailsIsNoAttempt() async throws {
+    let running = Mutex<LoopbackServer?>(nil)
+    let server = LoopbackServer { _, _ in
+      running.withLock { $0?.stop() }
+      return answerText("503 Busy", "", headers: "Retry-After: 0\r\nConnection: close\r\nX-Request-Id: one\r\n")
+    }
+    running.withLock { $0 = server }
+    let (pool, recorder) = try traced()
+    var request = Request(url: server.url("/"))
+    request.retry = Retry(onStatus: true)
+    await #expect(throws: PoolError.self) { try await pool.send(request) }
+    let reports = recorder.reports.map(\.report)
+    #expect(reports.count >= 3 && reports[0].number == 1 && reports[0].providerRequestID == "one")
+    for dial in reports.dropFirst().dropLast() {
+      #expect(dial.number == 0 && dial.reason == "connect" && dial.connectionID == 0 && dial.status == nil)
+      #expect(dial.timings.firstByte == nil && dial.timings.done != nil)
+      #expect(dial.requestID == reports[0].requestID)
+    }
+    try pool.close()
+  }
+
   @Test func aStreamIsToldWithItsHead() async throws {
     let server = LoopbackServer { _, _ in
       "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: s\r\nContent-Length: 11\r\n\r\ndata: one\n\n"

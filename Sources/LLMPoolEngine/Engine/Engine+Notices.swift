@@ -24,7 +24,10 @@ extension Engine {
 
   private func tellWatched() { tell(.watching(watchers.reduce(into: []) { $0.formUnion($1.mask) })) }
 
-  func note(_ notice: Notice) { announce(describe(notice), from: request(of: notice)) }
+  func note(_ notice: Notice) {
+    let isOfDial = if case .retry(_, _, _, _, _, attempt: 0) = notice { true } else { false }
+    announce(describe(notice), from: request(of: notice), isOfAttempt: !isOfDial)
+  }
 
   /// That it tells of, as it is at this moment: the attempt that failed is still at hand.
   private func request(of notice: Notice) -> RequestState? {
@@ -48,11 +51,12 @@ extension Engine {
   }
 
   private func announce(
-    _ notice: (NoticeMask, String, String, ConnectionID?), from request: RequestState? = nil
+    _ notice: (NoticeMask, String, String, ConnectionID?), from request: RequestState? = nil,
+    isOfAttempt: Bool = false
   ) {
     let (kind, fields, message, connection) = notice
     for watcher in watchers where watcher.mask.contains(kind) {
-      stageNotice(watcher, kind, fields, message, connection, request)
+      stageNotice(watcher, kind, fields, message, connection, request, isOfAttempt: isOfAttempt)
     }
   }
 

@@ -273,21 +273,23 @@ extension Engine {
     stage(record, request)
   }
 
-  /// `request`: that it tells of.
+  /// `request`: that it tells of; `isOfAttempt`: and of its attempt, which a failed dial is not.
   func stageNotice(
     _ watcher: Watcher, _ kind: NoticeMask, _ fields: String, _ message: String, _ connection: ConnectionID?,
-    _ request: RequestState?
+    _ request: RequestState?, isOfAttempt: Bool
   ) {
     var (fields, message) = (fields, message)
     let (record, chunk) = events.makeRecord(bytes: fields.utf8.count + message.utf8.count, parts: 2)
+    record.pointee.kind = .notice
+    record.pointee.connectionID = connection.map(Connection.number) ?? 0
     if let request {
-      fill(record, request, .notice)
-      record.pointee.timings = request.attempt.timings
+      if isOfAttempt {
+        fill(record, request, .notice)
+        record.pointee.timings = request.attempt.timings
+      }
+      record.pointee.requestID = request.id.value
       record.pointee.timings.done = microseconds(since: request)
       record.pointee.hasTimings = true
-    } else {
-      record.pointee.kind = .notice
-      record.pointee.connectionID = connection.map(Connection.number) ?? 0
     }
     record.pointee.userData = watcher.userData
     record.pointee.notice = kind.rawValue

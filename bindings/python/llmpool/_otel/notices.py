@@ -110,7 +110,7 @@ class Notices:
         self, pool: int, values: Dict[str, str], times: Timings, connection: Attributes
     ) -> None:
         attempt = int(values["attempt"])
-        if not attempt:  # a dial failed: the request was not sent yet
+        if not attempt:  # a dial failed, which is none
             return
         retry = Retry(
             attempt, times, values["reason"], int(values["delay-ms"]) / 1e3,

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -278,6 +279,32 @@ def test_each_attempt_has_the_id_of_its_answer(traced, open_client):
     assert events(first) == ["queued", "connected", "admitted", "sent", "first_byte"]
     assert first.attributes["llmpool.connection.reused"] is False
     assert last.attributes["llmpool.connection.reused"] is True
+
+
+def test_a_dial_that_fails_says_nothing_of_the_attempt_before(traced, open_client):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    client = open_client(f"http://127.0.0.1:{port}", retry_backoff=0.1, max_retries=100)
+
+    def serve(listener, headers, status):
+        connection, _ = listener.accept()
+        servers.read_request(connection)
+        listener.close()
+        servers.answer(connection, b"", headers, status)
+        connection.close()
+
+    def run():
+        serve(listener, b"connection: close\r\nx-request-id: one\r\n", b"503 X")
+        servers.wait_until(lambda: client.pool.stats().connect_failures)
+        serve(socket.create_server(("127.0.0.1", port)), b"x-request-id: two\r\n", b"200 OK")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    client.get("/", retry="status")
+    thread.join()
+    first, last = traced.spans()
+    assert [span.attributes["llmpool.request_id"] for span in (first, last)] == ["one", "two"]
+    assert first.attributes["error.type"] == "503"
 
 
 def test_a_hedge(traced, open_client):
