@@ -373,6 +373,31 @@ def test_retries_are_info_and_have_no_secrets(open_pool, caplog):
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "sent, shown", [("req_1", "req_1"), ("sk-proj-Abcdef0123456789", "[secure]")]
+)
+def test_the_servers_id_of_an_answer_that_is_not_the_last(sent, shown, open_client, caplog):
+    caplog.set_level(logging.INFO, "llmpool")
+
+    def handle(connection, _):
+        rest = b""
+        for status in (b"429 X", b"200 OK"):
+            _, _, rest = servers.read_request(connection, rest)
+            headers = f"retry-after-ms: 1\r\nx-request-id: {sent}\r\n"
+            servers.answer(connection, b"", headers.encode(), status)
+
+    def lines_of_it():
+        retries = said(caplog, logging.INFO, "tried again")
+        return retries + said(caplog, logging.WARNING, "asked for it")
+
+    with servers.RawServer(handle) as server:
+        open_client(server.url).get("/", retry="status", budget=f"told-{len(sent)}")
+        assert servers.wait_until(lambda: len(lines_of_it()) == 2)
+    for record in lines_of_it():
+        assert f"(request id {shown})" in record.getMessage()
+        assert record.llmpool["request-id"] == shown
+
+
 def test_one_thread_for_all_pools(open_client, nginx):
     clients = [open_client(nginx.url) for _ in range(5)]
     for client in clients:

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .._http import secrets
 from .._http.timings import Timings, timings_of
 from .._native import abi
 from .._native.failures import check
@@ -114,7 +115,7 @@ class Notices:
             return
         retry = Retry(
             attempt, times, values["reason"], int(values["delay-ms"]) / 1e3,
-            values.get("request-id", ""), connection,
+            secrets.text(values.get("request-id", "")), connection,
         )  # fmt: skip
         self._retries.setdefault((pool, int(values["request"])), []).append(retry)
         if len(self._retries) > _KEPT:

@@ -16,6 +16,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Dict, Hashable, Optional, Set, Tuple
 
+from .._http import secrets
 from .._http.exceptions import TransportError
 from .._native import abi
 from .._native.failures import check
@@ -152,6 +153,10 @@ def log(notice: int, fields: bytes, message: bytes, pool: int = 0) -> None:
         if separator:
             values[name] = value
     text = message.rstrip(b"\0").decode("utf-8", "replace")
+    known = values.get("request-id")
+    if known:  # the one thing here that a server words
+        values["request-id"] = secrets.text(known)
+        text = text.replace(known, values["request-id"])
     lines.say(_kind(notice, values, pool), Line(level, text, values))
 
 

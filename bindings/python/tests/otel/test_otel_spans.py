@@ -281,6 +281,18 @@ def test_each_attempt_has_the_id_of_its_answer(traced, open_client):
     assert last.attributes["llmpool.connection.reused"] is True
 
 
+def test_an_id_that_looks_like_a_key_is_hidden_on_each_attempt(traced, open_client):
+    def handle(connection, _):
+        rest = b""
+        for status in (b"503 X", b"200 OK"):
+            _, _, rest = servers.read_request(connection, rest)
+            servers.answer(connection, b"", b"x-request-id: sk-proj-Abcdef0123456789\r\n", status)
+
+    with servers.RawServer(handle) as server:
+        open_client(server.url).get("/", retry="status")
+    assert [span.attributes["llmpool.request_id"] for span in traced.spans()] == ["[secure]"] * 2
+
+
 def test_a_dial_that_fails_says_nothing_of_the_attempt_before(traced, open_client):
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
