@@ -44,7 +44,7 @@ public struct Histogram: Sendable, Equatable {
   public enum Buckets {
     public static let count = 240
 
-    public static func index(of value: UInt64) -> Int {
+    @inline(__always) public static func index(of value: UInt64) -> Int {
       guard value >= 8 else { return Int(truncatingIfNeeded: value) }
       guard value <= UInt64(UInt32.max) else { return count - 1 }
       let power = 63 - value.leadingZeroBitCount

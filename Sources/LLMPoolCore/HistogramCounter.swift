@@ -28,7 +28,7 @@ public struct HistogramCounter: Sendable {
     for (index, times) in other.high { high[index, default: 0] += times }
   }
 
-  private mutating func add(_ times: UInt32, toBucket index: Int) {
+  @inline(__always) private mutating func add(_ times: UInt32, toBucket index: Int) {
     let (total, isOver) = low[index].addingReportingOverflow(times)
     low[index] = total
     if isOver { high[index, default: 0] += 1 }

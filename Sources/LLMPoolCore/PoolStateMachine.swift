@@ -84,7 +84,9 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   var closeDeadline: Instant?
   var isStopped = false
   /// Origins whose counts have changed since somebody asked.
+  /// The first touchedCount of them.
   var touchedOrigins: [Int32] = []
+  var touchedCount = 0
   #if MUTANTS
     var mutant: Mutant?
   #endif
@@ -214,21 +216,28 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     change(&origins[Int(origin)].counters)
     if !origins[Int(origin)].isTouched {
       origins[Int(origin)].isTouched = true
-      touchedOrigins.append(origin)
+      // Not emptied by removeAll(), which costs more than all this.
+      if touchedCount < touchedOrigins.count {
+        touchedOrigins[touchedCount] = origin
+      } else {
+        touchedOrigins.append(origin)
+      }
+      touchedCount += 1
     }
   }
 
-  public var hasTouchedOrigins: Bool { !touchedOrigins.isEmpty }
+  public var hasTouchedOrigins: Bool { touchedCount > 0 }
 
   /// Calls `body` with each origin whose counts have changed since the last call, and its reasons where they have, too.
-  public mutating func takeTouchedOrigins(_ body: (OriginID, Counters, ReasonCounts?) -> Void) {
-    for index in touchedOrigins.indices {  // A loop over the array itself would hold it, and removeAll allocate anew.
+  /// The counts are not copied for it: it is called each turn.
+  public mutating func takeTouchedOrigins(_ body: (OriginID, UnsafePointer<Counters>, ReasonCounts?) -> Void) {
+    for index in 0..<touchedCount {
       let origin = touchedOrigins[index]
       origins[Int(origin)].isTouched = false
       let reasons = origins[Int(origin)].hasNewReasons ? origins[Int(origin)].reasons : nil
       origins[Int(origin)].hasNewReasons = false
-      body(OriginID(slot: origin), origins[Int(origin)].counters, reasons)
+      withUnsafePointer(to: &origins[Int(origin)].counters) { body(OriginID(slot: origin), $0, reasons) }
     }
-    touchedOrigins.removeAll(keepingCapacity: true)
+    touchedCount = 0
   }
 }

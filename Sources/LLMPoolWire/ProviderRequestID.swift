@@ -4,9 +4,12 @@ public enum ProviderRequestID {
   private static let longest = 200
 
   public static func value(in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-    guard
-      let value = HeaderBlock.value(of: "x-request-id", in: block) ?? HeaderBlock.value(of: "request-id", in: block),
-      (1...longest).contains(value.count), value.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+    plain("x-request-id", in: block) ?? plain("request-id", in: block)
+  }
+
+  private static func plain(_ name: StaticString, in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+    guard let value = HeaderBlock.value(of: name, in: block), (1...longest).contains(value.count),
+      value.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
     else { return nil }
     return value
   }

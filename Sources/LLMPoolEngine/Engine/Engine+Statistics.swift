@@ -5,7 +5,9 @@ extension Engine {
   @inline(__always)
   func record(_ kind: HistogramKind, _ microseconds: UInt64, times: UInt32 = 1, of origin: Int32) {
     #if !LLMPOOL_NO_RECORDING
-      samples.append(Sample(kind: kind, origin: origin, times: times, microseconds: microseconds))
+      let sample = Sample(kind: kind, origin: origin, times: times, microseconds: microseconds)
+      if sampleCount < samples.count { samples[sampleCount] = sample } else { samples.append(sample) }
+      sampleCount += 1
     #endif
   }
 
@@ -27,33 +29,55 @@ extension Engine {
     origins[Int(request.origin)]?.name == request.originName
   }
 
+  /// Nobody is told anything of this turn, who would look then: published once somebody looks, or with a later turn.
+  /// Half of the turns of a lone request are such.
+  func leaveUnpublished() { hasUnpublished.store(true, ordering: .relaxed) }
+
+  /// What readers look at, as of the last turn.
+  var upToDate: PublishedStatistics {
+    if hasUnpublished.load(ordering: .relaxed) {
+      turn.lock()
+      publishStatistics()
+      giveTurnBack()
+    }
+    return published
+  }
+
   func publishStatistics() {
+    hasUnpublished.store(false, ordering: .relaxed)
     let limit = settings.core.maxConnections
     let isConfigured = limit != lastPublishedLimit
-    let isCounted = core.hasTouchedOrigins || counters != lastPublishedWire || !samples.isEmpty
+    let isCounted = core.hasTouchedOrigins || counters != lastPublishedWire || sampleCount > 0
     guard isCounted || isConfigured || !forgotten.isEmpty else { return }
     lastPublishedWire = counters
     lastPublishedLimit = limit
     published.update { state in
       if isConfigured {
-        for origin in state.origins.values { origin.statistics.measure(maxConnections: limit) }
+        state.pool.maxConnections = limit
+        for origin in state.origins.values { origin.statistics.maxConnections = limit }
       }
       for name in forgotten { state.forget(name) }
-      state.pool.take(core.counters, counters, maxConnections: limit)
-      state.reasons = core.reasons
+      state.pool.counters = core.counters
+      state.pool.wire = counters
+      var hasNewReasons = false
       core.takeTouchedOrigins { id, counts, reasons in
+        if reasons != nil { hasNewReasons = true }
         guard let origin = origins[Int(id.slot)] else { return }
         if !origin.isPublished {
           origin.isPublished = true
+          origin.published.statistics.maxConnections = limit
           state.add(origin.name, origin.published)
         }
-        origin.published.statistics.take(counts, origin.counters, maxConnections: limit)
+        origin.published.statistics.counters = counts.pointee
+        origin.published.statistics.wire = origin.counters
         if let reasons { origin.published.reasons = reasons }
       }
-      for sample in samples { origins[Int(sample.origin)]?.published.histograms.add(sample) }
+      if hasNewReasons { state.reasons = core.reasons }
+      for index in 0..<sampleCount { origins[Int(samples[index].origin)]?.published.histograms.add(samples[index]) }
     }
     if !forgotten.isEmpty { forgotten.removeAll() }
-    samples.removeAll(keepingCapacity: samples.capacity <= Engine.keptSamples)
+    sampleCount = 0
+    if samples.count > Engine.keptSamples { samples = [] }
   }
   /// A burst's memory is given back.
   private static let keptSamples = 4_096

@@ -336,7 +336,7 @@ extension Engine: TurnHolder {
   /// everything else as of then.
   func handOut() {
     #if !LLMPOOL_NO_RECORDING
-      publishStatistics()
+      if completed.isEmpty, touchedPorts.isEmpty, !isStopped { leaveUnpublished() } else { publishStatistics() }
     #endif
     if !completed.isEmpty {
       inbox.withLock { shared in

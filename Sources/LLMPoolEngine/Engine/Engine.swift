@@ -13,6 +13,8 @@ package final class Engine: @unchecked Sendable {
 
   let inbox: Inbox
   let published = PublishedStatistics()
+  /// A turn was taken since.
+  let hasUnpublished = Atomic<Bool>(false)
   /// One was named or configured.
   let hasBudgets = Atomic<Bool>(false)
   /// Held by the engine's thread except while it waits: who holds it instead has parked the engine.
@@ -97,6 +99,8 @@ package final class Engine: @unchecked Sendable {
   var forgotten: [String] = []
   /// Durations of this turn.
   var samples: [Sample] = []
+  /// So many of them; the rest is room for others.
+  var sampleCount = 0
   var lastPublishedWire = WireCounters()
   var lastPublishedLimit = Int.max
   var isStopped = false
@@ -236,7 +240,7 @@ package final class Engine: @unchecked Sendable {
     post(.watch(Watcher(queue: queue, mask: mask, userData: userData)))
   }
 
-  package func metrics(_ format: MetricsFormat) -> String { published.metrics(format, shownBudgets) }
+  package func metrics(_ format: MetricsFormat) -> String { upToDate.metrics(format, shownBudgets) }
 
   /// Opens connections to the URL's origin ahead of need.
   package func warm(_ url: UnsafeRawBufferPointer, connections: Int) throws(Fault) {
@@ -252,19 +256,19 @@ package final class Engine: @unchecked Sendable {
     post(.configure(configuration))
   }
 
-  package var statistics: Statistics { published.pool }
+  package var statistics: Statistics { upToDate.pool }
   package func statistics(ofOrigin name: String) throws(Fault) -> Statistics {
-    try known(name, published.origin(name))
+    try known(name, upToDate.origin(name))
   }
   /// One of each kind, in their order: of an origin, or, nil, of the pool with the origins that it has forgotten.
   package func histograms(ofOrigin name: String?) throws(Fault) -> [Histogram] {
-    guard let name else { return published.histograms }
-    return try known(name, published.histograms(ofOrigin: name))
+    guard let name else { return upToDate.histograms }
+    return try known(name, upToDate.histograms(ofOrigin: name))
   }
   /// Of an origin, or, nil, of the pool.
   package func reasons(ofOrigin name: String?) throws(Fault) -> ReasonCounts {
-    guard let name else { return published.reasons }
-    return try known(name, published.reasons(ofOrigin: name))
+    guard let name else { return upToDate.reasons }
+    return try known(name, upToDate.reasons(ofOrigin: name))
   }
 
   private func known<Value>(_ name: String, _ value: Value?) throws(Fault) -> Value {
@@ -274,7 +278,7 @@ package final class Engine: @unchecked Sendable {
     }
     throw Fault(.notFound, "origin: the pool knows no \(name)")
   }
-  package var originNames: [String] { published.originNames }
+  package var originNames: [String] { upToDate.originNames }
 
   /// Takes no more requests; returns when every one is over and the thread has ended. False: closed before.
   package func close(drain milliseconds: UInt32) -> Bool {

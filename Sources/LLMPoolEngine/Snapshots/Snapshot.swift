@@ -15,7 +15,7 @@ struct Snapshot {
   init(_ name: String, _ settings: PoolSettings, _ engine: Engine) {
     self.name = name
     self.settings = settings
-    counts = engine.published.copy
+    counts = engine.upToDate.copy
     budgets = engine.budgets
     requests = engine.inFlight
   }

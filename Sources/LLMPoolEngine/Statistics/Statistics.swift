@@ -24,9 +24,14 @@ package struct WireCounters: Sendable, Equatable {
 package struct Statistics: Sendable, Equatable {
   package var counters = Counters()
   package var wire = WireCounters()
-  /// (connecting + in use) / max_connections; 0 where there is no limit.
-  package var utilization = 0.0
+  /// The core says .max where there is no limit.
+  var maxConnections = Int.max
   package init() {}
+
+  /// (connecting + in use) / max_connections; 0 where there is no limit.
+  package var utilization: Double {
+    maxConnections < .max ? Double(counters.connecting + counters.inUse) / Double(maxConnections) : 0
+  }
 
   /// Each count with its names.
   package static let rows: [CounterRow<Statistics>] =
@@ -39,17 +44,5 @@ package struct Statistics: Sendable, Equatable {
 
   mutating func add(_ other: Statistics) {
     for row in Statistics.rows { row.add(&self, row.read(other)) }
-  }
-
-  mutating func take(_ counters: Counters, _ wire: WireCounters, maxConnections: Int) {
-    self.counters = counters
-    self.wire = wire
-    measure(maxConnections: maxConnections)
-  }
-
-  /// The core says .max where there is no limit.
-  mutating func measure(maxConnections: Int) {
-    let used = Double(counters.connecting + counters.inUse)
-    utilization = maxConnections < .max ? used / Double(maxConnections) : 0
   }
 }
