@@ -97,6 +97,7 @@ final class Connection {
     case .again: return
     case .failed(let failure): dialFailed(Fault(failure.failure, located(failure.message)))
     case .done(let version, let resumed):
+      engine.now = monotonicNow()  // what a handshake computes is no part of what follows
       securedAt = engine.now
       engine.record(.tls, UInt64(securedAt - connectedAt) / 1_000, of: origin.id.slot)
       count { $0.tlsHandshakes += 1 }
