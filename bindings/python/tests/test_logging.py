@@ -338,6 +338,37 @@ def test_a_line_from_within_a_handler_waits_for_no_lock(caplog):
     assert sorted(r.getMessage() for r in caplog.records) == ["llmpool: inner", "llmpool: outer"]
 
 
+def test_lines_that_are_lost_behind_a_slow_handler_are_counted(caplog, monkeypatch):
+    """The log says how many: 1,024 wait, of 1,500 that come meanwhile."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if "slow" in record.getMessage():
+                for number in range(1500):
+                    lines.say(number, lines.Line(lines.WARNING, f"number {number}", {}))
+
+    monkeypatch.setattr(lines, "_state", lines._State())
+    logger = logging.getLogger("llmpool")
+    handler = Handler()
+    logger.addHandler(handler)
+    try:
+        lines.say("slow", lines.Line(lines.WARNING, "slow", {}))
+    finally:
+        logger.removeHandler(handler)
+    numbers = [r.getMessage() for r in said(caplog, logging.WARNING, "number")]
+    assert numbers == [f"llmpool: number {number}" for number in range(476, 1500)]
+    (lost,) = said(caplog, logging.WARNING, "lost")
+    assert lost.getMessage() == (
+        "llmpool: a line of this log was lost: a handler of the logger took so long that more than "
+        "1,024 waited (476 of them)"
+    )
+    assert lost.llmpool == {"count": "476"}
+    caplog.clear()
+    lines.say("next", lines.Line(lines.WARNING, "next", {}))
+    lines._end()
+    assert [r.getMessage() for r in messages(caplog, logging.WARNING)] == ["llmpool: next"]
+
+
 def test_lines_of_many_threads_are_all_counted(caplog, monkeypatch):
     monkeypatch.setattr(lines._state, "limiter", Limiter(0.01))
     with ThreadPoolExecutor(8) as executor:

@@ -8,6 +8,8 @@ lock here: who finds it taken leaves his line to whoever has it.
 """
 
 import atexit
+import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -22,7 +24,7 @@ DEBUG, INFO, WARNING = 10, 20, 30
 _SECONDS, _BARE_SECONDS = 10.0, 60.0
 # So many places of those that a line stands for are shown.
 _PLACES = 8
-# So many lines wait for a handler that does not return; then the oldest are lost.
+# So many lines wait for a handler that does not return; then the oldest are lost, and counted.
 _WAITING = 1024
 
 
@@ -46,12 +48,38 @@ def _merge(held: Line, new: Line) -> Line:
     return new._replace(places=(held.places + more)[:_PLACES])
 
 
+_LOST = Line(
+    WARNING,
+    "a line of this log was lost: a handler of the logger took so long that more than "
+    f"{_WAITING:,} waited",
+    {},
+)
+
+
+class _Tally:
+    """Counts from any thread without a lock: next() of such a counter is one step."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+        self._taken = 0
+
+    def add(self) -> None:
+        next(self._count)
+
+    def take(self) -> int:
+        """What came since the last time. One thread at a time."""
+        came = next(self._count) - self._taken
+        self._taken += came + 1  # this look counted, too
+        return came
+
+
 class _State:
     """What a forked child begins anew."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.waiting: Deque[Tuple[Hashable, Line, int]] = deque(maxlen=_WAITING)
+        self.waiting: Deque[Tuple[Hashable, Line, int]] = deque()
+        self.lost = _Tally()
         self.limiter: Limiter[Line] = Limiter(_SECONDS, _merge)
         self.bare: Limiter[Line] = Limiter(_BARE_SECONDS)
 
@@ -76,7 +104,12 @@ def say(kind: Hashable, line: Line, count: int = 1) -> None:
         count: how many it stands for by itself.
     """
     if is_enabled(line.level):
-        _state.waiting.append((kind, line, count))
+        state = _state
+        state.waiting.append((kind, line, count))
+        if len(state.waiting) > _WAITING:
+            with contextlib.suppress(IndexError):  # they were just logged
+                state.waiting.popleft()
+                state.lost.add()
         flush()
 
 
@@ -87,10 +120,14 @@ def flush() -> None:
         try:
             now = time.monotonic()
             while state.waiting:
-                kind, line, count = state.waiting.popleft()
-                said = state.limiter.offer(kind, line, now, count)
-                if said is not None:
-                    _show(state, said, now)
+                try:
+                    kind, line, count = state.waiting.popleft()
+                except IndexError:  # it was lost just now
+                    break
+                _offer(state, kind, line, now, count)
+            lost = state.lost.take()
+            if lost:
+                _offer(state, "lost", _LOST, now, lost)
             for each in state.limiter.due(now):
                 _show(state, each, now)
             for each in state.bare.due(now):
@@ -105,6 +142,12 @@ def next_due() -> Optional[float]:
     """When flush() has something to do again, by time.monotonic(); None: it has not."""
     times = [_state.limiter.next_due(), _state.bare.next_due()]
     return min((each for each in times if each is not None), default=None)
+
+
+def _offer(state: _State, kind: Hashable, line: Line, now: float, count: int) -> None:
+    said = state.limiter.offer(kind, line, now, count)
+    if said is not None:
+        _show(state, said, now)
 
 
 def _show(state: _State, said: "Said[Line]", now: float) -> None:
