@@ -5,6 +5,7 @@ import threading
 import time
 
 import servers
+from callers import Load
 
 import llmpool
 
@@ -12,39 +13,6 @@ FIRST_BYTE = 0.08  # seconds that a server takes
 CALLERS = 12
 LEAKED = 6
 STALLED = 8
-
-
-class Load:
-    """Threads that call function() again and again, until the block ends.
-
-    Args:
-        pause: seconds between the calls of one thread.
-    """
-
-    def __init__(self, function, threads=1, pause=0.0):
-        self._function = function
-        self._pause = pause
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-
-    def _run(self):
-        while not self._stop.is_set():
-            with contextlib.suppress(llmpool.HTTPError):
-                self._function()
-            self._stop.wait(self._pause)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-
-    def join(self):
-        """Behind the close of their pool, which ends what they wait for."""
-        for thread in self._threads:
-            thread.join(30)
 
 
 def answer(connection, _):
@@ -90,11 +58,10 @@ def pool_with(handle, options, loads):
         running = [stack.enter_context(load) for load in loads(client)]
         try:
             yield pool
-        finally:
-            stack.close()
-            pool.close()
+        finally:  # closed first, so that nobody waits for what never comes
             for load in running:
-                load.join()
+                load.stop()
+            pool.close()
 
 
 def limits(connections, keepalive=None):
@@ -107,12 +74,12 @@ def limits(connections, keepalive=None):
 
 def too_small():
     """CALLERS at once, and two connections."""
-    return pool_with(answer, limits(2), lambda client: [Load(lambda: client.get("/"), CALLERS)])
+    return pool_with(answer, limits(2), lambda client: [Load(CALLERS, 0, lambda: client.get("/"))])
 
 
 def dials_anew():
     return pool_with(
-        close_behind_each, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.15)]
+        close_behind_each, limits(20), lambda client: [Load(4, 0.15, lambda: client.get("/"))]
     )
 
 
@@ -125,7 +92,7 @@ def leaks():
             stream = client.stream("GET", "/endless")
             stream.__enter__()
             kept.append(stream)
-        return [Load(lambda: client.get("/"), 4, 0.15)]
+        return [Load(4, 0.23, lambda: client.get("/"))]
 
     return pool_with(answer, limits(20), loads)
 
@@ -142,8 +109,8 @@ def stalls():
         answer,
         limits(20),
         lambda client: [
-            Load(lambda: stalled(client), STALLED),
-            Load(lambda: client.get("/"), 4, 0.15),
+            Load(STALLED, 0, lambda: stalled(client)),
+            Load(4, 0.23, lambda: client.get("/")),
         ],
     )
 
@@ -153,15 +120,15 @@ SICK = {"too-small": too_small, "dials-anew": dials_anew, "leaks": leaks, "stall
 
 def steady():
     """Twenty requests a second."""
-    return pool_with(answer, limits(20), lambda client: [Load(lambda: client.get("/"), 4, 0.12)])
+    return pool_with(answer, limits(20), lambda client: [Load(4, 0.2, lambda: client.get("/"))])
 
 
 def bursts():
-    """Eighteen of twenty connections at once, every 0.8 seconds."""
+    """Eighteen of twenty connections at once, every 0.9 seconds."""
     return pool_with(answer, limits(20), lambda client: [burst(client, 18)])
 
 
-def burst(client, size, pause=0.8):
+def burst(client, size, every=0.9):
     """Calls all at once, again and again: the threads wait for each other."""
     together = threading.Barrier(size)
 
@@ -170,7 +137,7 @@ def burst(client, size, pause=0.8):
             together.wait(5)
         client.get("/")
 
-    return Load(call, size, pause)
+    return Load(size, every, call)
 
 
 @contextlib.contextmanager
@@ -198,11 +165,13 @@ def restarted():
     pool = llmpool.Pool(**limits(20))
     client = llmpool.Client(base_url=f"http://127.0.0.1:{port}", pool=pool, timeout=60)
     try:
-        with Load(lambda: client.get("/", retry=llmpool.Retry(sent=True)), 5, 0.15) as load:
-            yield pool
+        with Load(5, 0.23, lambda: client.get("/", retry=llmpool.Retry(sent=True))) as load:
+            try:
+                yield pool
+            finally:
+                load.stop()
+                pool.close()
     finally:
-        pool.close()
-        load.join()
         over.set()
         server.join(30)
 
