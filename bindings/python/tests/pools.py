@@ -53,7 +53,7 @@ def too_small(mock):
     with client_of(mock.url, 2, mock.headers) as client:
 
         def call():
-            client.post(CHAT, json=chat("gpt-mock-lasts-0.1"))
+            client.post(CHAT, json=chat("gpt-mock-lasts-0.4"))
 
         with under_load(client, Load(10, 0.01, call)) as running:
             yield running

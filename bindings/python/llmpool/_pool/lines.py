@@ -86,6 +86,9 @@ class _State:
 
 _state = _State()
 _is_registered = False
+# Held while the thread of the log imports something: the child of a fork in between would have half
+# a module for good.
+importing = threading.RLock()
 
 
 def is_enabled(level: int) -> bool:
@@ -151,7 +154,8 @@ def _offer(state: _State, kind: Hashable, line: Line, now: float, count: int) ->
 
 
 def _show(state: _State, said: "Said[Line]", now: float) -> None:
-    import logging
+    with importing:
+        import logging
 
     global _is_registered
     if not _is_registered:  # behind logging's own, so that it runs before
@@ -210,8 +214,13 @@ def _end() -> None:
 
 def _forget() -> None:
     # In a forked child whoever had the lock is not there, and the parent says what it holds back.
-    global _state
+    global _state, importing
     _state = _State()
+    importing = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(
+    before=lambda: importing.acquire(),
+    after_in_parent=lambda: importing.release(),
+    after_in_child=_forget,
+)

@@ -1,10 +1,11 @@
 """What nobody tells of a pool, and a look at it shows: requests that wait long for a connection,
-and those that are older than a bound.
+those that had no answer in time, and those that are older than a bound.
 
 A look is a call that copies counters. Only where something waits, or a bound is set, the requests
-in flight are copied, too.
+in flight are copied, too, and only where something went wrong its reasons.
 """
 
+import contextlib
 import ctypes
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 
@@ -12,11 +13,13 @@ from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
 from .._native.text import c_string
-from . import leaks, lines, waits
+from . import leaks, lines, silences, waits
+from .silences import Silences
 from .waits import Reached, Waiting, Waits
 
 if TYPE_CHECKING:
     from .pool import Pool
+    from .sight import Reasons
 
 
 class Looks:
@@ -24,6 +27,8 @@ class Looks:
 
     def __init__(self) -> None:
         self._waits = Waits()
+        self._silences = Silences()
+        self._went_wrong = -1
 
     def look(self, pool: "Pool", now: float) -> Set[int]:
         """Says what it finds; the ids of the requests in flight, where they were looked at.
@@ -38,6 +43,7 @@ class Looks:
         if bound is not None:
             _say_old(rows, bound)
         self._say_waits(pool, stats, rows if waits_now else [], now)
+        self._say_silences(pool, stats.failed + stats.retries)
         return {row.request_id for row in rows}
 
     def _say_waits(self, pool: "Pool", stats: Any, rows: List[Any], now: float) -> None:
@@ -50,6 +56,22 @@ class Looks:
         for wait in self._waits.look(now, waiting, limits or _none):
             line = lines.Line(lines.WARNING, waits.text(wait), waits.fields(wait))
             lines.say(("wait", wait.origin), line, wait.new)
+
+    def _say_silences(self, pool: "Pool", went_wrong: int) -> None:
+        if went_wrong == self._went_wrong or not lines.is_enabled(lines.INFO):
+            return
+        self._went_wrong = went_wrong
+        for silence in self._silences.look(_reasons(pool)):
+            line = lines.Line(lines.INFO, silences.text(silence), silences.fields(silence))
+            lines.say(("silence", silence.origin, silence.reason), line, silence.number)
+
+
+def _reasons(pool: "Pool") -> "Dict[str, Reasons]":
+    found = {}
+    for origin in pool.origins():
+        with contextlib.suppress(KeyError):  # the pool has forgotten it meanwhile
+            found[origin] = pool.reasons(origin)
+    return found
 
 
 def _none(_: str) -> Optional[Reached]:

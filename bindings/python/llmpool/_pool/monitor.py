@@ -117,7 +117,9 @@ def _read(reader: Reader) -> None:
 
 def _look(known: "Dict[int, Looks]", now: float) -> None:
     """Looks at each pool that is open."""
-    from .looks import Looks
+    with lines.importing:
+        from . import sight  # noqa: F401 - what a look may need
+        from .looks import Looks
 
     if not lines.is_enabled(WARNING):
         return
