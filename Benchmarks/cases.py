@@ -315,6 +315,21 @@ CASES = {
         figure="p99_us",
         unit="us from the server's stamp to the reader, p99",
     ),
+    "first-data": Case(
+        "Timings.first_data against the stamp of the server on the first token, HTTP/2 and TLS (granian)",
+        servers.token_server,
+        {
+            name: [sys.executable, str(HERE / "python" / "first_data.py"), "{url}", str(rounds), str(streams), "{ca}"]
+            for name, rounds, streams in (("one stream", 40, 1), ("16 streams", 20, 16))
+        },
+        [
+            Limit("*", None, 2000, "first_data beside the server's stamp on the first token (p50, us)", "p50_us"),
+            Limit("*", None, 5000, "the same (p99, us)", "p99_us"),
+        ],
+        rounds=3,
+        figure="p99_us",
+        unit="us between the server's stamp and first_data, p99",
+    ),
     "leaving": Case(
         "How soon the server sees that a stream was left, HTTP/2 and TLS: RST_STREAM (granian)",
         servers.token_server,

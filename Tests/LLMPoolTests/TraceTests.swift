@@ -72,7 +72,10 @@ import Testing
   @Test func aDialThatFailsIsNoAttempt() async throws {
     let running = Mutex<LoopbackServer?>(nil)
     let server = LoopbackServer { _, _ in
-      running.withLock { $0?.stop() }
+      running.withLock { server in
+        server?.stop()
+        server = nil
+      }
       return answerText("503 Busy", "", headers: "Retry-After: 0\r\nConnection: close\r\nX-Request-Id: one\r\n")
     }
     running.withLock { $0 = server }
