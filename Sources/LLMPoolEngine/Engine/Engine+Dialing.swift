@@ -59,6 +59,7 @@ extension Engine {
     if lastOrigin === origin { lastOrigin = nil }
     forgotten.append(origin.name)
     leave(origin.hostID)
+    publishStatistics()  // before another origin has its slot
   }
 
   private func leave(_ id: HostID?) {

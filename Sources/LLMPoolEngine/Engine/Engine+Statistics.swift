@@ -31,7 +31,14 @@ extension Engine {
 
   /// Nobody is told anything of this turn, who would look then: published once somebody looks, or with a later turn.
   /// Half of the turns of a lone request are such.
-  func leaveUnpublished() { hasUnpublished.store(true, ordering: .relaxed) }
+  func leaveUnpublished() {
+    if hasNews { hasUnpublished.store(true, ordering: .relaxed) }
+  }
+
+  private var hasNews: Bool {
+    core.hasTouchedOrigins || counters != lastPublishedWire || sampleCount > 0 || !forgotten.isEmpty
+      || settings.core.maxConnections != lastPublishedLimit
+  }
 
   /// What readers look at, as of the last turn.
   var upToDate: PublishedStatistics {
@@ -44,11 +51,10 @@ extension Engine {
   }
 
   func publishStatistics() {
+    guard hasNews else { return }
     hasUnpublished.store(false, ordering: .relaxed)
     let limit = settings.core.maxConnections
     let isConfigured = limit != lastPublishedLimit
-    let isCounted = core.hasTouchedOrigins || counters != lastPublishedWire || sampleCount > 0
-    guard isCounted || isConfigured || !forgotten.isEmpty else { return }
     lastPublishedWire = counters
     lastPublishedLimit = limit
     published.update { state in
