@@ -218,7 +218,9 @@ def test_errors_are_said_and_keys_are_not(run, mock, monkeypatch):
 def test_arguments(capsys):
     for arguments in (
         ["--requests", "0"],
-        *(["--rate", wrong] for wrong in ("x", "0", "-1", "nan", "inf", "1e200")),
+        ["--requests", "1" * 5001],
+        ["--concurrency", "1" + "0" * 30],
+        *(["--rate", wrong] for wrong in ("x", "0", "-1", "nan", "inf", "1e200", "1e-320")),
         ["--duration", "-1"],
         ["--retries", ""],
     ):

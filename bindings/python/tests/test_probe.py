@@ -237,7 +237,7 @@ def test_nobody_answers(probe):
 
 def test_what_a_server_says_again_is_not_shown(probe, monkeypatch, tmp_path):
     """Whatever name it went out by."""
-    monkeypatch.setenv("ODD", "plain words")
+    monkeypatch.setenv("ODD", " plain words ")
     (tmp_path / "file").write_text("open sesame\n")
 
     def handle(connection, _):

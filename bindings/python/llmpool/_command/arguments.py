@@ -20,17 +20,19 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-_MOST = 1_000_000  # seconds, which are eleven days, or requests a second
+# What is beyond can only be a slip: seconds, so many are eleven days, or requests a second.
+_LEAST, _MOST = 0.001, 1_000_000
+_LONGEST = 9  # digits
 
 
 def above_0(text: str) -> float:
-    """A number above 0, and none that can only be a slip."""
+    """A number above 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number <= _MOST:
-        raise argparse.ArgumentTypeError(f"a number above 0, at most {_MOST}, not {text!r}")
+    if not _LEAST <= number <= _MOST:
+        raise argparse.ArgumentTypeError(f"a number from {_LEAST} to {_MOST}, not {_said(text)}")
     return number
 
 
@@ -45,9 +47,16 @@ def from_1(text: str) -> int:
 
 
 def _whole(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"a whole number from {least}, not {text!r}")
+    if not text.isdecimal() or len(text) > _LONGEST or int(text) < least:
+        most = "9" * _LONGEST
+        raise argparse.ArgumentTypeError(
+            f"a whole number from {least} to {most}, not {_said(text)}"
+        )
     return int(text)
+
+
+def _said(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
 
 
 def failed(command: str, error: Exception, status: int) -> int:

@@ -173,7 +173,7 @@ def _expanded(name: str, value: str) -> str:
         variable = match[2] or match[3]
         if not os.environ.get(variable):
             raise ValueError(f"--header {name}: the environment has no {variable}, or it is empty")
-        secrets.hide(os.environ[variable])
+        secrets.hide(os.environ[variable].strip())  # as a server gets it, and says it again
         return os.environ[variable]
 
     file = _FILE.search(value)

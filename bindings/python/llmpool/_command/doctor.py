@@ -7,7 +7,7 @@ import sys
 from typing import List, NamedTuple
 
 from . import checks
-from .arguments import from_1
+from .arguments import Parser, from_1
 from .checks import Fact, Finding
 from .process import Process
 from .terminal import Terminal, columns, output
@@ -31,7 +31,7 @@ class Report(NamedTuple):
 
 
 def main(arguments: List[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m llmpool doctor",
         description=_ABOUT,
         epilog=_STATUSES,

@@ -27,7 +27,7 @@ class Phase(NamedTuple):
 
 PHASES = (
     Phase("name", "resolved", "n", "grey", "#8d99ae", "the name is looked up"),
-    Phase("TCP", "connected", "c", "blue", "#4c78a8", "TCP connects, one round trip"),
+    Phase("TCP", "connected", "c", "blue", "#4c78a8", "TCP connects"),
     Phase("TLS", "secured", "t", "magenta", "#b279a2", "the TLS handshake"),
     Phase("queue", "admitted", "q", "red", "#e45756", "it waits for a connection"),
     Phase("send", "sent", "s", "cyan", "#2a9d9d", "the request is sent"),

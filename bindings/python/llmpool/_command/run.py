@@ -10,9 +10,10 @@ _USAGE = """\
 usage: python -m llmpool run PROGRAM [ARG...]
        python -m llmpool run -m MODULE [ARG...]
 
-Runs a program with llmpool under its httpx and httpx2 clients, as llmpool.install() puts it there,
-and all that it starts with the same Python packages. PROGRAM is a file of Python, or a command such
-as uvicorn. LLMPOOL_INSTALL=0 in the environment runs it without.
+Runs a program with llmpool under its httpx and httpx2 clients, as
+llmpool.install() puts it there, and all that it starts with the same Python
+packages. PROGRAM is a file of Python, or a command such as uvicorn.
+LLMPOOL_INSTALL=0 in the environment runs it without.
 """
 
 
@@ -63,6 +64,9 @@ def main(arguments: List[str]) -> NoReturn:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, end="", file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
+    if arguments[0].startswith("-") and arguments[0] not in ("-m", "-c"):
+        print("llmpool run: a program, -m MODULE or -c CODE stands first", file=sys.stderr)
+        sys.exit(2)
     if sys.flags.ignore_environment or sys.flags.no_site:
         print(
             "llmpool run: not with python -E, -I or -S: it needs PYTHONPATH and sitecustomize",

@@ -3,8 +3,7 @@
 import os
 import shutil
 import sys
-import textwrap
-from typing import List, Sequence, TextIO
+from typing import List, Sequence, TextIO, Tuple
 from unicodedata import east_asian_width
 
 _COLOURS = {
@@ -66,11 +65,8 @@ class Terminal:
 
     def wrapped(self, text: str, first: str = "", rest: str = "", colour: str = "") -> List[str]:
         """What paragraph() writes."""
-        # Characters of two columns, as Chinese ones, count twice.
-        counted = "".join(f"{c}\0" if east_asian_width(c) in "WF" else c for c in text)
-        lines = textwrap.wrap(counted, self.width - len(rest), break_on_hyphens=False) or [""]
-        shown = [line.replace("\0", "") for line in lines]
-        painted = [self.paint(line, colour) if colour else line for line in shown]
+        lines = _wrapped(text, self.width - len(rest))
+        painted = [self.paint(line, colour) if colour else line for line in lines]
         return [(rest if number else first) + each for number, each in enumerate(painted)]
 
     def bar(self, share: float, width: int) -> str:
@@ -118,7 +114,7 @@ class Status:
         if self._terminal.is_terminal:
             self._shown = True  # before it is: Ctrl-C may come in between
             # Not the last column, where some terminals break the line.
-            self._write(f"\r\033[K{text[: self._terminal.width - 1]}")
+            self._write(f"\r\033[K{_cut(text, self._terminal.width - 1)[0]}")
 
     def clear(self) -> None:
         if self._shown:
@@ -128,6 +124,34 @@ class Status:
     def _write(self, text: str) -> None:
         self._terminal.stream.write(text)
         self._terminal.stream.flush()
+
+
+def _wrapped(text: str, room: int) -> List[str]:
+    """As textwrap does it, which counts characters of two columns, as Chinese ones, for one."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and _columns(f"{lines[-1]} {word}") <= room:
+            lines[-1] += f" {word}"
+            continue
+        while word:
+            piece, word = _cut(word, room)
+            if lines[-1]:
+                lines.append(piece)
+            else:
+                lines[-1] = piece
+    return lines
+
+
+def _columns(text: str) -> int:
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def _cut(text: str, room: int) -> Tuple[str, str]:
+    """What has room in so many columns, and the rest."""
+    if _columns(text) <= room:
+        return text, ""
+    end = next(end for end in range(len(text), -1, -1) if _columns(text[:end]) <= room)
+    return text[:end], text[end:]
 
 
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> List[str]:

@@ -125,12 +125,13 @@ _hidden: Set[str] = set()
 def text(message: str, known: Iterable[str] = ()) -> str:
     """A text without what looks like a credential, and without the known ones.
 
-    What is longer than any message is cut, since a server may have made it long to be slow.
+    What is longer than any message is cut, since a server may have made it long to be slow: behind
+    the known ones, the beginning of which would be left.
     """
-    if len(message) > _LONGEST:
-        message = message[:_LONGEST] + "..."
     for secret in sorted((*known, *_hidden), key=len, reverse=True):
         message = message.replace(secret, HIDDEN)
+    if len(message) > _LONGEST:
+        message = message[:_LONGEST] + "..."
     for pattern, shown in _looks():
         message = pattern.sub(shown, message)
     return message
