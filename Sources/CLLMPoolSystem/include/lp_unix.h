@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Never through a link. A descriptor, or -1. */
@@ -22,12 +23,19 @@ static inline struct sockaddr_un lp_unix_address(int directory, const char *name
   snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", directory, name);
   return address;
 }
-/* For its owner alone before anybody can connect. */
-static inline int lp_unix_listen(int descriptor, int directory, const char *name, int backlog) {
-  struct sockaddr_un address = lp_unix_address(directory, name);
+/* It has the name once it listens: another process that found it before would take it for one that was left. For its
+ * owner alone before anybody can connect. */
+static inline int lp_unix_listen(int descriptor, int directory, const char *name, const char *before, int backlog) {
+  struct sockaddr_un address = lp_unix_address(directory, before);
+  unlinkat(directory, before, 0); /* of a process that had our number, and was killed in between */
   if (bind(descriptor, (struct sockaddr *)&address, sizeof address) != 0) return -1;
-  if (fchmodat(directory, name, 0600, 0) != 0) return -1;
-  return listen(descriptor, backlog);
+  if (fchmodat(directory, before, 0600, 0) == 0 && listen(descriptor, backlog) == 0 &&
+      renameat(directory, before, directory, name) == 0)
+    return 0;
+  int reason = errno;
+  unlinkat(directory, before, 0);
+  errno = reason;
+  return -1;
 }
 /* 1: somebody listens there, 0: nobody does. */
 static inline int lp_unix_is_served(int directory, const char *name) {
@@ -38,6 +46,11 @@ static inline int lp_unix_is_served(int directory, const char *name) {
   int refused = result != 0 && (errno == ECONNREFUSED || errno == ENOENT);
   close(descriptor);
   return !refused;
+}
+/* 1: it has been there for longer than so many seconds. */
+static inline int lp_is_older(int directory, const char *name, int seconds) {
+  struct stat about;
+  return fstatat(directory, name, &about, AT_SYMLINK_NOFOLLOW) == 0 && time(NULL) - about.st_mtime > seconds;
 }
 /* GNU extensions that Swift does not see without _GNU_SOURCE. */
 int accept4(int descriptor, struct sockaddr *address, socklen_t *size, int flags);

@@ -15,6 +15,8 @@ package final class PoolHandle: @unchecked Sendable {
   private var isClosed = false
   /// Where it is shown; nil: nowhere, or where the environment says.
   private var shownIn: String?
+  /// Its number among those that were ever shown; 0: it was not. Under the lock of `SnapshotServer`.
+  var shownAs = 0
   private var generation = ProcessHooks.generation
   /// Engines of the processes that this one was forked from: never taken apart, as the parent still uses them.
   private var inherited: [Engine] = []

@@ -7,6 +7,8 @@ struct SnapshotDirectory {
   let path: String
   private let descriptor: Int32
   private static let ending = ".sock"
+  /// Seconds.
+  private static let fresh: Int32 = 5
   private var name: String { "\(getpid())\(SnapshotDirectory.ending)" }
 
   /// Made where it is not there, but not what it lies in.
@@ -34,16 +36,19 @@ struct SnapshotDirectory {
     }
   }
 
-  /// A descriptor that listens. What processes have left there that ended without a word goes.
+  /// A descriptor that listens. What processes have left there that ended without a word goes, but nothing that is new:
+  /// somebody may be beginning or ending there.
   func listen() throws(Fault) -> Int32 {
-    for name in names where !isServed(name) { unlinkat(descriptor, name, 0) }
+    for name in names where !isServed(name) && lp_is_older(descriptor, name, SnapshotDirectory.fresh) == 1 {
+      unlinkat(descriptor, name, 0)
+    }
     guard lp_unix_is_served(descriptor, name) == 0 else {
       throw Fault(.invalidArgument, "directory: another process \(getpid()), of a container, is shown in \(path)")
     }
     let socket = lp_unix_socket()
     guard socket >= 0 else { throw SnapshotDirectory.failure("no socket", errno) }
     Descriptors.note(socket)
-    if lp_unix_listen(socket, descriptor, name, 4) == 0 { return socket }
+    if lp_unix_listen(socket, descriptor, name, ".\(getpid()).new", 4) == 0 { return socket }
     let reason = errno
     Descriptors.close(socket)
     throw SnapshotDirectory.failure("cannot listen in \(path)", reason)
@@ -57,6 +62,9 @@ struct SnapshotDirectory {
   }
 
   private func isServed(_ name: String) -> Bool { lp_unix_is_served(descriptor, name) == 1 }
+
+  /// Nobody has removed it from outside.
+  var hasSocket: Bool { isServed(name) }
 
   /// Of this process.
   func removeSocket() { unlinkat(descriptor, name, 0) }

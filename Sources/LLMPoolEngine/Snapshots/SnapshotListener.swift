@@ -7,6 +7,7 @@ import Synchronization
 final class SnapshotListener: @unchecked Sendable {
   private static let clientLimit = 4
   private static let longest: Int64 = 2_000_000_000
+  private static let pause: Int64 = 200_000_000
 
   private struct Client {
     var document: ArraySlice<UInt8>
@@ -42,6 +43,9 @@ final class SnapshotListener: @unchecked Sendable {
       throw error
     }
   }
+
+  /// False: somebody has removed the socket's file, so that nobody finds it.
+  var isThere: Bool { directory.hasSocket }
 
   /// The socket is gone when this returns; the thread ends soon after.
   func stop() {
@@ -94,7 +98,8 @@ final class SnapshotListener: @unchecked Sendable {
 
   private func accept() {
     let client = lp_unix_accept(socket)
-    guard client >= 0 else { return }
+    // Without descriptors the socket would stay readable, and this thread go round: it looks again a little later.
+    guard client >= 0 else { return errno == EAGAIN ? () : rest() }
     Descriptors.note(client)
     guard clients.count < SnapshotListener.clientLimit, lp_unix_may_read(client) == 1 else {
       return Descriptors.close(client)
@@ -102,6 +107,8 @@ final class SnapshotListener: @unchecked Sendable {
     clients[client] = Client(document: document()[...], deadline: monotonicNow() + SnapshotListener.longest)
     watch(client, LP_EPOLLOUT)
   }
+
+  private func rest() { _ = Gate.sleep(readable: wake, SnapshotListener.pause) }
 
   private func send(_ descriptor: Int32) {
     guard let client = clients[descriptor] else { return }

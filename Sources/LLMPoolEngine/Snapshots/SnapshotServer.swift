@@ -30,6 +30,7 @@ enum SnapshotServer {
   }
 
   private static func show(_ handle: PoolHandle, in path: String, _ state: inout State) throws(Fault) {
+    if state.path == path, state.listener?.isThere == false { stop(&state) }
     if state.listener == nil {
       state.listener = try SnapshotListener(path) { document }
       state.path = path
@@ -38,8 +39,17 @@ enum SnapshotServer {
       throw Fault(.invalidArgument, "directory: the pools of this process are shown in \(state.path) already")
     }
     guard !state.pools.contains(where: { $0.handle === handle }) else { return }
-    if !handle.isShared { state.named += 1 }
-    state.pools.append((handle.isShared ? "shared" : "pool-\(state.named)", handle))
+    state.pools.append((name(of: handle, &state), handle))
+  }
+
+  /// One that is shown again is the same to whoever counts.
+  private static func name(of handle: PoolHandle, _ state: inout State) -> String {
+    if handle.isShared { return "shared" }
+    if handle.shownAs == 0 {
+      state.named += 1
+      handle.shownAs = state.named
+    }
+    return "pool-\(handle.shownAs)"
   }
 
   static func hide(_ handle: PoolHandle) {
@@ -77,6 +87,7 @@ enum SnapshotServer {
       json.field("version", "\(LLMPOOL_VERSION_MAJOR).\(LLMPOOL_VERSION_MINOR).\(LLMPOOL_VERSION_PATCH)")
       json.field("pid", getpid())
       json.field("name", processName)
+      json.field("started_us", started / 1_000)
       json.field("monotonic_us", monotonicNow() / 1_000)
       json.array("pools") { json in
         for (name, handle) in pools { handle.snapshot(name)?.write(&json) }
@@ -84,6 +95,9 @@ enum SnapshotServer {
     }
     return json.bytes
   }
+
+  /// When the process first showed something: with its number it is told from another that has the number later.
+  private static let started = monotonicNow()
 
   /// Not its arguments, in which there may be anything.
   private static var processName: String {

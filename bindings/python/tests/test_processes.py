@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -305,7 +306,8 @@ def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, 
         assert counted(tmp_path) == one
         # Another process with the id of the one that has ended.
         (tmp_path / "8.sock").unlink()
-        with process_of(tmp_path, {"p": pools[1]}, 8):
+        other = {**document({"p": pools[1]}), "started_us": 1}
+        with statistics_socket.serving(tmp_path, lambda: other, 8):
             assert counted(tmp_path)[submitted] == 9
         (tmp_path / "8.sock").unlink()
     # One that is there and does not answer has not ended.
@@ -341,9 +343,9 @@ def test_what_a_budget_counted_stays(tmp_path):
     assert (found[refused], found[in_flight]) == (7, 2)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 2, "seen": 3}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"own": 1}', '{"own": {}, "seen": 3}', "{"])
 def test_a_file_that_is_none_is_written_anew(open_client, nginx, tmp_path, text):
-    (tmp_path / "counted.json").write_text(text)
+    (tmp_path / "counted-3.json").write_text(text)
     pool = busy(open_client, nginx.url)
     with statistics_socket.serving_pools(tmp_path, [pool]):
         first = counted(tmp_path)
@@ -368,3 +370,105 @@ def test_many_ask_at_once(tmp_path, at_once):
     with statistics_socket.serving(tmp_path, say):
         found = at_once(lambda _: counted(tmp_path)[name], 30, 10)
     assert sorted(found) == list(range(1, 31))
+
+
+def test_a_pool_that_is_shown_again_is_counted_once(open_client, nginx, tmp_path):
+    pool = busy(open_client, nginx.url)
+    for _ in range(3):
+        with statistics_socket.serving_pools(tmp_path, [pool]):
+            found = counted(tmp_path)
+        assert (
+            counted(tmp_path).items()
+            >= {name: value for name, value in found.items() if "_total" in name}.items()
+        )
+    assert sum(value for name, value in found.items() if "requests_submitted" in name) == 4
+
+
+def said(started, **counts):
+    part = {"stats": counts, "histograms": {}, "reasons": {}}
+    pool = {
+        "name": "p", "options": {}, **part, "origins": [{"origin": "http://h:80", **part}],
+        "budgets": [], "requests": [], "requests_left_out": 0,
+    }  # fmt: skip
+    return lambda: {**document(), "started_us": started, "pools": [pool]}
+
+
+def test_who_only_connected_is_counted_when_it_has_ended(tmp_path):
+    opened = 'llmpool_connections_opened_total{origin="http://h:80"}'
+    with statistics_socket.serving(tmp_path, said(1, submitted=0, opened=3), 5):
+        assert counted(tmp_path)[opened] == 3
+    assert counted(tmp_path)[opened] == 3
+
+
+def test_another_process_of_the_same_number(tmp_path):
+    failed = 'llmpool_requests_failed_total{origin="http://h:80"}'
+    with statistics_socket.serving(tmp_path, said(1, submitted=100, failed=50), 1):
+        assert counted(tmp_path)[failed] == 50
+    (tmp_path / "1.sock").unlink()
+    with statistics_socket.serving(tmp_path, said(2, submitted=120, failed=0), 1):
+        assert counted(tmp_path)[failed] == 50
+
+
+def test_what_is_away_for_long_has_ended(tmp_path, monkeypatch):
+    from llmpool._pool import ended
+
+    submitted = 'llmpool_requests_submitted_total{origin="http://h:80"}'
+    with statistics_socket.serving(tmp_path, said(1, submitted=7), 5):
+        assert counted(tmp_path)[submitted] == 7
+    assert counted(tmp_path)[submitted] == 7  # it is missed
+    monkeypatch.setattr(ended, "_REMEMBERED", 0.0)
+    for _ in range(3):
+        assert counted(tmp_path)[submitted] == 7
+    with ended._locked(str(tmp_path)) as place:
+        state = ended._load(place)
+    assert not state.away.origins and not state.missed and state.past.origins["http://h:80"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    stats = tmp_path / "stats"
+    stats.mkdir(mode=0o700)
+    for name in ("counted-3.json.new", "counted-3.json"):
+        (stats / name).symlink_to(secret)
+    with statistics_socket.serving(stats, said(1, submitted=7), 5):
+        counted(stats)
+        counted(stats)
+    assert secret.read_text() == "mine"
+    assert not (stats / "counted-3.json").is_symlink()
+    assert all(path.stat().st_mode & 0o77 == 0 for path in stats.glob("counted*"))
+    (stats / "counted.lock").unlink()
+    (stats / "counted.lock").symlink_to(secret)
+    with pytest.raises(ValueError, match="cannot be used"):
+        counted(stats)
+
+
+def test_a_directory_of_others_is_refused(tmp_path):
+    tmp_path.chmod(0o770)
+    with pytest.raises(ValueError, match="others may write there"):
+        counted(tmp_path)
+
+
+def test_a_child_of_a_fork_keeps_no_lock(tmp_path):
+    from llmpool._pool import ended
+
+    with ended._locked(str(tmp_path)):
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        before = time.monotonic()
+        counted(tmp_path)
+        assert time.monotonic() - before < 9
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_numbers_that_are_none(tmp_path):
+    endless = {**said(1)()["pools"][0], "stats": {"submitted": 1e999}}
+    for wrong in ({"pools": [endless]}, {"monotonic_us": 10**400}, {"schema": "\x1b[2J"}):
+        with pytest.raises(ValueError) as caught:
+            snapshot_of({**said(1, submitted=1)(), **wrong})
+        assert "\x1b" not in str(caught.value)

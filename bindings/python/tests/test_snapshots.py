@@ -151,6 +151,10 @@ def test_what_ended_processes_left_goes(directory):
     left = directory / name(999_999_999)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(left))
+    os.utime(left, (0, 0))
+    new = directory / name(999_999_997)  # somebody may be beginning there
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(new))
     alive = directory / name(999_999_998)
     other = directory / "notes.sock"
     other.write_text("not ours")
@@ -158,7 +162,7 @@ def test_what_ended_processes_left_goes(directory):
         server.bind(str(alive))
         server.listen()
         pool.serve_stats(directory)
-        assert not left.exists() and alive.exists() and other.exists()
+        assert not left.exists() and new.exists() and alive.exists() and other.exists()
 
 
 def test_it_is_there_as_long_as_there_is_a_pool_to_show(directory):
@@ -310,3 +314,29 @@ def test_a_forked_child_has_its_own(directory, run_python):
     result = run_python(FORKS, directory)
     assert (result.stdout, result.stderr) == ("done\n", "")
     assert list(directory.iterdir()) == []
+
+
+TOGETHER = """
+import os, sys
+import llmpool
+lost = 0
+pool = llmpool.Pool()
+for _ in range(300):
+    pool.serve_stats(sys.argv[1])
+    lost += not os.path.exists(f"{sys.argv[1]}/{os.getpid()}.sock")
+    pool.serve_stats(None)
+print(lost)
+"""
+
+
+def test_who_begins_together_leaves_the_others_alone(directory, run_python, at_once):
+    results = at_once(lambda _: run_python(TOGETHER, directory), 4, 4)
+    assert [(each.stdout, each.stderr) for each in results] == [("0\n", "")] * 4
+
+
+def test_a_socket_that_somebody_removed_is_made_again(directory):
+    with llmpool.Pool() as pool:
+        pool.serve_stats(directory)
+        (directory / name()).unlink()
+        pool.serve_stats(directory)
+        assert len(look(directory)["pools"]) == 1

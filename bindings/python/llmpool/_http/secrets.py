@@ -149,6 +149,15 @@ def of_request(headers: Iterable[Tuple[str, str]], query: str) -> Set[str]:
     return {value for value in found if len(value) >= 6 and value.lower() not in _SCHEMES}
 
 
+# What moves the cursor of a terminal, or begins a line.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(value: object) -> str:
+    """A foreign name, of a process or a host, for a line of a terminal."""
+    return _CONTROLS.sub("?", str(value))
+
+
 def excerpt(content: str, limit: int, known: Iterable[str] = ()) -> str:
     """The beginning of a foreign text for a message: on one line, without control characters."""
     shown = text(content[: 8 * limit], known)

@@ -6,21 +6,38 @@ what of it is not there any more: of a process, a pool that was closed, an origi
 forgotten. What was counted between the last such question and the end is lost.
 """
 
+import errno
 import fcntl
 import json
 import os
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Tuple
+import time
+from contextlib import contextmanager, suppress
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Set,
+    Tuple,
+)
 
 from .processes import Reading, read
 from .sight import Reasons
 from .snapshots import GAUGES, Part, nothing, part_of, together
 
-_FILE = "counted.json"
-_FORMAT = 2
+_FORMAT = 3
+# Each format has a file of its own: where two versions run beside each other neither loses the
+# other's.
+_FILE, _LOCK = f"counted-{_FORMAT}.json", "counted.lock"
+_PATIENCE = 10.0  # seconds for another that asks
+_REMEMBERED = 600.0  # seconds in which a pool that is not shown may be shown again
 _ORIGINS, _BUDGETS = 200, 64  # that have series of their own
 OTHER = "other"  # the rest of them together
-_Key = Tuple[int, str, str]  # process, pool, and origin or budget
+# Process: its number and when it began; pool; origin or budget.
+_Key = Tuple[int, int, str, str]
 
 
 class Counted(NamedTuple):
@@ -40,6 +57,12 @@ class Past(NamedTuple):
     origins: Dict[str, Part]
     refusals: Dict[str, int]
 
+    def add(self, name: str, part: Part) -> None:
+        self.origins[name] = together([self.origins.get(name, nothing()), _without_gauges(part)])
+
+    def refuse(self, name: str, count: int) -> None:
+        self.refusals[name] = self.refusals.get(name, 0) + count
+
 
 class Own(NamedTuple):
     """Origins and budgets that have series of their own: those that came first, and for good, as
@@ -49,8 +72,8 @@ class Own(NamedTuple):
     budgets: Dict[str, None]
 
     def take(self, counted: Counted) -> None:
-        _take(self.origins, (key[2] for key in counted.origins), _ORIGINS)
-        _take(self.budgets, (key[2] for key in counted.refusals), _BUDGETS)
+        _take(self.origins, (key[3] for key in counted.origins), _ORIGINS)
+        _take(self.budgets, (key[3] for key in counted.refusals), _BUDGETS)
 
 
 def _take(own: Dict[str, None], names: Iterable[str], most: int) -> None:
@@ -59,7 +82,15 @@ def _take(own: Dict[str, None], names: Iterable[str], most: int) -> None:
 
 
 class _State(NamedTuple):
+    """
+    Attributes:
+        seen: what was there when somebody asked last.
+        away: what was there before, and may come again: with the time when it was missed first.
+    """
+
     seen: Counted
+    away: Counted
+    missed: Dict[_Key, float]
     past: Past
     own: Own
 
@@ -69,44 +100,82 @@ def look(directory: str) -> Tuple[Reading, Counted, Past, Own]:
     own; the latter three are written down for the next who asks.
 
     Raises:
-        OSError: the directory cannot be read or written.
+        OSError: the directory cannot be read or written, or is not one's own.
     """
-    with _locked(directory):
+    with _locked(directory) as place:
         # Within the lock: who has read earlier must not come later, or counts would seem to fall.
         reading = read(directory)
-        seen, past, own = _load(directory)
-        now = _counted(reading)
-        own.take(now)
-        silent = {each.pid for each in reading.unread}
-        for key, part in seen.origins.items():
-            if key[0] in silent:  # it is there, and goes on counting
-                now.origins[key] = part
-            elif now.origins.get(key, nothing()).count("submitted") < part.count("submitted"):
-                origin = key[2] if key[2] in own.origins else OTHER
-                past.origins[origin] = together(
-                    [past.origins.get(origin, nothing()), _without_gauges(part)]
-                )
-        for key, count in seen.refusals.items():
-            if key[0] in silent:
-                now.refusals[key] = count
-            elif now.refusals.get(key, 0) < count:
-                budget = key[2] if key[2] in own.budgets else OTHER
-                past.refusals[budget] = past.refusals.get(budget, 0) + count
-        _save(directory, _State(now, past, own))
-    return reading, now, past, own
+        state = _load(place)
+        counted = _counted(reading)
+        state.own.take(counted)
+        told = _told(state, counted, {each.pid for each in reading.unread}, time.time())
+        _save(place, told)
+    past = Past(dict(told.past.origins), dict(told.past.refusals))
+    for key, part in told.away.origins.items():
+        past.add(_side(key, told.own.origins), part)
+    for key, count in told.away.refusals.items():
+        past.refuse(_side(key, told.own.budgets), count)
+    return reading, told.seen, past, told.own
+
+
+def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
+    """What is known with what the processes say now.
+
+    Args:
+        silent: processes that are there, and did not answer.
+    """
+    away, missed = Counted({}, {}), dict(state.missed)
+    for key, part in [*state.away.origins.items(), *state.seen.origins.items()]:
+        again = now.origins.get(key)
+        if again is None and key[0] in silent:  # it goes on counting
+            now.origins[key] = part
+        elif again is None:
+            away.origins[key] = part
+        elif _has_fallen(again, part):  # forgotten, and there again
+            state.past.add(_side(key, state.own.origins), part)
+    for key, count in [*state.away.refusals.items(), *state.seen.refusals.items()]:
+        if key not in now.refusals and key[0] in silent:
+            now.refusals[key] = count
+        elif key not in now.refusals:
+            away.refusals[key] = count
+        elif now.refusals[key] < count:
+            state.past.refuse(_side(key, state.own.budgets), count)
+    gone = {*away.origins, *away.refusals}
+    missed = {key: missed.get(key, at) for key in gone}
+    for key in [key for key in gone if not at - _REMEMBERED < missed[key] <= at]:
+        missed.pop(key)
+        if key in away.origins:
+            state.past.add(_side(key, state.own.origins), away.origins.pop(key))
+        if key in away.refusals:
+            state.past.refuse(_side(key, state.own.budgets), away.refusals.pop(key))
+    return _State(now, away, missed, state.past, state.own)
+
+
+def _side(key: _Key, own: Collection[str]) -> str:
+    return key[3] if key[3] in own else OTHER
+
+
+def _has_fallen(now: Part, before: Part) -> bool:
+    return any(
+        count > now.counts.get(name, 0)
+        for name, count in before.counts.items()
+        if name not in GAUGES
+    )
 
 
 def _counted(reading: Reading) -> Counted:
-    pools = [(each.pid, pool) for each in reading.processes for pool in each.pools.values()]
+    pools = [
+        (each.pid, each.started, pool) for each in reading.processes for pool in each.pools.values()
+    ]
     return Counted(
         {
-            (pid, pool.name, origin): part
-            for pid, pool in pools
+            (pid, started, pool.name, origin): part
+            for pid, started, pool in pools
             for origin, part in pool.origins.items()
         },
         {
-            (pid, pool.name, budget.name): budget.refusals
-            for pid, pool in pools
+            (pid, started, pool.name, budget.name): budget.refusals
+            for pid, started, pool in pools
             for budget in pool.budgets
         },
     )
@@ -121,61 +190,109 @@ def _without_gauges(part: Part) -> Part:
 
 
 @contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """One after the other, whichever process it is."""
+def _locked(directory: str) -> Iterator[int]:
+    """One after the other, whichever process it is; gives the directory's descriptor.
+
+    Raises:
+        OSError: it is another user's (root may look into any), others may write there, or somebody
+            has the lock for too long.
+    """
     place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
+        about = os.fstat(place)
+        is_ours = os.geteuid() in (about.st_uid, 0)
+        if not is_ours or about.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "it is another user's, or others may write there")
+        lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o600, dir_fd=place)
+        try:
+            _give(lock, place)
+            _take_lock(lock)
+            yield place
+        finally:
+            # Not left to close(): a child of a fork meanwhile would keep it.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
     finally:
         os.close(place)
 
 
-def _load(directory: str) -> _State:
+_NO_LINK = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _give(file: int, place: int) -> None:
+    """Root leaves nothing that the owner of the directory cannot open."""
+    if os.geteuid() == 0:
+        about = os.fstat(place)
+        os.fchown(file, about.st_uid, about.st_gid)
+
+
+def _take_lock(lock: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
+def _load(place: int) -> _State:
     """What the last one left; nothing where it is no such file."""
     try:
-        with open(os.path.join(directory, _FILE), "rb") as file:
+        with open(os.open(_FILE, os.O_RDONLY | _NO_LINK, dir_fd=place), "rb") as file:
             found = json.load(file)
-        if found["format"] != _FORMAT:
-            return _empty()
-        seen, past, own = found["seen"], found["past"], found["own"]
+        own = found["own"]
         return _State(
-            Counted(
-                {(pid, pool, origin): part_of(part) for pid, pool, origin, part in seen["origins"]},
-                {(pid, pool, name): int(count) for pid, pool, name, count in seen["refusals"]},
-            ),
+            _read(found["seen"]),
+            _read(found["away"]),
+            {tuple(key): float(at) for *key, at in found["missed"]},
             Past(
-                {origin: part_of(part) for origin, part in past["origins"]},
-                {name: int(count) for name, count in past["refusals"]},
+                {origin: part_of(part) for origin, part in found["past"]["origins"]},
+                {name: int(count) for name, count in found["past"]["refusals"]},
             ),
             Own(dict.fromkeys(own["origins"]), dict.fromkeys(own["budgets"])),
         )
-    except (FileNotFoundError, AttributeError, IndexError, KeyError, TypeError, ValueError):
-        return _empty()
+    except (OSError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
+        return _State(Counted({}, {}), Counted({}, {}), {}, Past({}, {}), Own({}, {}))
 
 
-def _empty() -> _State:
-    return _State(Counted({}, {}), Past({}, {}), Own({}, {}))
+def _read(found: Dict[str, Any]) -> Counted:
+    return Counted(
+        {tuple(key): part_of(part) for *key, part in found["origins"]},
+        {tuple(key): int(count) for *key, count in found["refusals"]},
+    )
 
 
-def _save(directory: str, state: _State) -> None:
+def _save(place: int, state: _State) -> None:
     document = {
-        "format": _FORMAT,
-        "seen": {
-            "origins": _rows((key, _document(part)) for key, part in state.seen.origins.items()),
-            "refusals": _rows(state.seen.refusals.items()),
-        },
+        "seen": _written(state.seen),
+        "away": _written(state.away),
+        "missed": _rows(state.missed.items()),
         "past": {
             "origins": [(name, _document(part)) for name, part in state.past.origins.items()],
             "refusals": list(state.past.refusals.items()),
         },
         "own": {"origins": list(state.own.origins), "budgets": list(state.own.budgets)},
     }
-    path = os.path.join(directory, _FILE)
-    # As a whole, or not at all: a process may end at any moment.
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
+    # As a whole, or not at all: a process may end at any moment. What has that name was left so, or
+    # is a trap.
+    new = f"{_FILE}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(new, dir_fd=place)
+    made = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o600, dir_fd=place)
+    _give(made, place)
+    with open(made, "w", encoding="utf-8") as file:
         json.dump(document, file, separators=(",", ":"))
-    os.replace(f"{path}.new", path)
+    os.replace(new, _FILE, src_dir_fd=place, dst_dir_fd=place)
+
+
+def _written(counted: Counted) -> Dict[str, Any]:
+    return {
+        "origins": _rows((key, _document(part)) for key, part in counted.origins.items()),
+        "refusals": _rows(counted.refusals.items()),
+    }
 
 
 def _rows(items: Iterable[Tuple[_Key, Any]]) -> List[Any]:

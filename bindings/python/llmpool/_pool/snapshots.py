@@ -3,10 +3,10 @@
 Imported by whoever asks, as sight is.
 """
 
-import re
 from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from .._http.constants import HISTOGRAM_BUCKETS
+from .._http.secrets import printable
 from .._native.library import lib
 from .sight import Histogram, Reasons
 
@@ -16,8 +16,6 @@ GAUGES: FrozenSet[str] = frozenset(
     ("pending", "active", "backing_off", "connecting", "in_use", "idle", "awaiting_budget",
      "breakers_open")
 )  # fmt: skip
-# What names must not do: move the cursor of a terminal, or begin a line.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Part(NamedTuple):
@@ -100,11 +98,13 @@ class Snapshot(NamedTuple):
     """A process at one moment.
 
     Attributes:
-        at: seconds of the machine's monotonic clock.
+        started: when it began to show something, on the machine's monotonic clock, in microseconds.
+        at: seconds of that clock.
         pools: by their names.
     """
 
     pid: int
+    started: int
     name: str
     version: str
     at: float
@@ -123,25 +123,26 @@ def snapshot_of(document: Any) -> Snapshot:
     try:
         schema = document["schema"]
         if schema != SCHEMA:
-            raise ValueError(f"its schema is {schema}, this llmpool reads {SCHEMA}")
+            raise ValueError(f"its schema is {printable(schema)}, this llmpool reads {SCHEMA}")
         return Snapshot(
             pid=int(document["pid"]),
-            name=_name(document["name"]),
-            version=_name(document["version"]),
+            started=int(document.get("started_us", 0)),
+            name=printable(document["name"]),
+            version=printable(document["version"]),
             at=document["monotonic_us"] / 1e6,
             pools={pool.name: pool for pool in map(_pool, document["pools"])},
         )
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+    except (AttributeError, ArithmeticError, LookupError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ValueError(f"it is no document of a process's pools ({what})") from None
 
 
 def _pool(found: Mapping[str, Any]) -> PoolSnapshot:
     return PoolSnapshot(
-        name=_name(found["name"]),
+        name=printable(found["name"]),
         options={name: int(value) for name, value in found["options"].items()},
         total=part_of(found),
-        origins={_name(origin["origin"]): part_of(origin) for origin in found["origins"]},
+        origins={printable(origin["origin"]): part_of(origin) for origin in found["origins"]},
         budgets=tuple(map(_budget, found["budgets"])),
         requests=tuple(map(_request, found["requests"])),
         left_out=int(found["requests_left_out"]),
@@ -159,7 +160,7 @@ def part_of(found: Mapping[str, Any]) -> Part:
         utilization=utilization,
         histograms={name: _histogram(each) for name, each in found["histograms"].items()},
         reasons=Reasons(
-            *({_name(why): int(count) for why, count in reasons.get(kind, {}).items()}
+            *({printable(why): int(count) for why, count in reasons.get(kind, {}).items()}
               for kind in Reasons.__annotations__)
         ),
     )  # fmt: skip
@@ -180,18 +181,18 @@ def _of_state(count: int, total: int, longest: int, buckets: List[int]) -> Histo
 
 def _budget(found: Mapping[str, Any]) -> BudgetSnapshot:
     return BudgetSnapshot(
-        name=_name(found["name"]),
+        name=printable(found["name"]),
         in_flight=int(found["in_flight"]),
         waiting=int(found["waiting"]),
         stopped=found["stopped_us"] / 1e6,
         refusals=int(found["refusals"]),
         limits=tuple(
             LimitSnapshot(
-                unit=_name(limit["unit"]),
+                unit=printable(limit["unit"]),
                 limit=int(limit["limit"]),
                 remaining=int(limit["remaining"]),
                 window=limit["window_us"] / 1e6,
-                source=_name(limit["source"]),
+                source=printable(limit["source"]),
             )
             for limit in found["limits"]
         ),
@@ -201,17 +202,13 @@ def _budget(found: Mapping[str, Any]) -> BudgetSnapshot:
 def _request(found: Mapping[str, Any]) -> RequestSnapshot:
     return RequestSnapshot(
         id=int(found["id"]),
-        origin=_name(found["origin"]),
-        phase=_name(found["phase"]),
+        origin=printable(found["origin"]),
+        phase=printable(found["phase"]),
         age=found["age_us"] / 1e6,
         attempts=int(found["attempts"]),
         sent=int(found["sent"]),
         received=int(found["received"]),
     )
-
-
-def _name(text: Any) -> str:
-    return _CONTROLS.sub("?", str(text))
 
 
 # ---- adding up, and what lies between two

@@ -137,7 +137,7 @@ def _families(text: str) -> Iterable[Tuple[str, List[str]]]:
 
 def _all(pools: List[PoolSnapshot], counted: Counted, past: Past, own: Own) -> _All:
     parts: Dict[str, List[Part]] = {origin: [part] for origin, part in past.origins.items()}
-    for (_, _, origin), part in counted.origins.items():
+    for (*_, origin), part in counted.origins.items():
         parts.setdefault(origin, []).append(part)
     budgets: Dict[str, List[BudgetSnapshot]] = {}
     for pool in pools:
@@ -159,7 +159,7 @@ def _all(pools: List[PoolSnapshot], counted: Counted, past: Past, own: Own) -> _
 
 def _refusals(counted: Counted, past: Past) -> Iterable[Tuple[str, int]]:
     yield from past.refusals.items()
-    for (_, _, name), count in counted.refusals.items():
+    for (*_, name), count in counted.refusals.items():
         yield name, count
 
 
@@ -223,7 +223,12 @@ def _samples(name: str, every: _All, apart: Reasons) -> Iterable[str]:
         elif name in _OF_LIMITS:
             for limit in budget.limits:
                 window = "" if limit.told else str(limit.window)
-                labels = f'unit="{limit.unit}",window="{window}",source="{limit.source}"'
+                labels = ",".join(
+                    _label(name, value)
+                    for name, value in (
+                        ("unit", limit.unit), ("window", window), ("source", limit.source)
+                    )
+                )  # fmt: skip
                 yield f"llmpool_{name}{{{label},{labels}}} {_OF_LIMITS[name](limit)}"
 
 
