@@ -63,9 +63,10 @@ def instrument(
     if not isinstance(gen_ai, (bool, Mapping)):
         raise TypeError(f"gen_ai is True, False or a mapping, not {type(gen_ai).__name__}")
     with _lock:
+        made = Instrumentation(tracer_provider, meter_provider, stall_after, gen_ai)
         if _instrumentation is not None:
             _instrumentation.end()
-        _instrumentation = Instrumentation(tracer_provider, meter_provider, stall_after, gen_ai)
+        _instrumentation = made
         _instrumentation.begin()
 
 

@@ -484,3 +484,20 @@ def test_metrics_and_repr(open_client, nginx):
     shown = repr(client.pool)
     assert "\n" not in shown and "1 idle" in shown and "0 pending" in shown
     assert "\n" not in repr(client) and "llmpool.Client" in repr(client)
+
+
+def test_a_handler_that_always_raises_ends_no_thread(run_python, nginx):
+    script = """
+import logging, sys, threading, time, llmpool
+class Broken(logging.Handler):
+    def emit(self, record):
+        raise RuntimeError("no line today")
+logging.basicConfig(level=logging.DEBUG, handlers=[Broken()])
+client = llmpool.Client()
+for _ in range(3):
+    client.get(sys.argv[1], headers={"connection": "close"})
+    time.sleep(0.1)
+print([thread.name for thread in threading.enumerate() if thread.name == "llmpool-log"])
+"""
+    done = run_python(script, nginx.url + "/small")
+    assert (done.stdout, done.stderr) == ("['llmpool-log']\n", "")

@@ -197,7 +197,7 @@ def test_nobody_is_there(command, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["top", "--interval", "0"], "--interval: a number above 0"),
+        (["top", "--interval", "0"], "--interval: a number from 0.001"),
         (["top", "--pid", "x"], "--pid: a whole number from 1"),
         (["advise", "--window", "4.9"], "--window: at least 5 seconds, not 4.9"),
         (["advise", "secret"], "an argument it does not know"),

@@ -251,10 +251,12 @@ def proxy_facts(environment: Mapping[str, str]) -> List[Fact]:
         used = proxy_in_use(environment, scheme)
         if used:
             shown = _without_user(used[1])
-            facts.append(Fact(f"{scheme}:// calls", f"through {shown}", f"by {used[0]}"))
+            through = f"through {secrets.printable(shown)}"
+            facts.append(Fact(f"{scheme}:// calls", through, f"by {used[0]}"))
     exempt = environment.get("no_proxy", environment.get("NO_PROXY"))
     if facts and exempt:
-        facts.append(Fact("but not to", secrets.text(exempt), "by no_proxy"))
+        shown = secrets.printable(secrets.text(exempt))
+        facts.append(Fact("but not to", shown, "by no_proxy"))
     return facts
 
 

@@ -17,6 +17,8 @@ _WINDOW_BYTES = 1 << 20  # stream_window_bytes, where the process does not say i
 _UNREAD_PART = 8
 # A history that says how long a server usually takes.
 _KNOWN = 20
+# Seconds that a model may think before its first byte, where it is not known what is usual.
+_THINKING = 60.0
 _ON_A_CONNECTION = ("waiting", "receiving")
 
 
@@ -73,7 +75,8 @@ class Evidence(NamedTuple):
             for each in self.still
             if each not in unread
             and each.phase in usual
-            and (each.age if each.phase == "waiting" else self.seconds) > 2 * usual[each.phase]
+            and (each.age if each.phase == "waiting" else self.seconds)
+            > (2 * usual[each.phase] or (_THINKING if each.phase == "waiting" else 0.0))
         ]
 
     def usual(self, name: str) -> float:

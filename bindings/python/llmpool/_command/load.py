@@ -104,7 +104,10 @@ class Load:
             raise self._refused
 
     async def _closed(self) -> None:
-        await _together([self._worker() for _ in range(self.plan.concurrency)])
+        workers = self.plan.concurrency
+        if self.plan.requests is not None:
+            workers = min(workers, self.plan.requests)
+        await _together([self._worker() for _ in range(workers)])
 
     async def _worker(self) -> None:
         while await self._may_begin():

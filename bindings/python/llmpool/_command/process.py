@@ -4,6 +4,8 @@ import os
 import re
 from typing import Dict, List, NamedTuple, Set, Tuple
 
+from .._http.secrets import printable
+
 
 class Library(NamedTuple):
     """A file that a process has loaded.
@@ -33,7 +35,7 @@ class Process:
         self._directory = f"/proc/{pid or 'self'}"
 
     def name(self) -> str:
-        return self._read("comm").decode("utf-8", "replace").strip()
+        return printable(self._read("comm").decode("utf-8", "replace").strip())
 
     def libraries(self, name: str) -> List[Library]:
         """The files that are loaded whose name begins with this, each once.

@@ -175,9 +175,9 @@ RULES: Tuple[Rule, ...] = (
         _stalls,
         "Nothing has come for {silent} of {in_flight} requests in flight for {seconds} and longer, "
         "the oldest sent {oldest} ago; {begun} of them had begun to answer.",
-        "The server stalls, and no size of the pool helps. Timeout(first_byte=, event=) ends such "
-        "requests sooner, Breaker stops calling while it lasts (docs/timeouts.md, "
-        "docs/outages.md).",
+        "The server stalls, or its model thinks, and no size of the pool helps. "
+        "Timeout(first_byte=, event=) ends such requests sooner, Breaker stops calling while it "
+        "lasts (docs/timeouts.md, docs/outages.md).",
         "Timeout(first_byte=, event=)",
         of_few=True,
     ),

@@ -126,7 +126,10 @@ class RequestTrace:
     def settle(self, items: List[Any], headers: bytes) -> None:
         self._read(items, headers)
         if self._generation is not None:
-            self._generation.settle(headers)
+            try:
+                self._generation.settle(headers)
+            except Exception:
+                logger.debug("a generation was not counted", exc_info=True)
 
     def done(self, answer: Answer, head: Optional[Answer], request: int) -> None:
         self._request = request or self._request
@@ -287,7 +290,10 @@ class RequestTrace:
 
     def _read(self, items: List[Any], headers: bytes) -> None:
         if self._generation is not None and items:
-            self._generation.note(items, headers)
+            try:
+                self._generation.note(items, headers)
+            except Exception:
+                logger.debug("a generation was not counted", exc_info=True)
 
 
 def end_dropped() -> None:

@@ -103,11 +103,20 @@ def forget_ended(in_flight: Set[int], now: float) -> None:
             _made.pop(request, None)
 
 
+def forget_all() -> None:
+    """Nobody would be told of them."""
+    _made.clear()
+    _said.clear()
+
+
 _UNKNOWN = "  before llmpool.debug(older_than=) was called, or by C code"
 
 
 def _submitted(request: int) -> None:
-    _made[request] = _Made(time.monotonic(), _frames())
+    from . import lines
+
+    if lines.is_enabled(lines.WARNING):  # else nobody looks, and forgets those that have ended
+        _made[request] = _Made(time.monotonic(), _frames())
 
 
 def _frames() -> Frames:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Deque, Dict, Hashable, List, NamedTuple, Optional, Tuple
 
 from .limiter import Limiter, Said
@@ -186,7 +187,8 @@ def _log(said: "Said[Line]", now: float, what: str = "") -> None:
     try:
         logging.getLogger("llmpool").log(line.level, "%s", text, extra={"llmpool": fields})
     except Exception:  # a handler of the application's that raises
-        logging.getLogger(__name__).debug("llmpool: a line was not logged", exc_info=True)
+        with suppress(Exception):  # the same one
+            logging.getLogger(__name__).debug("llmpool: a line was not logged", exc_info=True)
 
 
 def _joined(places: Tuple[str, ...]) -> str:

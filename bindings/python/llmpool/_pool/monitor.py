@@ -14,6 +14,7 @@ import os
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, Hashable, Optional, Set, Tuple
 
 from .._http import secrets
@@ -97,12 +98,16 @@ def _run(reader: Reader, fd: int) -> None:
         due = lines.next_due()
         until = next_look if due is None else min(next_look, due)
         wait(max(0.0, until - time.monotonic()) * 1000)
-        _read(reader)
-        lines.flush()
+        # Whatever goes wrong in one round, as in a filter of the application's: the next may do.
+        with suppress(Exception):
+            _read(reader)
+        with suppress(Exception):
+            lines.flush()
         now = time.monotonic()
         if now >= next_look:
-            _look(known, now)
             next_look = now + _LOOK
+            with suppress(Exception):
+                _look(known, now)
 
 
 def _read(reader: Reader) -> None:
@@ -122,6 +127,7 @@ def _look(known: "Dict[int, Looks]", now: float) -> None:
         from .looks import Looks
 
     if not lines.is_enabled(WARNING):
+        leaks.forget_all()
         return
     in_flight: Set[int] = set()
     for handle, ref in list(_pools.items()):
