@@ -10,8 +10,7 @@ public enum Event: Sendable {
   /// What comes before the body of an answer.
   public struct Head: Sendable {
     public let status: Int
-    /// Names as received, values without the whitespace around them.
-    public let headers: [(name: String, value: String)]
+    public let headers: Headers
     /// "HTTP/1.1" or "HTTP/2".
     public let httpVersion: String
     /// An open connection carries the request.

@@ -1,3 +1,4 @@
+import Glibc
 import LLMPoolCore
 import LLMPoolEngine
 
@@ -30,13 +31,13 @@ public struct EventSequence: AsyncSequence, Sendable {
       if reader == nil {
         let inbox = EventInbox()
         do throws(Fault) {
-          try pool.submit(request, flags: .sse, for: inbox)
+          try pool.submit(request, flags: [.sse, .joinSSE], for: inbox)
         } catch {
           throw PoolError.thrown(for: error)
         }
         reader = EventReader(inbox)
       }
-      return try await reader!.inbox.next()
+      return try await reader!.inbox.event()
     }
   }
 }
@@ -51,10 +52,17 @@ private final class EventReader {
 /// Events between the engine and the task that reads them. An event is released, and with it the server let on, when
 /// it is read.
 private final class EventInbox: Receiver, @unchecked Sendable {
-  private var records: [UnsafeMutablePointer<EventRecord>] = []
-  private var first = 0
-  private var waiting: CheckedContinuation<Event?, any Error>?
+  private let lock = Lock()
+  /// What has come since the reader looked last; the lock's, as is what follows.
+  private var arrived: [UnsafeMutablePointer<EventRecord>] = []
+  private var waiting: UnsafeContinuation<Event?, any Error>?
   private var isAbandoned = false
+
+  /// What the reader has taken at once; the reader's, as is what follows.
+  private var taken: [UnsafeMutablePointer<EventRecord>] = []
+  private var next = 0
+  /// Events that came together, and where the next of them begins.
+  private var joined: (record: UnsafeMutablePointer<EventRecord>, at: Int)?
   /// DONE was read; nil until then.
   private var end: Result<Event?, any Error>?
 
@@ -66,38 +74,44 @@ private final class EventInbox: Receiver, @unchecked Sendable {
     }
     let reader = waiting
     waiting = nil
-    if reader == nil { records.append(record) }
+    if reader == nil { arrived.append(record) }
     lock.unlock()
+    // It waits, so that all that is the reader's is at hand here.
     if let reader { reader.resume(with: read(record)) }
   }
 
-  func next() async throws -> Event? {
-    try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation { continuation in
-        if let result = take(orWait: continuation) { continuation.resume(with: result) }
+  func event() async throws -> Event? {
+    if Task.isCancelled { cancel() }
+    if let result = ready() { return try result.get() }
+    return try await withTaskCancellationHandler {
+      try await withUnsafeThrowingContinuation { continuation in
+        lock.lock()
+        guard arrived.isEmpty else {
+          lock.unlock()
+          return continuation.resume(with: ready()!)
+        }
+        waiting = continuation
+        lock.unlock()
       }
     } onCancel: {
       cancel()
     }
   }
 
-  private func take(orWait continuation: CheckedContinuation<Event?, any Error>) -> Result<Event?, any Error>? {
-    lock.lock()
-    if let end {
+  /// Nil: nothing has come.
+  private func ready() -> Result<Event?, any Error>? {
+    if let joined { return .success(.message(nextJoined(joined.record, joined.at))) }
+    if let end { return end }
+    if next == taken.count {
+      taken.removeAll(keepingCapacity: true)
+      next = 0
+      lock.lock()
+      swap(&taken, &arrived)
       lock.unlock()
-      return end
+      guard !taken.isEmpty else { return nil }
     }
-    guard first < records.count else {
-      records.removeAll(keepingCapacity: true)
-      first = 0
-      waiting = continuation
-      lock.unlock()
-      return nil
-    }
-    let record = records[first]
-    first += 1
-    lock.unlock()
-    return read(record)
+    next += 1
+    return read(taken[next - 1])
   }
 
   /// Turns a record into what the reader gets, and gives it back.
@@ -105,38 +119,52 @@ private final class EventInbox: Receiver, @unchecked Sendable {
     let result: Result<Event?, any Error>
     switch record.pointee.kind {
     case .head: result = .success(.head(Event.Head(record.pointee)))
+    case .sse where record.pointee.sseCount > 1: return .success(.message(nextJoined(record, 0)))
     case .sse: result = .success(.message(ServerSentEvent(record.pointee)))
     case .data:
       let data = record.pointee.data
       result = .success(.data(Array(UnsafeRawBufferPointer(start: data.base, count: data.count))))
     case .done, .notice, .writable:
       result = record.pointee.status == 0 ? .success(nil) : .failure(PoolError.thrown(for: record.pointee))
-      lock.lock()
       end = result
-      lock.unlock()
     }
     EventRecord.release(record)
     return result
+  }
+
+  /// Of several in a record, their data separated by CR. With the last one the record is given back.
+  private func nextJoined(_ record: UnsafeMutablePointer<EventRecord>, _ start: Int) -> ServerSentEvent {
+    let data = record.pointee.data
+    let all = UnsafeRawBufferPointer(start: data.base, count: data.count)
+    let found = memchr(all.baseAddress! + start, 0x0D, all.count - start)
+    let end = found.map { UnsafeRawPointer($0) - all.baseAddress! }
+    let event = ServerSentEvent(
+      data: String(decoding: all[start..<(end ?? all.count)], as: UTF8.self), event: "message",
+      id: record.pointee.sseID.text, retry: nil)
+    joined = end.map { (record, $0 + 1) }
+    if end == nil { EventRecord.release(record) }
+    return event
   }
 
   /// Nobody reads any more: the request is cancelled where it is not over.
   func abandon() {
     lock.lock()
     isAbandoned = true
-    let left = Array(records[first...])
-    records = []
-    first = 0
-    let isOver = end != nil
+    let left = arrived
+    arrived = []
     lock.unlock()
-    for record in left { EventRecord.release(record) }
-    if !isOver { cancel() }
+    for record in (joined.map { [$0.record] } ?? []) + taken[next...] + left { EventRecord.release(record) }
+    joined = nil
+    taken = []
+    next = 0
+    if end == nil { cancel() }
   }
 }
 
 extension Event.Head {
   init(_ record: EventRecord) {
     status = Int(record.httpStatus)
-    headers = Response.headers(record)
+    headers = Headers(record.headers)
     httpVersion = Response.version(record)
     isReused = record.flags.contains(.reused)
     peer = String(cString: record.peer.base)

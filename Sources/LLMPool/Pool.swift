@@ -12,9 +12,11 @@ public final class Pool: Sendable {
   private let queue: CompletionQueue
   private let traces: Traces
 
-  /// A pool of one's own with the defaults of `llmpool.h`. End it with `close`.
-  public convenience init() throws {
-    do { self.init(handle: try PoolHandle(PoolSettings())) } catch { throw PoolError(error) }
+  /// A pool of one's own. End it with `close`.
+  ///
+  /// - Throws: `PoolError`, where the options cannot be meant or a file that they name cannot be read.
+  public convenience init(_ options: Options = Options()) throws {
+    do { self.init(handle: try PoolHandle(options.checked())) } catch { throw PoolError(error) }
   }
 
   private init(handle: PoolHandle) {
@@ -31,7 +33,7 @@ public final class Pool: Sendable {
   public func send(_ request: Request) async throws -> Response {
     let call = Call()
     return try await withTaskCancellationHandler {
-      try await withCheckedThrowingContinuation { continuation in
+      try await withUnsafeThrowingContinuation { continuation in
         call.continuation = continuation
         do throws(Fault) {
           try submit(request, flags: [], for: call)
@@ -121,7 +123,7 @@ public final class Pool: Sendable {
 
 /// One call of `send` while it waits.
 private final class Call: Receiver, @unchecked Sendable {
-  var continuation: CheckedContinuation<Response, any Error>?
+  var continuation: UnsafeContinuation<Response, any Error>?
 
   override func receive(_ record: UnsafeMutablePointer<EventRecord>) {
     if record.pointee.status == 0 {
@@ -138,19 +140,12 @@ extension Response {
     requestID = record.requestID
     status = Int(record.httpStatus)
     body = Array(UnsafeRawBufferPointer(start: record.data.base, count: record.data.count))
-    headers = Response.headers(record)
+    headers = Headers(record.headers)
     httpVersion = Response.version(record)
     isReused = record.flags.contains(.reused)
     attempts = Int(record.attempts)
     peer = String(cString: record.peer.base)
     timings = Timings(record.timings)
-  }
-
-  static func headers(_ record: EventRecord) -> [(name: String, value: String)] {
-    record.headers.text.split(separator: "\r\n").map { line in
-      let colon = line.firstIndex(of: ":") ?? line.endIndex
-      return (String(line[..<colon]), String(line[colon...].dropFirst(2)))
-    }
   }
 
   static func version(_ record: EventRecord) -> String {

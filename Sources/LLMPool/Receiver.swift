@@ -1,11 +1,13 @@
 import LLMPoolEngine
+import Synchronization
 
 /// Who gets the events of one request, on the engine's thread; each is its to release.
 class Receiver: @unchecked Sendable {
-  let lock = Lock()
+  /// Written before the id.
   private var engine: Engine?
-  private var id: UInt64 = 0
-  private var isCancelled = false
+  /// 0: it is not submitted yet.
+  private let id = Atomic<UInt64>(0)
+  private let isCancelled = Atomic<Bool>(false)
   /// What follows the request.
   final var trace: (any RequestTrace)?
   /// Of an answer that is read as it comes: its end has no head.
@@ -32,26 +34,19 @@ class Receiver: @unchecked Sendable {
   }
 
   final func submitted(_ engine: Engine, _ id: UInt64) {
-    lock.lock()
     self.engine = engine
-    self.id = id
-    lock.unlock()
+    self.id.store(id, ordering: .sequentiallyConsistent)
   }
 
   /// Cancelled while it was being submitted.
   final func cancelIfWanted() {
-    lock.lock()
-    let wanted = isCancelled
-    lock.unlock()
-    if wanted { cancel() }
+    if isCancelled.load(ordering: .sequentiallyConsistent) { cancel() }
   }
 
   final func cancel() {
-    lock.lock()
-    isCancelled = true
-    let engine = engine
-    let id = id
-    lock.unlock()
-    _ = engine?.cancel(id)
+    // Either the id is there, or whoever submits sees this once it is.
+    isCancelled.store(true, ordering: .sequentiallyConsistent)
+    let id = id.load(ordering: .sequentiallyConsistent)
+    if id != 0 { _ = engine?.cancel(id) }
   }
 }

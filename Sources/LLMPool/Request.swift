@@ -48,13 +48,6 @@ extension Request {
 
   /// The request in the engine's form, valid within the call.
   func withInput(_ body: (RequestInput) throws(Fault) -> Void) throws(Fault) {
-    var block: [UInt8] = []
-    for (name, value) in headers {
-      guard !value.utf8.contains(0x0A), !value.utf8.contains(0x0D), !name.utf8.contains(0x0A) else {
-        throw Fault(.invalidArgument, "headers: the value of \(name) holds a line break")
-      }
-      block += Array(name.utf8) + [0x3A, 0x20] + Array(value.utf8) + [0x0D, 0x0A]
-    }
     var input = RequestInput()
     input.options.priority = priority
     input.maxResponseBytes = maxResponseBytes
@@ -65,28 +58,52 @@ extension Request {
       input.options.outputCost = spending.outputTokens
       if spending.isEstimated { input.flags.insert(.estimatedCost) }
     }
-    let parts = (method: Array((method ?? "").utf8), url: Array(url.utf8), name: Array((serverName ?? "").utf8))
-    let budget = Array((spending?.budget ?? "").utf8)
-    let result: Result<Void, Fault> = parts.method.withUnsafeBytes { method in
-      parts.url.withUnsafeBytes { url in
-        parts.name.withUnsafeBytes { name in
-          block.withUnsafeBytes { headers in
-            budget.withUnsafeBytes { budget in
-              self.body.withUnsafeBytes { content in
-                if self.method != nil { input.method = method }
-                if serverName != nil { input.serverName = name }
-                if spending != nil { input.budget = budget }
-                input.url = url
-                input.headers = headers
-                input.body = content
-                do throws(Fault) { return .success(try body(input)) } catch { return .failure(error) }
-              }
-            }
-          }
-        }
+    // All texts in one piece of memory, which the engine copies from within the call.
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(256)
+    let url = bytes.append(self.url)
+    let method = self.method.map { bytes.append($0) }
+    let name = serverName.map { bytes.append($0) }
+    let budget = spending.map { bytes.append($0.budget) }
+    let block = try appendHeaders(to: &bytes)
+    let result: Result<Void, Fault> = bytes.withUnsafeBytes { texts in
+      self.body.withUnsafeBytes { content in
+        input.url = UnsafeRawBufferPointer(rebasing: texts[url])
+        input.headers = UnsafeRawBufferPointer(rebasing: texts[block])
+        input.body = content
+        if let method { input.method = UnsafeRawBufferPointer(rebasing: texts[method]) }
+        if let name { input.serverName = UnsafeRawBufferPointer(rebasing: texts[name]) }
+        if let budget { input.budget = UnsafeRawBufferPointer(rebasing: texts[budget]) }
+        do throws(Fault) { return .success(try body(input)) } catch { return .failure(error) }
       }
     }
     try result.get()
+  }
+
+  /// As lines; where they lie.
+  private func appendHeaders(to bytes: inout [UInt8]) throws(Fault) -> Range<Int> {
+    let start = bytes.count
+    for (name, value) in headers {
+      let line = bytes.count
+      _ = bytes.append(name)
+      bytes += [0x3A, 0x20]
+      _ = bytes.append(value)
+      // Anything else that a header cannot have the engine refuses; a line more it would take.
+      guard !bytes[line...].contains(where: { $0 == 0x0A || $0 == 0x0D }) else {
+        throw Fault(.invalidArgument, "headers: the value of \(name) holds a line break")
+      }
+      bytes += [0x0D, 0x0A]
+    }
+    return start..<bytes.count
+  }
+}
+
+extension [UInt8] {
+  /// Appends a text; where it lies.
+  fileprivate mutating func append(_ text: String) -> Range<Int> {
+    let start = count
+    append(contentsOf: text.utf8)
+    return start..<count
   }
 }
 

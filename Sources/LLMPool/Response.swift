@@ -3,8 +3,7 @@ public struct Response: Sendable {
   /// For `Pool.settle`.
   public let requestID: UInt64
   public let status: Int
-  /// Names as received, values without the whitespace around them.
-  public let headers: [(name: String, value: String)]
+  public let headers: Headers
   public let body: [UInt8]
   /// "HTTP/1.1" or "HTTP/2".
   public let httpVersion: String
@@ -17,7 +16,5 @@ public struct Response: Sendable {
   public let timings: Timings
 
   /// The first value of a header, names compared without regard to case.
-  public func header(_ name: String) -> String? {
-    headers.first { $0.name.lowercased() == name.lowercased() }?.value
-  }
+  public func header(_ name: String) -> String? { headers[name] }
 }

@@ -44,7 +44,7 @@ final class Traces: Sendable {
     guard let trace = state.withLock({ $0.traces[notice.requestID] }) else { return }
     var report = AttemptReport(notice)
     var fields: [String: String] = [:]
-    for (name, value) in Response.headers(notice) { fields[name] = value }
+    for (name, value) in Headers(notice.headers) { fields[name] = value }
     report.number = fields["attempt"].flatMap { Int($0) } ?? 0
     report.reason = fields["reason"]
     report.status = fields["reason"].flatMap { $0.hasPrefix("status ") ? Int($0.dropFirst(7)) : nil }

@@ -46,6 +46,41 @@ import Testing
     try pool.close()
   }
 
+  /// Many that come at once reach the reader one by one, each with its own id, and none is lost where he leaves.
+  @Test func eventsThatComeTogetherAreToldApart() async throws {
+    let body = (0..<500).map { number in
+      number % 100 == 99 ? "id: \(number)\nevent: more\ndata: \(number)\n\n" : "data: \(number)\ndata: x\n\n"
+    }.joined()
+    let server = LoopbackServer { _, _ in
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    }
+    defer { server.stop() }
+    let pool = try Pool()
+    var seen: [ServerSentEvent] = []
+    for try await case .message(let event) in pool.events(of: Request(url: server.url("/"))) { seen.append(event) }
+    #expect(seen.map(\.data) == (0..<500).map { $0 % 100 == 99 ? "\($0)" : "\($0)\nx" })
+    #expect(seen.map(\.event) == (0..<500).map { $0 % 100 == 99 ? "more" : "message" })
+    #expect(seen[98].id == "" && seen[99].id == "99" && seen[150].id == "99" && seen[499].id == "499")
+    for try await case .message(let event) in pool.events(of: Request(url: server.url("/"))) {
+      if event.data == "7\nx" { break }
+    }
+    while try !pool.requests().isEmpty { try await Task.sleep(for: .milliseconds(1)) }
+    try pool.close()
+  }
+
+  @Test func headersAreReadAsTheyCame() async throws {
+    let server = LoopbackServer { _, _ in
+      answerText("200 OK", "ok", headers: "X-One: a: b\r\nX-Empty:\r\nx-one: second\r\n")
+    }
+    defer { server.stop() }
+    let pool = try Pool()
+    let headers = try await pool.send(Request(url: server.url("/"))).headers
+    #expect(headers["x-one"] == "a: b" && headers["X-EMPTY"] == "" && headers["x-none"] == nil)
+    #expect(headers.filter { $0.name.lowercased() == "x-one" }.map(\.value) == ["a: b", "second"])
+    #expect(headers.count == Array(headers).count && headers[headers.startIndex].name == headers.first?.name)
+    try pool.close()
+  }
+
   @Test func aPoolIsSeenAtAGlance() async throws {
     let server = PoolTests.echo()
     defer { server.stop() }

@@ -1,0 +1,161 @@
+import LLMPoolCore
+import LLMPoolEngine
+
+extension Pool {
+  /// With what a pool is opened or configured; what is not set is as in `llmpool.h`, which says more of each.
+  public struct Options: Sendable, Equatable {
+    var settings = PoolSettings()
+
+    public init() {}
+
+    // MARK: Limits; nil: none
+
+    /// Open connections, in use and idle. Default: 100.
+    public var maxConnections: Int? {
+      get { Options.limit(settings.core.maxConnections) }
+      set { settings.core.maxConnections = newValue ?? .max }
+    }
+    /// Of them to one scheme, host and port. Default: nil.
+    public var maxConnectionsPerOrigin: Int? {
+      get { Options.limit(settings.core.maxConnectionsPerOrigin) }
+      set { settings.core.maxConnectionsPerOrigin = newValue ?? .max }
+    }
+    /// Idle connections that are kept open. Default: 20.
+    public var maxKeepaliveConnections: Int? {
+      get { Options.limit(settings.core.maxKeepaliveConnections) }
+      set { settings.core.maxKeepaliveConnections = newValue ?? .max }
+    }
+    /// HTTP/2: also bounded by the server. Default: 100.
+    public var maxStreamsPerConnection: Int? {
+      get { Options.limit(settings.core.maxStreamsPerConnection) }
+      set { settings.core.maxStreamsPerConnection = newValue ?? .max }
+    }
+    /// Requests that wait for a connection, or for their budget. Default: 10,000.
+    public var maxPendingRequests: Int? {
+      get { Options.limit(settings.core.maxPendingRequests) }
+      set { settings.core.maxPendingRequests = newValue ?? .max }
+    }
+
+    // MARK: Times; nil: for ever
+
+    /// Of each request that has none of its own. Default: connect 5 s, read 60 s, write 10 s, pool 10 s, budget 60 s,
+    /// the others nil.
+    public var timeouts: Request.Timeouts {
+      get { settings.core.timeouts.map(Options.duration) }
+      set { settings.core.timeouts = newValue.map(Options.nanoseconds) }
+    }
+    /// How long an idle connection is kept. Default: 30 s.
+    public var keepaliveExpiry: Duration? {
+      get { Options.duration(settings.core.keepaliveExpiry) }
+      set { settings.core.keepaliveExpiry = Options.nanoseconds(newValue) }
+    }
+    /// A connection is retired after this, ±10 % at random. Default: nil.
+    public var maxConnectionAge: Duration? {
+      get { Options.duration(settings.core.maxConnectionAge) }
+      set { settings.core.maxConnectionAge = Options.nanoseconds(newValue) }
+    }
+
+    // MARK: Connections
+
+    /// Default: over TLS what the server picks of HTTP/2 and HTTP/1.1, else HTTP/1.1.
+    public var httpVersions: HTTPVersions {
+      get { settings.core.httpVersions }
+      set { settings.core.httpVersions = newValue }
+    }
+    /// http://, socks5:// or socks5h:// with host and port; "": none; nil: as http_proxy, https_proxy and all_proxy
+    /// say.
+    public var proxy: String? {
+      get { settings.proxy }
+      set { settings.proxy = newValue }
+    }
+    /// Hosts that are reached without it, by commas; nil: as no_proxy says.
+    public var noProxy: String? {
+      get { settings.noProxy }
+      set { settings.noProxy = newValue }
+    }
+
+    // MARK: Trust
+
+    /// Certificates in a file, PEM, instead of the system's.
+    public var caFile: String? {
+      get { settings.caFile }
+      set { settings.caFile = newValue }
+    }
+    /// The same as text.
+    public var caPEM: String? {
+      get { settings.caPEM }
+      set { settings.caPEM = newValue }
+    }
+    /// A certificate to show, with its chain, in a file, PEM.
+    public var clientCertificateFile: String? {
+      get { settings.clientCertFile }
+      set { settings.clientCertFile = newValue }
+    }
+    /// Its key.
+    public var clientKeyFile: String? {
+      get { settings.clientKeyFile }
+      set { settings.clientKeyFile = newValue }
+    }
+
+    // MARK: Retries and outages
+
+    /// How often a request is sent again where it says that it may be. Default: 2.
+    public var maxRetries: Int {
+      get { settings.core.maxRetries }
+      set { settings.core.maxRetries = newValue }
+    }
+    /// So many failures in a row open an origin's breaker, 0 to 1,000. Default: 0, none.
+    public var breakerFailures: Int {
+      get { settings.core.breakerFailures }
+      set { settings.core.breakerFailures = newValue }
+    }
+
+    private static func limit(_ value: Int) -> Int? { value == .max ? nil : value }
+    private static func duration(_ value: Nanoseconds) -> Duration? { value == .max ? nil : .nanoseconds(value) }
+    private static func nanoseconds(_ value: Duration?) -> Nanoseconds {
+      value.map { .milliseconds(max(1, Request.milliseconds($0))) } ?? .max
+    }
+
+    /// - Throws: what cannot be meant, by its name.
+    func checked() throws(Fault) -> PoolSettings {
+      let limits = [
+        "maxConnections": maxConnections, "maxConnectionsPerOrigin": maxConnectionsPerOrigin,
+        "maxKeepaliveConnections": maxKeepaliveConnections, "maxStreamsPerConnection": maxStreamsPerConnection,
+        "maxPendingRequests": maxPendingRequests,
+      ]
+      for (name, limit) in limits.sorted(by: { $0.key < $1.key }) {
+        guard let limit else { continue }
+        guard (1...Int(UInt32.max)).contains(limit) else {
+          throw Fault(.invalidArgument, "\(name): expected 1 to \(UInt32.max), or nil for no limit, got \(limit)")
+        }
+      }
+      for (name, number) in [("maxRetries", maxRetries), ("breakerFailures", breakerFailures)] where number < 0 {
+        throw Fault(.invalidArgument, "\(name): expected 0 or more, got \(number)")
+      }
+      return settings
+    }
+  }
+
+  /// With what the pool was opened or configured last.
+  ///
+  /// - Throws: `PoolError`, where it is closed.
+  public var options: Options {
+    get throws {
+      do {
+        var options = Options()
+        options.settings = try handle.currentSettings()
+        return options
+      } catch { throw PoolError(error) }
+    }
+  }
+
+  /// Sets other options; connections made with another CA, certificate, proxy or HTTP version carry no more requests.
+  ///
+  /// - Throws: `PoolError`, where they cannot be meant or a file cannot be read, and where the pool is closed.
+  public func configure(_ options: Options) throws {
+    do { try handle.configure(options.checked()) } catch { throw PoolError(error) }
+  }
+}
+
+/// Which versions of HTTP a pool may speak.
+public typealias HTTPVersions = LLMPoolCore.HTTPVersions

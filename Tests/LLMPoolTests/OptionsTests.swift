@@ -1,0 +1,58 @@
+import LLMPool
+import LLMPoolTestSupport
+import Testing
+
+@Suite struct OptionsTests {
+  @Test func whatIsSetIsRead() throws {
+    var options = Pool.Options()
+    #expect(options.maxConnections == 100 && options.maxConnectionsPerOrigin == nil)
+    #expect(options.timeouts.connect == .seconds(5) && options.timeouts.total == nil)
+    #expect(options.keepaliveExpiry == .seconds(30) && options.maxConnectionAge == nil)
+    options.maxConnections = 7
+    options.maxKeepaliveConnections = nil
+    options.timeouts.total = .milliseconds(1500)
+    options.timeouts.read = nil
+    options.httpVersions = .http1
+    options.proxy = ""
+    let pool = try Pool(options)
+    #expect(try pool.options == options)
+    options.maxConnections = nil
+    try pool.configure(options)
+    #expect(try pool.options.maxConnections == nil && pool.options.timeouts.total == .milliseconds(1500))
+    try pool.close()
+    #expect(throws: PoolError.self) { try pool.options }
+  }
+
+  @Test func whatCannotBeMeantIsNamed() throws {
+    func refused(_ change: (inout Pool.Options) -> Void) -> String {
+      var options = Pool.Options()
+      change(&options)
+      do {
+        try Pool(options).close()
+        return ""
+      } catch { return "\(error)" }
+    }
+    #expect(refused { $0.maxConnections = 0 }.contains("maxConnections: expected 1 to 4294967295, or nil"))
+    #expect(refused { $0.maxPendingRequests = -1 }.contains("maxPendingRequests: expected 1"))
+    #expect(refused { $0.maxRetries = -1 }.contains("maxRetries: expected 0 or more"))
+    #expect(refused { $0.breakerFailures = 1_001 }.contains("breaker_failures"))
+    #expect(refused { $0.caFile = "/no/such/file" }.contains("/no/such/file"))
+    #expect(refused { _ in }.isEmpty)
+  }
+
+  @Test func aLimitHolds() async throws {
+    var options = Pool.Options()
+    options.maxConnections = 1
+    options.timeouts.pool = .milliseconds(50)
+    let pool = try Pool(options)
+    let server = LoopbackServer { _, _ in "" }
+    defer { server.stop() }
+    let silent = Task { try await pool.send(Request(url: server.url("/"))) }
+    while server.connections == 0 { try await Task.sleep(for: .milliseconds(1)) }
+    let error = await #expect(throws: PoolError.self) { try await pool.send(Request(url: server.url("/"))) }
+    #expect(error?.name == "E_POOL_TIMEOUT")
+    silent.cancel()
+    _ = await silent.result
+    try pool.close()
+  }
+}
