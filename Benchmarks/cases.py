@@ -79,6 +79,22 @@ def paced_limits(what):
     return limits
 
 
+SWIFT = str(HERE.parent / ".build-bench" / "release" / "bench-swift")  # made by scripts/bench
+
+
+def swift(work, url, count, tasks, ours, *rest):
+    """Swift clients, their floor, and our C API at the same work."""
+    names = ("llmpool", "async-http-client", "floor")
+    return {name: [SWIFT, name, work, url, str(count), str(tasks), *rest] for name in names} | {"llmpool, C": ours}
+
+
+def swift_limits(what, peer, ours=2.0):
+    return [
+        Limit("llmpool", "async-http-client", peer, what),
+        Limit("llmpool", "llmpool, C", ours, "the same"),
+    ]
+
+
 LEAVING = {
     "sync": ("break", "exception", "close", "abandoned"),
     "async": ("break", "exception", "close", "abandoned", "cancelled", "timeout", "loop_closed"),
@@ -314,6 +330,25 @@ CASES = {
         rounds=3,
         figure="p99_us",
         unit="us from the server's stamp to the reader, p99",
+    ),
+    "swift": Case(
+        "POST from Swift, 64 tasks, HTTP/1.1 (nginx)",
+        servers.nginx,
+        swift("post", "{url}", 19200, 64, c_client("async", "{url}", 19200, 64, 64, 1)),
+        swift_limits("Pool.send from Swift, h1, 64 tasks", 0.25),
+    ),
+    "swift-h2": Case(
+        "The same over HTTP/2 and TLS (nghttpd)",
+        servers.nghttpd,
+        swift("post", "{url}", 19200, 64, c_client("async", "{url}", 19200, 64, 1, 100, "{ca}"), "{ca}"),
+        swift_limits("the same over h2+TLS", 0.25),
+    ),
+    "swift-events": Case(
+        "Events in Swift, 32 streams as fast as they come (nginx)",
+        servers.nginx,
+        swift("events", "{events}", 384000, 32, c_client("events", "{events}", 384000, 32, 32, 1, body=0)),
+        swift_limits("Pool.events from Swift, 32 streams as fast as they come, per event", 0.3),
+        unit="us of CPU per event",
     ),
     "first-data": Case(
         "Timings.first_data against the stamp of the server on the first token, HTTP/2 and TLS (granian)",
