@@ -61,12 +61,14 @@ class Looks:
         if went_wrong == self._went_wrong or not lines.is_enabled(lines.INFO):
             return
         self._went_wrong = went_wrong
-        for silence in self._silences.look(_reasons(pool)):
+        for silence in self._silences.look(_reasons(pool) if went_wrong else {}):
             line = lines.Line(lines.INFO, silences.text(silence), silences.fields(silence))
             lines.say(("silence", silence.origin, silence.reason), line, silence.number)
 
 
 def _reasons(pool: "Pool") -> "Dict[str, Reasons]":
+    with lines.importing:
+        from . import sight  # noqa: F401 - which takes long, for reasons()
     found = {}
     for origin in pool.origins():
         with contextlib.suppress(KeyError):  # the pool has forgotten it meanwhile

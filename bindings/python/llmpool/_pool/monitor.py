@@ -123,7 +123,6 @@ def _read(reader: Reader) -> None:
 def _look(known: "Dict[int, Looks]", now: float) -> None:
     """Looks at each pool that is open."""
     with lines.importing:
-        from . import sight  # noqa: F401 - what a look may need
         from .looks import Looks
 
     if not lines.is_enabled(WARNING):
