@@ -278,23 +278,25 @@ static int answer_tail(connection_t *connection, int delay_ms) {
 /* What server_say() said: the head, then the body in two chunks, or with each byte in a chunk of its own. */
 static int answer_said(connection_t *connection, int first, int pause_ms) {
   server_t *server = connection->server;
-  size_t from = 0;
+  /* As it is now: where the pause outlasts a test, the next one says something else. */
+  const char *bytes = server->bytes;
+  size_t size = server->size, from = 0;
   char line[1024];
   snprintf(line, sizeof line, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%s\r\n", server->headers);
   if (!send_text(connection, line)) return CLOSE;
   check_sleep_ms(3); /* the body must not be taken together with the head */
   if (pause_ms > 0) {
-    size_t begin = (size_t)((const char *)memchr(server->bytes, '\n', server->size) + 1 - server->bytes);
-    snprintf(line, sizeof line, "%zx\r\n%.*s\r\n", begin, (int)begin, server->bytes);
+    size_t begin = (size_t)((const char *)memchr(bytes, '\n', size) + 1 - bytes);
+    snprintf(line, sizeof line, "%zx\r\n%.*s\r\n", begin, (int)begin, bytes);
     if (!send_text(connection, line)) return CLOSE;
     check_sleep_ms(pause_ms);
     from = begin;
   }
-  char *encoded = malloc(server->size * (first < 0 ? 8 : 1) + 64), *end = encoded;
-  for (size_t at = from, part; at < server->size; at += part) {
-    part = first < 0 ? 1 : at == 0 && first > 0 ? (size_t)first : server->size - at;
+  char *encoded = malloc(size * (first < 0 ? 8 : 1) + 64), *end = encoded;
+  for (size_t at = from, part; at < size; at += part) {
+    part = first < 0 ? 1 : at == 0 && first > 0 ? (size_t)first : size - at;
     end += sprintf(end, "%zx\r\n", part);
-    memcpy(end, server->bytes + at, part);
+    memcpy(end, bytes + at, part);
     end += part;
     end += sprintf(end, "\r\n");
   }
