@@ -18,7 +18,8 @@ FEW_EVENTS, MANY_EVENTS = 20_000, 120_000
 
 def build(name, *options):
     directory = ROOT / "build" / f"recording-{name}"
-    more = ["-DLLMPOOL_BUILD_TESTS=OFF", "-DLLMPOOL_BUILD_EXAMPLES=OFF", *options]
+    off = ("LLMPOOL_BUILD_TESTS", "LLMPOOL_BUILD_EXAMPLES", "LLMPOOL_KEEP_SYMBOLS")  # symbols valgrind cannot read
+    more = [*(f"-D{name}=OFF" for name in off), *options]
     subprocess.run(["cmake", "-B", directory, "-G", "Ninja", *more], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", directory], check=True, stdout=subprocess.DEVNULL)
     return directory
