@@ -8,10 +8,17 @@ from .._http import secrets
 
 
 class Parser(argparse.ArgumentParser):
-    """One that repeats nothing of what it does not know: it may be a key, by curl's -H."""
+    """One that repeats nothing of what it does not know: it may be a key, by curl's -H.
+
+    Its description and its epilog are shown in the lines that they have.
+    """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
+        super().__init__(
+            **settings,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         is_ours = message.startswith(("argument ", "the following arguments are required"))

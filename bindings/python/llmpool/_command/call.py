@@ -93,7 +93,6 @@ class Call(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _ABOUT_KEYS + (f"\n{parser.epilog}" if parser.epilog else "")
     add = parser.add_argument
     add("url", metavar="URL", help="http:// or https://")

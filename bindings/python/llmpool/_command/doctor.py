@@ -1,6 +1,5 @@
 """python -m llmpool doctor"""
 
-import argparse
 import json
 import os
 import sys
@@ -35,7 +34,6 @@ def main(arguments: List[str]) -> int:
         prog="python -m llmpool doctor",
         description=_ABOUT,
         epilog=_STATUSES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--pid", type=from_1, metavar="N", help="a process of yours that runs")
     parser.add_argument(

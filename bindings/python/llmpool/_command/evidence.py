@@ -69,14 +69,16 @@ class Evidence(NamedTuple):
     def silent(self) -> List[RequestSnapshot]:
         """Those for which their server has nothing, for longer than it usually takes."""
         unread = set(self.unread)
-        usual = {"waiting": self.usual("first_byte"), "receiving": self.usual("event_gap")}
+        longest = {
+            "waiting": 2 * self.usual("first_byte") or _THINKING,
+            "receiving": 2 * self.usual("event_gap"),
+        }
         return [
             each
             for each in self.still
             if each not in unread
-            and each.phase in usual
-            and (each.age if each.phase == "waiting" else self.seconds)
-            > (2 * usual[each.phase] or (_THINKING if each.phase == "waiting" else 0.0))
+            and each.phase in longest
+            and (each.age if each.phase == "waiting" else self.seconds) > longest[each.phase]
         ]
 
     def usual(self, name: str) -> float:

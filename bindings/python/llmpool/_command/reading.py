@@ -1,6 +1,5 @@
 """The processes that top and advise look at: which ones, and how it is said that there are none."""
 
-import argparse
 import sys
 from typing import Any, Dict, Iterable, List, Optional
 
@@ -44,7 +43,6 @@ def parser_of(command: str, about: str, statuses: str) -> Parser:
         prog=f"python -m llmpool {command}",
         description=f"{about}\n{_WHICH}",
         epilog=statuses,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--dir", metavar="DIRECTORY", help=f"where the processes are [${processes.VARIABLE}]")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from itertools import accumulate
 from typing import List, Sequence, TextIO, Tuple
 from unicodedata import east_asian_width
 
@@ -143,14 +144,16 @@ def _wrapped(text: str, room: int) -> List[str]:
 
 
 def _columns(text: str) -> int:
-    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+    return sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    return 2 if east_asian_width(character) in "WF" else 1
 
 
 def _cut(text: str, room: int) -> Tuple[str, str]:
     """What has room in so many columns, and the rest."""
-    if _columns(text) <= room:
-        return text, ""
-    end = next(end for end in range(len(text), -1, -1) if _columns(text[:end]) <= room)
+    end = sum(total <= room for total in accumulate(map(_width, text)))
     return text[:end], text[end:]
 
 

@@ -124,7 +124,7 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
     Args:
         silent: processes that are there, and did not answer.
     """
-    away, missed = Counted({}, {}), dict(state.missed)
+    away = Counted({}, {})
     for key, part in [*state.away.origins.items(), *state.seen.origins.items()]:
         again = now.origins.get(key)
         if again is None and key[0] in silent:  # it goes on counting
@@ -141,7 +141,7 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
         elif now.refusals[key] < count:
             state.past.refuse(_side(key, state.own.budgets), count)
     gone = {*away.origins, *away.refusals}
-    missed = {key: missed.get(key, at) for key in gone}
+    missed = {key: state.missed.get(key, at) for key in gone}
     for key in [key for key in gone if not at - _REMEMBERED < missed[key] <= at]:
         missed.pop(key)
         if key in away.origins:

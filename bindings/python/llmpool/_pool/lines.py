@@ -8,7 +8,6 @@ lock here: who finds it taken leaves his line to whoever has it.
 """
 
 import atexit
-import contextlib
 import itertools
 import os
 import sys
@@ -111,7 +110,7 @@ def say(kind: Hashable, line: Line, count: int = 1) -> None:
         state = _state
         state.waiting.append((kind, line, count))
         if len(state.waiting) > _WAITING:
-            with contextlib.suppress(IndexError):  # they were just logged
+            with suppress(IndexError):  # they were just logged
                 state.waiting.popleft()
                 state.lost.add()
         flush()

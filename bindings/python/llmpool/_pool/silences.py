@@ -35,10 +35,10 @@ class Silences:
             return []
         found = []
         for origin, counts in now.items():
-            known = before.get(origin, {})
             for reason, count in counts.items():
+                known = before.get(origin, {}).get(reason, 0)
                 # One that was forgotten meanwhile, and is back, has begun anew.
-                new = count - (known.get(reason, 0) if count >= known.get(reason, 0) else 0)
+                new = count - known if count >= known else count
                 if new:
                     found.append(Silence(origin, reason, new))
         return found
