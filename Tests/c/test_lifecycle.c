@@ -87,7 +87,7 @@ static void test_an_idle_connection_closed_by_the_server_goes_at_once(void) {
   server_stop(own);
   int64_t start = check_now_ms();
   CHECK_SOON(harness_stats(pool).idle == 0);
-  CHECK(check_now_ms() - start < 100 * check_slower());
+  CHECK(check_now_ms() - start < 1000 * check_slower());
   CHECK_OK(llmpool_close(pool, 0));
 }
 

@@ -225,6 +225,7 @@ static void test_a_queue_that_nobody_drains_loses_the_oldest(void) {
   }
   harness_submit(pool, &request, notices); /* a DONE among them is never lost */
   CHECK_SOON(harness_stats(pool).succeeded == COUNT + 1);
+  CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_OK); /* a turn tells what it counted before the next begins */
   static llmpool_event_t events[2 * COUNT];
   int32_t count = llmpool_queue_drain(notices, events, sizeof *events, 2 * COUNT, 0);
   CHECK_EQ(count, KEPT + 1);
