@@ -117,11 +117,12 @@ extension PoolStateMachine {
   /// Whoever counts on no dial has a reason to wait, and something that will end it.
   private func checkWaiters(_ slot: Int) -> String? {
     guard let first = origins[slot].uncovered.first, origins[slot].blockedSince == .never else { return nil }
+    // For one of its connections: whoever is first then has a dial, or the timer for the next.
+    if origins[slot].counters.connections >= options.maxConnectionsPerOrigin { return nil }
     if origins[slot].redialAt > now {
       if originTimerPositions[slot] != IndexedHeap.absent { return nil }
       if !mayDial(Int32(slot), for: Int(first.slot)) { return "origin \(slot): nothing will redial" }
     }
-    if origins[slot].counters.connections >= options.maxConnectionsPerOrigin { return nil }
     if hasNoAddress(Int32(slot)), origins[slot].dialing > 0 { return nil }
     return "origin \(slot): a waiter, a place, and no dial"
   }

@@ -20,7 +20,8 @@ import Testing
   @Test(arguments: 100...120) func fixedSeedsOfFewOrigins(seed: UInt64) { run(seed, steps: 5_000, origins: 8) }
 
   /// Seeds that failed once.
-  @Test(arguments: [UInt64(5019), 9022], [8, 1_000]) func oldFailures(seed: UInt64, origins: Int) {
+  @Test(arguments: [UInt64(5019), 9022, 673_026_707, 2_786_741_954], [8, 1_000])
+  func oldFailures(seed: UInt64, origins: Int) {
     run(seed, steps: 35_000, origins: origins)
   }
 

@@ -320,13 +320,12 @@ extension PoolStateMachine {
     }
   }
 
-  /// Who was the first before, and has one before it since, begins anew.
+  /// Who was the first before, and has had one before it since, waits as the first anew; what it lost stays lost.
   private mutating func noteFirst(_ budget: Int) {
     guard let first = budgets[budget].queue.first?.slot else { return }
     if budgets[budget].first == first, uses[Int(first)].firstSince != .never { return }
     budgets[budget].first = first
     uses[Int(first)].firstSince = now
-    uses[Int(first)].loss = 0
   }
 
   /// Those next behind the first, in their order.
