@@ -20,7 +20,10 @@ public struct HistogramCounter: Sendable {
 
   /// Adds what the other has counted: as if all had been counted here.
   public mutating func merge(_ other: HistogramCounter) {
-    guard count > 0 else { return self = other }
+    guard count > 0 else {
+      self = other
+      return
+    }
     count &+= other.count
     sum &+= other.sum
     max = Swift.max(max, other.max)

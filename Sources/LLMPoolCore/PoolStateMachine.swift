@@ -135,7 +135,9 @@ public struct PoolStateMachine: ~Copyable, Sendable {
 
   @inline(__always) private mutating func end(_ actions: inout [Action]) {
     while true {
-      if let origin = unserved.popLast() { settle(origin) } else if let budget = touchedBudgets.popLast() {
+      if let origin = unserved.popLast() {
+        settle(origin)
+      } else if let budget = touchedBudgets.popLast() {
         pump(budget)
       } else {
         break

@@ -13,7 +13,9 @@ public struct ReasonCounts: Sendable, Equatable {
 
   /// Adds what the other has counted: as if all had been counted here.
   public mutating func merge(_ other: ReasonCounts) {
-    if counts.isEmpty { counts = other.counts } else {
+    if counts.isEmpty {
+      counts = other.counts
+    } else {
       for index in other.counts.indices { counts[index] += other.counts[index] }
     }
   }

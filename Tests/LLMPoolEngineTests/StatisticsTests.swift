@@ -1,6 +1,6 @@
-@testable import LLMPoolCore
 import Testing
 
+@testable import LLMPoolCore
 @testable import LLMPoolEngine
 
 /// What is published, and the text that is made of it.
@@ -55,10 +55,11 @@ import Testing
   /// By their names with their labels.
   private func samples(_ published: PublishedStatistics) -> [String: Double] {
     let lines = published.metrics(.prometheus, ShownBudgets()).split(separator: "\n").filter { !$0.hasPrefix("#") }
-    return Dictionary(uniqueKeysWithValues: lines.map { line in
-      let blank = line.lastIndex(of: " ")!
-      return (String(line[..<blank]), Double(line[blank...].dropFirst())!)
-    })
+    return Dictionary(
+      uniqueKeysWithValues: lines.map { line in
+        let blank = line.lastIndex(of: " ")!
+        return (String(line[..<blank]), Double(line[blank...].dropFirst())!)
+      })
   }
 
   @Test func anOriginHasAtMost150Series() {

@@ -203,16 +203,17 @@ struct HeaderBlockTests {
     withBytes(list) { #expect(HeaderBlock.hasToken("close", in: $0) == expected) }
   }
 
-  @Test(arguments: [
-    ("Content-Type: text/event-stream\r\n", .events),
-    ("content-type: Text/Event-Stream; charset=utf-8\r\n", .events),
-    ("content-type: text/event-stream ;x\r\n", .events),
-    ("content-type: text/event-stream\r\ncontent-encoding: identity\r\n", .events),
-    ("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n", .encodedEvents),
-    ("content-type: application/json; charset=utf-8\r\ncontent-encoding: gzip\r\n", .document),
-    ("content-type: text/event-streams\r\n", .other), ("content-type: application/x-ndjson\r\n", .other),
-    ("content-type: \r\n", .other), ("", .other),
-  ] as [(String, HeaderBlock.Kind)])
+  @Test(
+    arguments: [
+      ("Content-Type: text/event-stream\r\n", .events),
+      ("content-type: Text/Event-Stream; charset=utf-8\r\n", .events),
+      ("content-type: text/event-stream ;x\r\n", .events),
+      ("content-type: text/event-stream\r\ncontent-encoding: identity\r\n", .events),
+      ("content-type: text/event-stream\r\ncontent-encoding: gzip\r\n", .encodedEvents),
+      ("content-type: application/json; charset=utf-8\r\ncontent-encoding: gzip\r\n", .document),
+      ("content-type: text/event-streams\r\n", .other), ("content-type: application/x-ndjson\r\n", .other),
+      ("content-type: \r\n", .other), ("", .other),
+    ] as [(String, HeaderBlock.Kind)])
   func knowsEventStreams(_ block: String, _ expected: HeaderBlock.Kind) {
     withBytes(block) { #expect(HeaderBlock.kind($0) == expected) }
   }
