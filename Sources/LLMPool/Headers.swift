@@ -2,8 +2,13 @@ import LLMPoolEngine
 
 /// The headers of an answer: names as received, values without the whitespace around them. Kept as they came, and made
 /// into text when asked for.
-public struct Headers: Sendable, RandomAccessCollection {
+public struct Headers: Sendable, Collection {
   public typealias Element = (name: String, value: String)
+  public struct Index: Comparable, Sendable {
+    /// Where the line begins among the bytes.
+    fileprivate let start: Int
+    public static func < (one: Index, other: Index) -> Bool { one.start < other.start }
+  }
   /// A line each, "name: value\r\n".
   private let bytes: [UInt8]
 
@@ -21,25 +26,19 @@ public struct Headers: Sendable, RandomAccessCollection {
     }
   }
 
-  public var startIndex: Int { 0 }
-  public var endIndex: Int { lines.count }
-  public subscript(index: Int) -> Element { element(lines[index]) }
-  public func makeIterator() -> some IteratorProtocol<Element> { lines.lazy.map(element).makeIterator() }
+  public var startIndex: Index { Index(start: 0) }
+  public var endIndex: Index { Index(start: bytes.count) }
+  public func index(after index: Index) -> Index { Index(start: Swift.min(end(of: index) + 2, bytes.count)) }
 
-  /// Where each lies, without its end.
-  private var lines: [Range<Int>] {
-    var lines: [Range<Int>] = []
-    var start = 0
-    while let end = bytes[start...].firstIndex(of: UInt8(ascii: "\r")) {
-      lines.append(start..<end)
-      start = end + 2
-    }
-    return lines
-  }
-
-  private func element(_ line: Range<Int>) -> Element {
+  public subscript(index: Index) -> Element {
+    let line = index.start..<end(of: index)
     let colon = bytes[line].firstIndex(of: UInt8(ascii: ":")) ?? line.upperBound
     let value = bytes[colon..<line.upperBound].dropFirst(2)
     return (String(decoding: bytes[line.lowerBound..<colon], as: UTF8.self), String(decoding: value, as: UTF8.self))
+  }
+
+  /// Of the line, without what ends it.
+  private func end(of index: Index) -> Int {
+    bytes[index.start...].firstIndex(of: UInt8(ascii: "\r")) ?? bytes.count
   }
 }

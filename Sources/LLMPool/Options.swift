@@ -12,31 +12,31 @@ extension Pool {
 
     /// Open connections, in use and idle. Default: 100.
     public var maxConnections: Int? {
-      get { Options.limit(settings.core.maxConnections) }
-      set { settings.core.maxConnections = newValue ?? .max }
+      get { self[limit: \.maxConnections] }
+      set { self[limit: \.maxConnections] = newValue }
     }
     /// Of them to one scheme, host and port. Default: nil.
     public var maxConnectionsPerOrigin: Int? {
-      get { Options.limit(settings.core.maxConnectionsPerOrigin) }
-      set { settings.core.maxConnectionsPerOrigin = newValue ?? .max }
+      get { self[limit: \.maxConnectionsPerOrigin] }
+      set { self[limit: \.maxConnectionsPerOrigin] = newValue }
     }
     /// Idle connections that are kept open. Default: 20.
     public var maxKeepaliveConnections: Int? {
-      get { Options.limit(settings.core.maxKeepaliveConnections) }
-      set { settings.core.maxKeepaliveConnections = newValue ?? .max }
+      get { self[limit: \.maxKeepaliveConnections] }
+      set { self[limit: \.maxKeepaliveConnections] = newValue }
     }
     /// HTTP/2: also bounded by the server. Default: 100.
     public var maxStreamsPerConnection: Int? {
-      get { Options.limit(settings.core.maxStreamsPerConnection) }
-      set { settings.core.maxStreamsPerConnection = newValue ?? .max }
+      get { self[limit: \.maxStreamsPerConnection] }
+      set { self[limit: \.maxStreamsPerConnection] = newValue }
     }
     /// Requests that wait for a connection, or for their budget. Default: 10,000.
     public var maxPendingRequests: Int? {
-      get { Options.limit(settings.core.maxPendingRequests) }
-      set { settings.core.maxPendingRequests = newValue ?? .max }
+      get { self[limit: \.maxPendingRequests] }
+      set { self[limit: \.maxPendingRequests] = newValue }
     }
 
-    // MARK: Times; nil: for ever
+    // MARK: Times; nil, `.zero` or less: for ever
 
     /// Of each request that has none of its own. Default: connect 5 s, read 60 s, write 10 s, pool 10 s, budget 60 s,
     /// the others nil.
@@ -46,13 +46,13 @@ extension Pool {
     }
     /// How long an idle connection is kept. Default: 30 s.
     public var keepaliveExpiry: Duration? {
-      get { Options.duration(settings.core.keepaliveExpiry) }
-      set { settings.core.keepaliveExpiry = Options.nanoseconds(newValue) }
+      get { self[time: \.keepaliveExpiry] }
+      set { self[time: \.keepaliveExpiry] = newValue }
     }
     /// A connection is retired after this, ±10 % at random. Default: nil.
     public var maxConnectionAge: Duration? {
-      get { Options.duration(settings.core.maxConnectionAge) }
-      set { settings.core.maxConnectionAge = Options.nanoseconds(newValue) }
+      get { self[time: \.maxConnectionAge] }
+      set { self[time: \.maxConnectionAge] = newValue }
     }
 
     // MARK: Connections
@@ -110,11 +110,16 @@ extension Pool {
       set { settings.core.breakerFailures = newValue }
     }
 
-    private static func limit(_ value: Int) -> Int? { value == .max ? nil : value }
-    private static func duration(_ value: Nanoseconds) -> Duration? { value == .max ? nil : .nanoseconds(value) }
-    private static func nanoseconds(_ value: Duration?) -> Nanoseconds {
-      value.map { .milliseconds(max(1, Request.milliseconds($0))) } ?? .max
+    private subscript(limit limit: WritableKeyPath<PoolOptions, Int>) -> Int? {
+      get { settings.core[keyPath: limit] == .max ? nil : settings.core[keyPath: limit] }
+      set { settings.core[keyPath: limit] = newValue ?? .max }
     }
+    private subscript(time time: WritableKeyPath<PoolOptions, Nanoseconds>) -> Duration? {
+      get { Options.duration(settings.core[keyPath: time]) }
+      set { settings.core[keyPath: time] = Options.nanoseconds(newValue) }
+    }
+    private static func duration(_ value: Nanoseconds) -> Duration? { value == .max ? nil : .nanoseconds(value) }
+    private static func nanoseconds(_ value: Duration?) -> Nanoseconds { value.map(Request.nanoseconds) ?? .max }
 
     /// - Throws: what cannot be meant, by its name.
     func checked() throws(Fault) -> PoolSettings {

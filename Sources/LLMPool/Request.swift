@@ -41,9 +41,9 @@ extension Request {
     return UInt32(clamping: seconds * 1_000 + attoseconds / 1_000_000_000_000_000)
   }
 
-  private static func timeout(_ duration: Duration?) -> Nanoseconds {
-    guard let duration else { return RequestOptions.asPool }
-    return duration <= .zero ? .max : .milliseconds(max(1, milliseconds(duration)))
+  /// Of a time that something may take; `.zero` or less: for ever.
+  static func nanoseconds(_ duration: Duration) -> Nanoseconds {
+    duration <= .zero ? .max : .milliseconds(max(1, milliseconds(duration)))
   }
 
   /// The request in the engine's form, valid within the call.
@@ -51,7 +51,7 @@ extension Request {
     var input = RequestInput()
     input.options.priority = priority
     input.maxResponseBytes = maxResponseBytes
-    input.options.timeouts = timeouts.map(Request.timeout)
+    input.options.timeouts = timeouts.map { $0.map(Request.nanoseconds) ?? RequestOptions.asPool }
     try retry?.set(&input)
     if let spending {
       input.options.inputCost = spending.inputTokens

@@ -3,8 +3,8 @@ public enum ProviderRequestID {
   /// Longer ones, and such as could forge the end of a line, are none.
   private static let longest = 200
 
-  public static func value(in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-    plain("x-request-id", in: block) ?? plain("request-id", in: block)
+  public static func text(in block: UnsafeRawBufferPointer) -> String? {
+    (plain("x-request-id", in: block) ?? plain("request-id", in: block)).map { String(decoding: $0, as: UTF8.self) }
   }
 
   private static func plain(_ name: StaticString, in block: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {

@@ -40,7 +40,7 @@ struct BudgetNames {
     if slot == entries.count { entries.append(nil) }
     let credential = credential(in: name)
     let label = credential.map { "\($0.start)/\($0.number)" } ?? name
-    let hasRoom = labels.count < BudgetNames.shownMost && label != ShownBudgets.other
+    let hasRoom = labels.count < BudgetNames.shownMost && label != MetricsText.other
     let hasSeries = hasRoom && labels.insert(label).inserted
     entries[slot] = Entry(name: name, label: label, hasSeries: hasSeries, credential: credential)
     slots[name] = slot
@@ -78,7 +78,6 @@ struct LabelledBudget {
 
 /// The budgets of the metrics.
 struct ShownBudgets {
-  static let other = "other"
   /// Those that have series of their own, by their labels.
   var own: [LabelledBudget] = []
   /// Those that have them together.

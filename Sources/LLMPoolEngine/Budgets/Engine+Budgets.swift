@@ -44,7 +44,7 @@ extension Engine {
   func label(of id: BudgetID) -> String { budgetNames[id]?.label ?? "" }
 
   func budgeted(_ id: RequestID) {
-    guard let request = requests[id.slot], request.id == id else { return }
+    guard let request = live(id) else { return }
     let isFirst = request.budgeted == 0
     request.budgeted = microseconds(since: request)
     if isFirst { record(.budgetWait, request.budgeted, of: request.origin) }
@@ -149,7 +149,7 @@ extension Engine {
 
   private func holders(of budget: BudgetID) -> String {
     let held = core.holders(of: budget, atMost: 3).compactMap { id -> String? in
-      guard let request = requests[id.slot], request.id == id else { return nil }
+      guard let request = live(id) else { return nil }
       let kind = request.isStreamed ? "stream" : "request"
       let age = Engine.text(now - request.options.submittedAt.nanoseconds)
       return "\(kind) \(id.value) to \(origins[Int(request.origin)]?.name ?? "") (since \(age))"

@@ -33,7 +33,7 @@ extension Engine {
   private func request(of notice: Notice) -> RequestState? {
     switch notice {
     case .retry(let id, _, _, _, _, _), .hedge(let id, _, _), .budgetStopped(_, let id, _, _, _):
-      requests[id.slot].flatMap { $0.id == id ? $0 : nil }
+      live(id)
     default: nil
     }
   }
@@ -62,8 +62,7 @@ extension Engine {
 
   /// By which the provider knows the answer; "": it has said none, or none that fits in a line.
   private func providerID(_ id: RequestID) -> String {
-    guard let request = requests[id.slot], request.id == id else { return "" }
-    return ProviderRequestID.value(in: request.answer.headers).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    live(id).flatMap { ProviderRequestID.text(in: $0.answer.headers) } ?? ""
   }
 
   /// The field, and what is said of it.

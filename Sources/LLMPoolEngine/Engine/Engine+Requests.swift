@@ -40,8 +40,14 @@ extension Engine {
     return UInt64(max(1, (time - request.options.submittedAt.nanoseconds) / 1_000))
   }
 
+  /// The request, if it is not over.
+  func live(_ id: RequestID) -> RequestState? {
+    guard let request = requests[id.slot], request.id == id else { return nil }
+    return request
+  }
+
   func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
-    guard let request = requests[id.slot], request.id == id else { return }
+    guard let request = live(id) else { return }
     let isFirst = request.attempt.connection == nil
     begin(request, attempt, connectionID, isReused)
     let timings = request.attempt.timings
@@ -50,7 +56,7 @@ extension Engine {
 
   /// A second attempt of the request.
   func hedge(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
-    guard let request = requests[id.slot], request.id == id else { return }
+    guard let request = live(id) else { return }
     let twin = RequestState(twinOf: request)
     twins[attempt.slot] = twin
     begin(twin, attempt, connectionID, isReused)
@@ -111,14 +117,14 @@ extension Engine {
   func cancel(_ id: RequestID) {
     tell(.cancelled(id))
     // For the core it is over; what waits of its answer is not wanted any more.
-    guard let request = requests[id.slot], request.id == id, var ending = request.ending else { return }
+    guard let request = live(id), var ending = request.ending else { return }
     ending.failure = .cancelled
     end(request, ending)
   }
 
   /// The application gave back bytes of the window, or memory of event records.
   func credit(_ id: RequestID, _ bytes: Int, records: Int) {
-    guard let request = requests[id.slot], request.id == id else { return }
+    guard let request = live(id) else { return }
     let answer = request.answer
     let credited = min(bytes, answer.uncredited)
     answer.uncredited -= credited
@@ -231,7 +237,7 @@ extension Engine {
 
   /// For the core the request is over. Its DONE comes behind all that came of its answer, which may wait.
   func complete(_ id: RequestID, _ completion: Completion) {
-    guard let request = requests[id.slot], request.id == id else { return }
+    guard let request = live(id) else { return }
     request.attempt.timings.done = microseconds(since: request)
     request.attempt.timings.budgeted = request.budgeted
     record(.total, request.attempt.timings.done, of: request.origin)
@@ -264,7 +270,7 @@ extension Engine {
 
   /// Pieces of an upload have come.
   func written(_ id: RequestID) {
-    guard let request = requests[id.slot], request.id == id, let connection = request.attempt.connection else { return }
+    guard let request = live(id), let connection = request.attempt.connection else { return }
     if request.attempt.isUploadWaiting {
       request.attempt.isUploadWaiting = false
       // The clock starts with what came, not with the first byte of it that the server takes.

@@ -113,9 +113,7 @@ extension UnsafeMutablePointer {
 extension EventRecord {
   /// By which the provider knows the answer whose headers the event has.
   package var providerRequestID: String? {
-    ProviderRequestID.value(in: UnsafeRawBufferPointer(start: headers.base, count: headers.count)).map {
-      String(decoding: $0, as: UTF8.self)
-    }
+    ProviderRequestID.text(in: UnsafeRawBufferPointer(start: headers.base, count: headers.count))
   }
 }
 

@@ -42,7 +42,9 @@ struct MetricsText {
 
   private static let reasons: [(row: ReasonRow, label: [UInt8])] =
     ReasonRow.all.map { ($0, Array(",reason=\"\($0.word)\"".utf8)) }
-  private static let otherReason = Array(",reason=\"other\"".utf8)
+  /// What stands for all that have no series of their own: origins, budgets, reasons.
+  static let other = "other"
+  private static let otherReason = Array(",reason=\"\(other)\"".utf8)
 
   /// Those that there were, the rare ones together: all that could be are too many.
   private mutating func add(_ kind: ReasonKind, _ origins: Zip2Sequence<[OriginCopy], [[UInt8]]>) {
@@ -65,7 +67,7 @@ struct MetricsText {
 
   private mutating func add(_ budgets: ShownBudgets) {
     let labels = budgets.own.map { MetricsText.label("budget", $0.label) }
-    let other = MetricsText.label("budget", ShownBudgets.other)
+    let other = MetricsText.label("budget", MetricsText.other)
     func family(_ name: String, _ kind: CounterKind, _ help: String, past: Int = 0, _ read: (BudgetView) -> Int) {
       let start = self.family(name, kind, help)
       for (budget, label) in zip(budgets.own, labels) { sample(start, label, read(budget.view)) }

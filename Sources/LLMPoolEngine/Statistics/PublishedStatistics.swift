@@ -15,7 +15,6 @@ final class PublishedOrigin: @unchecked Sendable {
 final class PublishedStatistics: Sendable {
   /// Origins beyond so many are one in the metrics, "other".
   static let originsShown = 200
-  static let other = "other"
 
   struct State {
     var pool = Statistics()
@@ -26,7 +25,7 @@ final class PublishedStatistics: Sendable {
     private(set) var forgotten = Histograms()
     /// What the forgotten ones without series of their own had counted: "other" must not fall. What the others had is
     /// not added to it, as it would seem to have been counted at that moment.
-    private(set) var past = OriginCopy(PublishedStatistics.other)
+    private(set) var past = OriginCopy(MetricsText.other)
 
     mutating func add(_ name: String, _ origin: PublishedOrigin) {
       origin.hasSeries = shown < PublishedStatistics.originsShown
