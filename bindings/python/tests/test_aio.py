@@ -251,7 +251,7 @@ def test_ctrl_c_right_after_a_submit(kind, nginx, open_pool):
                 finally:
                     hub._struct = struct
             await until(lambda client=client: idle(client.pool))
-            await until(lambda hub=hub: not hub._sinks)
+            await until(lambda hub=hub: not hub._waiting)
             now = client.pool.stats()
             assert (now.submitted, now.cancelled) == (int(after), int(after))
             assert (await client.get("/small")).is_success
@@ -323,7 +323,7 @@ def test_requests_that_are_refused_at_once(kind, nginx, open_pool):
 
         await asyncio.gather(*(several() for _ in range(50)))
         hub = hubs.current()
-        assert not hub._sinks
+        assert not hub._waiting
 
         task = asyncio.ensure_future(client.get("/large"))
         await asyncio.sleep(0)
@@ -455,7 +455,7 @@ def test_every_way_to_leave_ends_the_request(kind, version, tokens, tokens_plain
             assert client.pool.stats().cancelled == number, way
             await until(lambda: server.stats()["streams"] == 0)
         hub = hubs.current()
-        await until(lambda: not hub._sinks)
+        await until(lambda: not hub._waiting)
 
     run(kind, main())
 
@@ -500,7 +500,7 @@ def test_asyncio_timeout(kind, make_client):
 
 def left_behind():
     """How many objects of each kind there are that belong to a stream."""
-    kinds = ("Sink", "Call", "Answer", "AsyncStream", "AsyncStreamResponse", "async_generator")
+    kinds = ("Call", "Answer", "AsyncStream", "AsyncStreamResponse", "async_generator")
     found = {}
     for each in gc.get_objects():
         name = type(each).__name__
@@ -551,7 +551,7 @@ def test_streams_cancelled_at_random(kind, tokens, make_client):
         tracemalloc.start()
         for _ in range(waves):
             await wave(200)
-            await until(lambda: not hubs.current()._sinks)
+            await until(lambda: not hubs.current()._waiting)
             await asyncio.sleep(0.01)  # a task holds what it awaited last until it waits anew
             gc.collect()
             assert left_behind() == {}
@@ -847,7 +847,7 @@ def test_a_response_is_read_in_its_own_loop_and_closed_in_any(open_pool):
             with pytest.raises(RuntimeError, match="another event loop"):
                 asyncio.run(read())
         reader = asyncio.run_coroutine_threadsafe(response.aread(), loop)
-        while response._sink.waiter is None:
+        while response._call.waiter is None:
             time.sleep(0.001)
         asyncio.run(response.aclose())
         with pytest.raises(llmpool.StreamClosed):

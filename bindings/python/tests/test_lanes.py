@@ -453,8 +453,8 @@ def test_whatever_fails_strands_no_task(step, nginx, open_pool, monkeypatch):
         assert (await client.get("/small")).content == b"x" * 200
         hub = hubs.current()
         deadline = time.monotonic() + 5
-        while hub._sinks or not idle(client.pool):
-            assert time.monotonic() < deadline, (hub._sinks, client.pool)
+        while hub._waiting or not idle(client.pool):
+            assert time.monotonic() < deadline, (hub._waiting, client.pool)
             await asyncio.sleep(0.005)
 
     asyncio.run(main())

@@ -50,7 +50,7 @@ def test_params_as_httpx_does(params, own, url):
 def test_no_params_leave_the_query_alone(nothing):
     assert resolve("", "https://h/p?old=1", merge_params([], nothing)) == "https://h/p?old=1"
     client = Client(base_url="https://h/v1", params=nothing)
-    assert client._resolve("p?old=1", nothing)[0] == "https://h/v1/p?old=1"
+    assert client._resolve("p?old=1", nothing) == b"https://h/v1/p?old=1"
     own = merge_params(params_list({"k": "v"}), nothing)
     assert resolve("", "https://h/p?old=1", own) == "https://h/p?k=v"
 

@@ -8,7 +8,7 @@ from .._http.content import Content, FilesTypes
 from .._http.headers import HeaderTypes
 from .._http.models import Response
 from .._http.urls import ParamTypes
-from .._native import hub
+from .._native import hub as hubs
 from .._native.call import Call
 from .._pool import leaks
 from .async_stream import AsyncStreamResponse
@@ -62,15 +62,29 @@ class AsyncClient(AsyncVerbs):
             method, url, content, data, files, json, params, headers, timeout, priority,
             retry, server_name, budget,
         )  # fmt: skip
-        response = make_response(call, await hub.run(call))
-        follow = self.follow_redirects if follow_redirects is None else follow_redirects
-        if follow and 300 <= response.status_code < 400:
-            history: List[Response] = []
-            while response.has_redirect_location:
-                call = self._redirected(response, call, history)
-                response = make_response(call, await hub.run(call))
-            response.history = history
-        return response
+        history: List[Response] = []
+        while True:
+            # Here, not in a coroutine of the hub: each that is nested costs at every step.
+            hub = hubs.current()
+            hub.submit(call, call.flags)
+            try:
+                while call.done is None:
+                    await hub.arrival(call)
+            except BaseException as error:
+                hub.left(call, error)
+                raise
+            finally:
+                if call.uploader is not None:
+                    await hubs.end_upload(call)
+            response = make_response(call)
+            if 300 <= response.status_code < 400:
+                follow = self.follow_redirects if follow_redirects is None else follow_redirects
+                if follow and response.has_redirect_location:
+                    call = self._redirected(response, call, history)
+                    continue
+            if history:
+                response.history = history
+            return response
 
     def stream(
         self,
@@ -112,7 +126,7 @@ class AsyncClient(AsyncVerbs):
         return AsyncStream(self, call, sse, follow)
 
     async def _open(self, call: Call, sse: bool, follow: bool, place: str) -> AsyncStreamResponse:
-        response = AsyncStreamResponse(call, *await hub.start(call, sse), place=place)
+        response = AsyncStreamResponse(call, await hubs.start(call, sse), place=place)
         history: List[Response] = []
         while follow and response.has_redirect_location:
             try:
@@ -120,7 +134,7 @@ class AsyncClient(AsyncVerbs):
             finally:
                 await response.aclose()
             call = self._redirected(response, call, history)
-            response = AsyncStreamResponse(call, *await hub.start(call, sse), place=place)
+            response = AsyncStreamResponse(call, await hubs.start(call, sse), place=place)
         response.history = history
         return response
 

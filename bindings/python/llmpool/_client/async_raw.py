@@ -5,7 +5,6 @@ from typing import Any, AsyncIterator, Optional
 
 from .._native import hub as hubs
 from .._native.hub import Hub, end_upload
-from .._native.record import Sink
 from .._pool.pool import Pool
 from .hub_incoming import HubIncoming
 from .raw import BaseRawResponse, Group, RawRequest, raise_translated
@@ -20,10 +19,8 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
 
     __slots__ = ("_hub",)
 
-    def __init__(
-        self, call: RawRequest, hub: Hub, sink: Sink, group: Optional[Group] = None
-    ) -> None:
-        super().__init__(call, sink, group)
+    def __init__(self, call: RawRequest, hub: Hub, group: Optional[Group] = None) -> None:
+        super().__init__(call, group)
         self._hub: Optional[Hub] = hub
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -49,8 +46,8 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
         self._settle()
         self._left()
         self._leave()
-        if self._sink.uploader is not None:
-            await end_upload(self._sink)
+        if self._call.uploader is not None:
+            await end_upload(self._call)
 
     def _ended(self) -> None:
         self._left()
@@ -63,7 +60,7 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
         await self.aclose()
 
     def __del__(self, is_exiting: Any = sys.is_finalizing) -> None:
-        if getattr(self, "_hub", None) is None or self._sink.done is not None or is_exiting():
+        if getattr(self, "_hub", None) is None or self._call.done is not None or is_exiting():
             return
         self._left()
         self._drop()
@@ -72,13 +69,13 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
 async def asend(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> AsyncRawResponse:
     """As send(), in the running event loop of asyncio or uvloop. A task that is cancelled cancels
     its request."""
-    sinks = None if group is None else group._sinks
+    calls = None if group is None else group._calls
     try:
         request.on(pool)
-        hub, sink = await hubs.start(request, False, False, sinks)
+        hub = await hubs.start(request, False, False, calls)
     except Exception as error:
         raise_translated(request, error)
-    return AsyncRawResponse(request, hub, sink, group)
+    return AsyncRawResponse(request, hub, group)
 
 
 __all__ = ["AsyncRawResponse", "asend"]

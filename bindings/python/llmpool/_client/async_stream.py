@@ -10,7 +10,6 @@ from .._http.exceptions import RequestError
 from .._http.sse import Event
 from .._native.call import Call
 from .._native.hub import Hub, end_upload, wait_error
-from .._native.record import Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
 from .hub_incoming import HubIncoming
@@ -29,8 +28,8 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
 
     __slots__ = ("_hub",)
 
-    def __init__(self, call: Call, hub: Hub, sink: Sink, *, place: str = "") -> None:
-        super().__init__(call, sink, place)
+    def __init__(self, call: Call, hub: Hub, *, place: str = "") -> None:
+        super().__init__(call, place)
         self._hub: Optional[Hub] = hub
 
     def aiter_raw(self) -> AsyncIterator[bytes]:
@@ -67,8 +66,8 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
     async def _no_events(self) -> AsyncIterator[Event]:
         self._check_begin()
         if self._hub is not None:
-            await wait_error(self._hub, self._sink)
-        if self._sink.done is not None:
+            await wait_error(self._hub, self._call)
+        if self._call.done is not None:
             with contextlib.suppress(RequestError):
                 await self.aread()  # so that the error's response has it
         self._refuse_events()
@@ -95,12 +94,12 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
         nothing."""
         self._closed = True
         self._settle()
-        sink = self._sink
-        if self._hub is not None and sink.done is not None and not sink.done.status:
-            self._conclude(sink.done)
+        call = self._call
+        if self._hub is not None and call.done is not None and not call.done.status:
+            self._conclude(call.done)
         self._leave()
-        if sink.uploader is not None:
-            await end_upload(sink)
+        if call.uploader is not None:
+            await end_upload(call)
 
     async def _iterate(self, converter: Converter[Item]) -> AsyncGenerator[Item, None]:
         self._check_loop()
@@ -126,21 +125,21 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
             raise
 
     async def _linger(self) -> None:
-        sink = self._sink
-        if sink.done is None and self._hub is not None:
+        call = self._call
+        if call.done is None and self._hub is not None:
             loop = self._hub.loop
             deadline = loop.time() + LINGER
-            while sink.done is None and loop.time() < deadline:
-                sink.items = []
-                sink.waiter = waiter = loop.create_future()
+            while call.done is None and loop.time() < deadline:
+                call.items = []
+                call.waiter = waiter = loop.create_future()
                 timer = loop.call_at(deadline, _resolve, waiter)
                 try:
                     await waiter
                 finally:
                     timer.cancel()
-        if sink.done is not None:
-            sink.items = []
-            self._conclude(sink.done)
+        if call.done is not None:
+            call.items = []
+            self._conclude(call.done)
             self._ended()
 
     async def __aenter__(self) -> "AsyncStreamResponse":
@@ -155,7 +154,7 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
         await self.aclose()
 
     def __del__(self, leaked: Any = leaks.leaked, is_exiting: Any = sys.is_finalizing) -> None:
-        if getattr(self, "_hub", None) is None or self._sink.done is not None or is_exiting():
+        if getattr(self, "_hub", None) is None or self._call.done is not None or is_exiting():
             return
         self._drop()
         leaked(self._described(), self._place, self.url.origin)

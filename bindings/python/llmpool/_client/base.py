@@ -3,6 +3,7 @@
 from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Tuple
 
 from .._http import secrets
+from .._http.answer import HTTP_STATUS, STATUS
 from .._http.config import (
     AS_POOL,
     UNSET,
@@ -12,12 +13,11 @@ from .._http.config import (
     RetryTypes,
     Timeout,
     TimeoutTypes,
-    Unset,
     as_retry,
     as_timeout,
     count,
 )
-from .._http.content import Body, Content, FilesTypes, encode_body
+from .._http.content import Content, FilesTypes, encode_body
 from .._http.decode import accept_encoding
 from .._http.exceptions import (
     InvalidURL,
@@ -27,12 +27,12 @@ from .._http.exceptions import (
     UnsupportedProtocol,
 )
 from .._http.headers import Headers, HeaderTypes, merge
-from .._http.models import Request, Response
+from .._http.json import encode
+from .._http.models import Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
-from .._native.abi import EVENT_REUSED, REQUEST_UPLOAD
-from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, failure
+from .._native.abi import REQUEST_UPLOAD
+from .._native.call import NO_OPTIONS, NO_SPENDING, Call, check_range, failure
 from .._native.failures import bad_redirect
-from .._native.record import Answer
 from .._native.text import c_string
 from .._native.text import server_name as checked_name
 from .._pool import monitor
@@ -49,7 +49,7 @@ _METHODS = {
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 }
 # These announce a body of no bytes rather than none.
-_EXPECT_BODY = frozenset(("POST", "PUT", "PATCH"))
+_EXPECT_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 _CACHED = 128
 _new_response = Response.__new__
 
@@ -97,7 +97,7 @@ class BaseClient:
         self._server_name = checked_name(server_name)
         self.budget = budget
         self._closed = False
-        self._urls: Dict[str, Tuple[URL, bytes]] = {}
+        self._urls: Dict[str, bytes] = {}
         self.headers = merge(_default_headers(), Headers(headers))
         self._block(None, "")  # a header that cannot be sent is refused here, not at first use
 
@@ -157,18 +157,14 @@ class BaseClient:
 
     # ---- inside
 
-    def _resolve(self, url: str, params: ParamTypes) -> Tuple[URL, bytes]:
+    def _resolve(self, url: str, params: ParamTypes) -> bytes:
         if params is not None or self._params:
-            address = resolve(self._base, url, merge_params(self._params, params))
-            return address, address.encode("ascii")
-        known = self._urls.get(url)
-        if known is None:
-            address = resolve(self._base, url, None)
-            known = (address, address.encode("ascii"))
-            if len(self._urls) >= _CACHED:
-                self._urls.clear()
-            self._urls[url] = known
-        return known
+            return resolve(self._base, url, merge_params(self._params, params)).encode("ascii")
+        raw = resolve(self._base, url, None).encode("ascii")
+        if len(self._urls) >= _CACHED:
+            self._urls.clear()
+        self._urls[url] = raw
+        return raw
 
     def _block(self, headers: HeaderTypes, content_type: str) -> bytes:
         """The header lines of a request; made and checked once for each set of headers."""
@@ -217,73 +213,68 @@ class BaseClient:
         """The request, checked and ready to submit."""
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self.pool._watched is not monitor.watching:  # this process was forked
-            monitor.watch(self.pool)
-        if files:
-            given = next(iter(Headers(headers).get_list("content-type")), "")
-            given = given or self._headers.get("content-type", "")
-            body = encode_body(content, data, json, files, given)
+        pool = self.pool
+        if pool._watched is not monitor.watching:  # this process was forked
+            monitor.watch(pool)
+        upload = length = None
+        if json is not None and content is None and data is None and files is None:
+            body: Optional[bytes] = encode(json)
+            content_type = "application/json"
         else:
-            body = encode_body(content, data, json)
-        address, raw_address = self._resolve(url, params)
-        if files or body.upload is not None:
-            block = self._upload_block(headers, body)
+            given = self._content_type(headers) if files else ""
+            body, upload, content_type, length = encode_body(content, data, json, files, given)
+        raw_url = self._urls.get(url) if params is None and not self._params else None
+        if raw_url is None:
+            raw_url = self._resolve(url, params)
+        if files or upload is not None:
+            block = self._upload_block(headers, content_type, length)
         else:
-            block = self._block(headers, body.content_type)
-        chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
-        if not isinstance(method, str):
-            raise TypeError(f"method is a str, not {type(method).__name__}")
+            block = self._block(headers, content_type)
+        raw_method = _METHODS.get(method)
+        if raw_method is None:
+            raw_method = _raw_method(method)
+        if body is None and upload is None and raw_method in _EXPECT_BODY:
+            body = b""
+        chosen = self._timeout if timeout is UNSET else as_timeout(timeout)
         again = self._retry if retry is None else as_retry(retry)
         name = self._server_name if server_name is None else checked_name(server_name)
         options = NO_OPTIONS
         if priority or priority.__class__ is not int or name is not None or again is not AS_POOL:
-            fields = again._fields if body.upload is None else again._unhedged
+            check_range("priority", priority)
+            fields = again._fields if upload is None else again._unhedged
             options = (priority, *fields, name, *NO_SPENDING)
-        call = self._call(
-            method.upper(), address, raw_address, block, body.data, body.upload, chosen._fields,
-            options, again._flags,
+        call = Call(
+            pool._handle, raw_method, raw_url, block, body, chosen._fields, options,
+            self.max_response_bytes,
         )  # fmt: skip
-        chosen_budget = self.budget if isinstance(budget, Unset) else budget
+        if again._flags:
+            call.flags = again._flags
+        if upload is not None:
+            call.upload = upload
+            call.flags |= REQUEST_UPLOAD
+        chosen_budget = self.budget if budget is UNSET else budget
         if chosen_budget is not None:
             from .._pool.budgets import spend
 
             spend(call, chosen_budget)
         return call
 
-    def _upload_block(self, headers: HeaderTypes, body: Body) -> bytes:
+    def _content_type(self, headers: HeaderTypes) -> str:
+        """What the headers of a request and of the client say of it; "": nothing."""
+        given = next(iter(Headers(headers).get_list("content-type")), "")
+        return given or self._headers.get("content-type", "")
+
+    def _upload_block(
+        self, headers: HeaderTypes, content_type: str, length: Optional[int]
+    ) -> bytes:
         """Not cached: a boundary and a length are of one request."""
         merged = merge(self._headers, Headers(headers) if headers else None)
         # A multipart body's is made from what the headers say, and has the boundary.
-        if body.content_type.startswith("multipart/") or (
-            body.content_type and "content-type" not in merged
-        ):
-            merged["content-type"] = body.content_type
-        if body.length is not None and "content-length" not in merged:
-            merged["content-length"] = str(body.length)
+        if content_type.startswith("multipart/") or (content_type and "content-type" not in merged):
+            merged["content-type"] = content_type
+        if length is not None and "content-length" not in merged:
+            merged["content-length"] = str(length)
         return merged._block()
-
-    def _call(
-        self,
-        method: str,
-        url: URL,
-        raw_url: bytes,
-        block: bytes,
-        body: Optional[bytes],
-        upload: Any,
-        timeout: Tuple[int, ...],
-        options: Options,
-        flags: int,
-    ) -> Call:
-        request = Request(method, url, block, body)
-        raw_method = _METHODS.get(method)
-        if raw_method is None:
-            raw_method = _raw_method(method)
-        if body is None and upload is None and method in _EXPECT_BODY:
-            body = b""
-        return Call(
-            self.pool._handle, raw_method, raw_url, block, body, upload, timeout, options,
-            self.max_response_bytes, request, flags,
-        )  # fmt: skip
 
     def _redirected(self, response: Response, call: Call, history: List[Response]) -> Call:
         """The request that follows a redirect, which goes into the history."""
@@ -317,10 +308,14 @@ class BaseClient:
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
             options = (*options[:4], None, *options[5:])  # a server_name was meant for the first
-        following = self._call(
-            method, url, url.encode("ascii"), headers._block(), body, None, call.timeout, options,
-            call.flags & ~REQUEST_UPLOAD,
+        raw_method = _METHODS.get(method) or _raw_method(method)
+        if body is None and raw_method in _EXPECT_BODY:
+            body = b""
+        following = Call(
+            call.pool, raw_method, url.encode("ascii"), headers._block(), body, call.timeout,
+            options, call.limit,
         )  # fmt: skip
+        following.flags = call.flags & ~REQUEST_UPLOAD
         following.redirected_by = before
         following.trace = call.trace
         if call.options[5] is not None:
@@ -331,31 +326,24 @@ class BaseClient:
 
 
 def _raw_method(method: str) -> bytes:
+    if not isinstance(method, str):
+        raise TypeError(f"method is a str, not {type(method).__name__}")
     try:
-        return c_string("method", method)
+        return c_string("method", method.upper())
     except ValueError as error:
         raise LocalProtocolError(str(error)) from None
 
 
-def make_response(call: Call, answer: Answer) -> Response:
+def make_response(call: Call) -> Response:
     """The response of a request whose DONE came; raises what it ended with."""
-    if answer.status:
+    answer = call.done
+    assert answer is not None
+    if answer.fields[STATUS]:
         raise failure(answer, call.request)
+    if call.meter is not None:
+        call.settle_whole(answer)
     response = _new_response(Response)
-    response._received(  # by position: names would take as long again
-        call.request,
-        answer.http_status,
-        answer.http_version,
-        answer.attempts,
-        bool(answer.flags & EVENT_REUSED),
-        answer.data,
-        answer.headers,
-        answer.reason,
-        answer.peer,
-        answer.connection_id,
-        answer.timings,
-        call.limit,
-    )
+    response._received(call, answer, answer.fields[HTTP_STATUS], call.limit)
     return response
 
 

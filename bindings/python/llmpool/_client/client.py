@@ -113,13 +113,15 @@ class Client(Verbs):
             method, url, content, data, files, json, params, headers, timeout, priority,
             retry, server_name, budget,
         )  # fmt: skip
-        response = make_response(call, lane.run(call))
+        lane.run(call)
+        response = make_response(call)
         follow = self.follow_redirects if follow_redirects is None else follow_redirects
         if follow and 300 <= response.status_code < 400:
             history: List[Response] = []
             while response.has_redirect_location:
                 call = self._redirected(response, call, history)
-                response = make_response(call, lane.run(call))
+                lane.run(call)
+                response = make_response(call)
             response.history = history
         return response
 
@@ -170,7 +172,7 @@ class Client(Verbs):
         return Stream(self, call, sse, follow)
 
     def _open(self, call: Call, sse: bool, follow: bool, place: str) -> StreamResponse:
-        response = StreamResponse(call, *lane.start(call, sse), place=place)
+        response = StreamResponse(call, lane.start(call, sse), place=place)
         history: List[Response] = []
         while follow and response.has_redirect_location:
             try:
@@ -178,7 +180,7 @@ class Client(Verbs):
             finally:
                 response.close()
             call = self._redirected(response, call, history)
-            response = StreamResponse(call, *lane.start(call, sse), place=place)
+            response = StreamResponse(call, lane.start(call, sse), place=place)
         response.history = history
         return response
 

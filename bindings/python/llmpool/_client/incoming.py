@@ -3,11 +3,11 @@
 import sys
 from typing import Any, List, Optional
 
+from .._http.answer import Answer
 from .._http.exceptions import StreamClosed
 from .._native.call import Call, failure
 from .._native.lane import Lane
 from .._native.library import lib
-from .._native.record import Answer, Sink
 
 # Window is given back when so many bytes were consumed. Half of the smallest window that a pool
 # can have, so that the server is never left with a few bytes to send.
@@ -25,7 +25,6 @@ class Incoming:
     __slots__ = ()
 
     _call: Call
-    _sink: Sink
     _owed: int
     _lent: int
     _closed: bool
@@ -37,51 +36,51 @@ class Incoming:
         """
         if self._closed:
             raise StreamClosed("the response was closed while it was read")
-        sink = self._sink
+        call = self._call
         owed = self._owed + self._lent  # the batch before was consumed by now
-        done = sink.done
+        done = call.done
         if owed >= CREDIT and done is None:
-            lib.credit(sink.pool, sink.cell.value, owed)
+            lib.credit(call.pool, call.id, owed)
             owed = 0
         self._owed = owed  # type: ignore[misc]
-        items = sink.items
+        items = call.items
         if items:
-            sink.items = []
-            if self._call.meter is not None:
-                self._call.meter.note(items, self._head_lines())
-            if sink.trace is not None:
-                sink.trace.took(items, self._head_lines())
-            self._lent = sink.credit  # type: ignore[misc]
-            sink.credit = 0
+            call.items = []
+            if call.meter is not None:
+                call.meter.note(items, self._head_lines())
+            if call.trace is not None:
+                call.trace.took(items, self._head_lines())
+            self._lent = call.credit  # type: ignore[misc]
+            call.credit = 0
             return items
         self._lent = 0  # type: ignore[misc]
         if done is None:
-            if sink.trace is not None:
-                sink.trace.waits()
+            if call.trace is not None:
+                call.trace.waits()
             return items
         self._settle()
         self._conclude(done)
         self._ended()
         if done.status:
-            raise failure(done, self._call.request, self._head_lines())
+            raise failure(done, call.request, self._head_lines())
         return None
 
     def _settle(self) -> None:
         """It is over, or left: what it took is known where all that tells of it has come."""
-        sink = self._sink
-        if sink.trace is not None:
-            sink.trace.settle(sink.items, self._head_lines())
-        meter = self._call.meter
+        call = self._call
+        if call.trace is not None:
+            call.trace.settle(call.items, self._head_lines())
+        meter = call.meter
         if meter is None:
             return
-        if sink.items:
-            meter.note(sink.items, self._head_lines())
-        done = sink.done
+        if call.items:
+            meter.note(call.items, self._head_lines())
+        done = call.done
         if (done is not None and not done.status) or meter.has_end():
-            self._call.settle(sink.cell.value, self._head_lines())
+            call.settle(self._head_lines())
 
     def _head_lines(self) -> bytes:
-        head = self._sink.head
+        head = self._call.head
         return b"" if head is None else head.headers
 
     def _conclude(self, done: Answer) -> None:
@@ -114,26 +113,26 @@ class LaneIncoming(Incoming):
             if linger is None:
                 lane.wait()
                 return
-            ended = lane.wait_done(self._sink, linger)
+            ended = lane.wait_done(self._call, linger)
         finally:
             self._lane.append(lane)
-        if ended and self._sink.done is not None:
-            self._sink.items = []
-            self._conclude(self._sink.done)
+        if ended and self._call.done is not None:
+            self._call.items = []
+            self._conclude(self._call.done)
             self._ended()
 
     def _leave(self, is_exiting: Any = sys.is_finalizing) -> None:
         """Gives the lane back, the request being cancelled if it is not over."""
         if is_exiting():  # a generator in the middle of a stream: the library sees to it
             return
-        sink = self._sink
+        call = self._call
         try:
             lane = self._lane.pop()
         except IndexError:
-            if sink.done is None:  # another thread waits in it, which this wakes: it leaves then
-                lib.cancel(sink.pool, sink.cell.value)
+            if call.done is None:  # another thread waits in it, which this wakes: it leaves then
+                lib.cancel(call.pool, call.id)
             return
-        lane.end(sink)
+        lane.end(call)
 
     def _ended(self) -> None:
         self._leave()

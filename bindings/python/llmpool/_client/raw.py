@@ -16,19 +16,18 @@ from typing import (
     Union,
 )
 
+from .._http.answer import Answer
 from .._http.config import AS_POOL, BudgetTypes, RetryTypes, Timeout, as_retry
 from .._http.constants import EVENT_REUSED, HTTP_1_0, HTTP_1_1, HTTP_2
 from .._http.exceptions import LocalProtocolError
 from .._http.headers import Headers
 from .._http.later import later
-from .._http.models import Request
 from .._http.raw import RawHeaders, header_lines, header_pairs
 from .._native import lane
 from .._native.abi import REQUEST_UPLOAD
 from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, check_range
 from .._native.lane import Lane
 from .._native.library import lib
-from .._native.record import Answer, Sink
 from .._native.text import server_name as checked_name
 from .._pool import monitor
 from .._pool.pool import Pool
@@ -78,8 +77,6 @@ class RawRequest(Call):
         UnsupportedProtocol: Upgrade, which a pool does not serve.
     """
 
-    __slots__ = ("translate", "_request", "_budget")
-
     def __init__(
         self,
         method: bytes,
@@ -94,15 +91,12 @@ class RawRequest(Call):
         budget: BudgetTypes = None,
         translate: Optional[Translate] = None,
     ) -> None:
-        # Not Call's own: that one is given the request that this one makes when it is asked for.
-        self._request: Optional[Request] = None
         self.translate = translate
         self.pool = 0
         self.method = method
         self.url = url
         lines, framing = header_lines(headers)
         self.body: Optional[bytes] = None
-        self.upload: Any = None
         if body is None or isinstance(body, bytes):
             size = len(body) if body else 0
             if framing.chunked:
@@ -122,7 +116,6 @@ class RawRequest(Call):
                 lines.append(b"content-length: %d\r\n" % framing.length)
         self.block = b"".join(lines)
         self.timeout = timeout._fields
-        self.flags = 0
         options: Options = NO_OPTIONS
         if retry is not None or priority or server_name is not None:
             again = AS_POOL if retry is None else as_retry(retry)
@@ -130,14 +123,11 @@ class RawRequest(Call):
             check_range("priority", priority)
             fields = again._fields if self.upload is None else again._unhedged
             options = (priority, *fields, checked_name(server_name), *NO_SPENDING)
-        self.meter = None
-        self.trace = None
         self._budget = budget
         if self.upload is not None:
             self.flags |= REQUEST_UPLOAD
         self.options = options
         self.limit = 0
-        self.redirected_by = None
 
     def on(self, pool: Pool) -> None:
         """It is about to be sent there."""
@@ -149,33 +139,24 @@ class RawRequest(Call):
 
             spend(self, self._budget)
 
-    @property
-    def request(self) -> Request:  # type: ignore[override]
-        """As the exceptions of the package have it."""
-        if self._request is None:
-            self._request = Request(
-                self.method.decode("latin-1"), self.url.decode("latin-1"), self.block, self.body
-            )
-        return self._request
-
 
 class Group:
     """Requests that can be ended together: those of one transport."""
 
-    __slots__ = ("_sinks",)
+    __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self._sinks: Set[Sink] = set()
+        self._calls: Set[Call] = set()
 
     def __len__(self) -> int:
         """How many are in flight."""
-        return len(self._sinks)
+        return len(self._calls)
 
     def cancel(self) -> None:
         """Ends those in flight, whoever waits for them: there it is llmpool.Cancelled."""
-        for sink in list(self._sinks):
-            if sink.done is None:
-                lib.cancel(sink.pool, sink.cell.value)
+        for call in list(self._calls):
+            if call.done is None:
+                lib.cancel(call.pool, call.id)
 
 
 class BaseRawResponse:
@@ -190,29 +171,28 @@ class BaseRawResponse:
 
     __slots__ = (
         "status", "http_version", "reason", "headers",
-        "_call", "_sink", "_group", "_items", "_owed", "_lent", "_closed", "__weakref__",
+        "_call", "_group", "_items", "_owed", "_lent", "_closed", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, call: RawRequest, sink: Sink, group: Optional[Group]) -> None:
-        head = sink.head
+    def __init__(self, call: RawRequest, group: Optional[Group]) -> None:
+        head = call.head
         assert head is not None
         self.status: int = head.http_status
         self.http_version: bytes = _VERSIONS.get(head.http_version, b"HTTP/1.1")
         self.reason: bytes = head.reason
         self.headers: List[Tuple[bytes, bytes]] = header_pairs(head.headers)
         self._call: Call = call
-        self._sink = sink
         self._group = group
         # An iterator, which is where it stopped when it is asked again.
         self._items: Iterator[bytes] = iter(())
         self._owed = self._lent = 0
         self._closed = False
-        if group is not None and sink.done is not None:
-            group._sinks.discard(sink)
+        if group is not None and call.done is not None:
+            group._calls.discard(call)
 
     @property
     def _latest(self) -> Answer:
-        answer = self._sink.done or self._sink.head
+        answer = self._call.done or self._call.head
         assert answer is not None
         return answer
 
@@ -221,7 +201,7 @@ class BaseRawResponse:
         """When each step was done; all None before the end has come."""
         from .._http.timings import timings_of
 
-        return timings_of(self._sink.done.timings if self._sink.done is not None else b"")
+        return timings_of(self._call.done.timings if self._call.done is not None else b"")
 
     @property
     def attempts(self) -> int:
@@ -233,19 +213,19 @@ class BaseRawResponse:
         """The server's id of the request, as x-request-id; "": the answer has none."""
         from .._http.explain import request_id
 
-        head = self._sink.head
+        head = self._call.head
         return "" if head is None else request_id(Headers._parse(head.headers))
 
     @property
     def reused(self) -> bool:
         """Whether a connection that was open already carried it."""
-        head = self._sink.head
+        head = self._call.head
         return head is not None and bool(head.flags & EVENT_REUSED)
 
     @property
     def peer(self) -> str:
         """ "192.0.2.1:443", the proxy's where there is one."""
-        head = self._sink.head
+        head = self._call.head
         return "" if head is None else head.peer.decode("ascii", "replace")
 
     @property
@@ -261,7 +241,7 @@ class BaseRawResponse:
 
     def _left(self) -> None:
         if self._group is not None:
-            self._group._sinks.discard(self._sink)
+            self._group._calls.discard(self._call)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
@@ -288,12 +268,10 @@ class RawResponse(LaneIncoming, BaseRawResponse):
 
     __slots__ = ("_lane",)
 
-    def __init__(
-        self, call: RawRequest, lane: Lane, sink: Sink, group: Optional[Group] = None
-    ) -> None:
-        super().__init__(call, sink, group)
+    def __init__(self, call: RawRequest, lane: Lane, group: Optional[Group] = None) -> None:
+        super().__init__(call, group)
         self._lane: List[Lane] = [lane]
-        if sink.done is not None:
+        if call.done is not None:
             self._leave()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -349,13 +327,13 @@ def send(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> RawR
         TransportError: its subclasses say what went wrong.
         InvalidURL: the URL cannot be used.
     """
-    sinks = None if group is None else group._sinks
+    calls = None if group is None else group._calls
     try:
         request.on(pool)
-        borrowed, sink = lane.start(request, False, False, sinks)
+        borrowed = lane.start(request, False, False, calls)
     except Exception as error:
         raise_translated(request, error)
-    return RawResponse(request, borrowed, sink, group)
+    return RawResponse(request, borrowed, group)
 
 
 __all__ = ["BaseRawResponse", "Group", "RawBody", "RawHeaders", "RawRequest", "RawResponse", "send"]

@@ -3,9 +3,10 @@
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, NoReturn, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NoReturn, Optional, Type
 
 from .._http import explain, portable
+from .._http.answer import Answer
 from .._http.decode import StreamDecoder
 from .._http.exceptions import (
     NotEventStream,
@@ -15,15 +16,19 @@ from .._http.exceptions import (
     StreamClosed,
     StreamConsumed,
 )
+from .._http.later import later
 from .._http.models import Response
 from .._http.sse import Event
-from .._native import abi
 from .._native.call import Call
 from .._native.lane import Lane
-from .._native.record import Answer, Sink
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
 from .incoming import CREDIT, Incoming, LaneIncoming
+
+if TYPE_CHECKING:
+    from .._http.timings import Timings
+else:
+    Timings = later("llmpool._http.timings", "Timings")
 
 # After the event that iter_sse() stops at, the end of the answer is awaited so long (seconds):
 # usually it follows at once, and a connection that was read to its end can be used again.
@@ -34,27 +39,16 @@ class BaseStream(Incoming, Response):
     """What both kinds of streamed responses share: everything but waiting."""
 
     __slots__ = (
-        "_call", "_sink", "_owed", "_lent", "_consumed", "_closed", "_place", "_error",
+        "_call", "_end", "_owed", "_lent", "_consumed", "_closed", "_place", "_error",
         "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, call: Call, sink: Sink, place: str) -> None:
-        head = sink.head
+    def __init__(self, call: Call, place: str) -> None:
+        head = call.head
         assert head is not None
-        self._received(
-            call.request,
-            head.http_status,
-            http_version=head.http_version,
-            attempts=head.attempts,
-            reused=bool(head.flags & abi.EVENT_REUSED),
-            header_block=head.headers,
-            reason=head.reason,
-            peer=head.peer,
-            connection_id=head.connection_id,
-            limit=call.limit,
-        )
+        self._received(call, head, head.http_status, call.limit)
+        self._end: Optional[Answer] = None
         self._call = call
-        self._sink = sink
         self._owed = self._lent = 0
         self._consumed = False
         self._closed = False
@@ -69,7 +63,7 @@ class BaseStream(Incoming, Response):
     @property
     def is_closed(self) -> bool:
         """Whether the answer is at its end, or was given up."""
-        return self._closed or (self._sink.done is not None and not self._sink.items)
+        return self._closed or (self._call.done is not None and not self._call.items)
 
     @property
     def content(self) -> bytes:
@@ -90,7 +84,7 @@ class BaseStream(Incoming, Response):
     def _beginning(self) -> bytes:
         if self._content is not None:
             return self._content
-        items = [] if self._consumed else self._sink.items
+        items = [] if self._consumed else self._call.items
         parts = [item.data.encode() if type(item) is Event else item for item in items]
         decoded: List[bytes] = []
         with suppress(RequestError):
@@ -126,8 +120,18 @@ class BaseStream(Incoming, Response):
 
     def _conclude(self, done: Answer) -> None:
         """What is known at the end only."""
-        self._times = done.timings
-        self.attempts = done.attempts or self.attempts
+        self._end = done
+
+    @property
+    def timings(self) -> "Timings":
+        """All None before the end."""
+        from .._http.timings import timings_of
+
+        return timings_of(b"" if self._end is None else self._end.timings)
+
+    @property
+    def attempts(self) -> int:
+        return (self._end and self._end.attempts) or self._answer.attempts
 
     def _collect(self, parts: List[bytes], size: int) -> None:
         if size > self._limit:
@@ -141,7 +145,11 @@ class BaseStream(Incoming, Response):
 
     def _portable(self) -> Response:
         plain: Response = portable.restore(Response, portable.state(self, Response.__slots__))
-        plain._raw = plain._content = self._content or b""
+        plain._content = self._content or b""
+        plain._answer = self._answer.but(
+            data=plain._content, attempts=self.attempts,
+            timings=b"" if self._end is None else self._end.timings,
+        )  # fmt: skip
         plain.history = [earlier._portable() for earlier in self.history]
         return plain
 
@@ -167,8 +175,8 @@ class StreamResponse(LaneIncoming, BaseStream):
 
     __slots__ = ("_lane",)
 
-    def __init__(self, call: Call, lane: Lane, sink: Sink, *, place: str = "") -> None:
-        super().__init__(call, sink, place)
+    def __init__(self, call: Call, lane: Lane, *, place: str = "") -> None:
+        super().__init__(call, place)
         self._lane: List[Lane] = [lane]
 
     def iter_raw(self) -> Iterator[bytes]:
@@ -207,10 +215,10 @@ class StreamResponse(LaneIncoming, BaseStream):
         if self._lane:
             lane = self._lane.pop()
             try:
-                lane.wait_error(self._sink)
+                lane.wait_error(self._call)
             finally:
                 self._lane.append(lane)
-        if self._sink.done is not None:
+        if self._call.done is not None:
             with suppress(RequestError):
                 self.read()  # so that the error's response has it
         self._refuse_events()
@@ -238,8 +246,8 @@ class StreamResponse(LaneIncoming, BaseStream):
         self._closed = True
         self._settle()
         self._leave()
-        if self._sink.done is not None and not self._sink.done.status:
-            self._conclude(self._sink.done)
+        if self._call.done is not None and not self._call.done.status:
+            self._conclude(self._call.done)
 
     def _iterate(self, converter: Converter[Item]) -> Iterator[Item]:
         self._begin()
@@ -281,7 +289,7 @@ class StreamResponse(LaneIncoming, BaseStream):
             return
         # Not end(), which waits: this may be any thread, at any moment.
         lanes.pop().close()
-        if self._sink.done is None:
+        if self._call.done is None:
             leaked(self._described(), self._place, self.url.origin)
 
 

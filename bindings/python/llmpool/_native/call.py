@@ -4,12 +4,13 @@ import ctypes
 from ctypes import c_uint64
 from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple, Union
 
+from .._http.answer import Answer
 from .._http.config import Timeout
 from .._http.models import Request
 from . import abi, tracing
 from .failures import request_failed, submit_refused
 from .library import lib
-from .record import Answer, Sink
+from .record import Arrivals
 
 if TYPE_CHECKING:
     from .._http.budgets import Meter
@@ -37,8 +38,8 @@ NO_OPTIONS: Options = (0, 0, 0, 0, None, *NO_SPENDING)
 _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 
-class Call:
-    """A request, ready to submit.
+class Call(Arrivals):
+    """A request, ready to submit, and then what has arrived for it. It is submitted once.
 
     Attributes:
         upload: what the body comes from piece by piece, or None where body has it.
@@ -48,14 +49,14 @@ class Call:
         limit: max_response_bytes.
         redirected_by: the request whose answer named this URL, or None.
         meter: reads from the answer what the request took of its budget, or None.
-        trace: what llmpool.otel follows it with, or None. Of a request that follows a redirect, and
-            is not sent yet, that of the one before.
+        trace: of a request that follows a redirect, and is not sent yet, that of the one before.
     """
 
-    __slots__ = (
-        "pool", "method", "url", "block", "body", "upload", "timeout", "flags", "options",
-        "limit", "request", "redirected_by", "meter", "trace",
-    )  # fmt: skip
+    upload: Any = None
+    flags = 0
+    redirected_by: Optional[Request] = None
+    meter: "Optional[Meter]" = None
+    _request: Optional[Request] = None
 
     def __init__(
         self,
@@ -64,42 +65,40 @@ class Call:
         url: bytes,
         block: bytes,
         body: Optional[bytes],
-        upload: Any,
         timeout: Tuple[int, ...],
         options: Options,
         limit: int,
-        request: Request,
-        flags: int = 0,
     ) -> None:
         self.pool = pool
         self.method = method
         self.url = url
         self.block = block
         self.body = body
-        self.upload = upload
         self.timeout = timeout
-        self.flags = flags if upload is None else flags | abi.REQUEST_UPLOAD
-        if options[0] != 0 or options[0].__class__ is not int:
-            check_range("priority", options[0])
         self.options = options
         self.limit = limit
-        self.request = request
-        self.redirected_by: Optional[Request] = None
-        self.meter: Optional[Meter] = None
-        self.trace: Optional[tracing.Trace] = None
 
-    def settle(self, key: int, headers: bytes = b"") -> None:
+    @property
+    def request(self) -> Request:
+        """As responses and exceptions have it."""
+        if self._request is None:
+            self._request = Request(
+                self.method.decode("latin-1"), self.url.decode("latin-1"), self.block, self.body
+            )
+        return self._request
+
+    def settle(self, headers: bytes = b"") -> None:
         """Says what the request took of its budget, once, where the answer did."""
         meter, self.meter = self.meter, None
         taken = None if meter is None else meter.read(headers)
         if taken is not None:
-            lib.budget_settle(self.pool, key, *taken)
+            lib.budget_settle(self.pool, self.id, *taken)
 
-    def settle_whole(self, key: int, answer: Answer) -> None:
+    def settle_whole(self, answer: Answer) -> None:
         """The same of an answer that is not streamed, and complete."""
         if self.meter is not None:
             self.meter.note([answer.data], answer.headers)
-            self.settle(key, answer.headers)
+            self.settle(answer.headers)
 
     def __reduce__(self) -> Any:
         raise TypeError("a request that is to be sent from this process cannot be pickled")
@@ -143,7 +142,8 @@ class RequestStruct:
     """
 
     __slots__ = (
-        "_struct", "_ref", "_method", "_url", "_block", "_timeout", "_flags", "_options",
+        "_struct", "_ref", "_cell", "_method", "_url", "_block", "_timeout", "_flags", "_options",
+        "_limit",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -156,9 +156,12 @@ class RequestStruct:
         self._timeout: Tuple[int, ...] = (0,) * len(_TIMEOUTS)
         self._flags = 0
         self._options: Options = NO_OPTIONS
+        self._limit = 0
+        # The library writes the id here before anything can be read.
+        self._cell = c_uint64()
 
-    def submit(self, call: Call, flags: int, key: int, queue: Optional[int], cell: c_uint64) -> int:
-        """The status; the library writes the id to the cell before an event can be read."""
+    def submit(self, call: Call, flags: int, queue: Optional[int]) -> int:
+        """The status; the call has its id, whatever interrupts this."""
         if tracing.begin is not None:
             tracing.begin(call)
         struct = self._struct
@@ -179,25 +182,30 @@ class RequestStruct:
             for name, option in zip(OPTIONS, call.options):
                 setattr(struct, name, option)
             self._options = call.options
-        struct.max_response_bytes = call.limit
-        struct.user_data = key
+        if self._limit != call.limit:
+            struct.max_response_bytes = self._limit = call.limit
+        struct.user_data = call.key
         body = call.body
-        if body is None:
-            struct.body_size = 0
-            status = lib.submit(call.pool, self._ref, queue, cell)
-        else:
+        cell = self._cell
+        cell.value = 0
+        try:
+            if body is None:
+                struct.body_size = 0
+                return lib.submit(call.pool, self._ref, queue, cell)
             struct.body = body
             struct.body_size = len(body)
-            status = lib.submit(call.pool, self._ref, queue, cell)
-            struct.body = None  # the library has its copy; do not keep a large one alive
-        if _submitted is not None and not status:
-            _submitted(cell.value)
-        return status
+            return lib.submit(call.pool, self._ref, queue, cell)
+        finally:  # Ctrl-C may come when it is submitted
+            call.id = cell.value
+            if body is not None:
+                struct.body = None  # the library has its copy; do not keep a large one alive
+            if _submitted is not None and call.id:
+                _submitted(call.id)
 
 
-def write(sink: Sink, piece: Union[bytes, memoryview], last: bool, call: Call) -> int:
+def write(call: Call, piece: Union[bytes, memoryview], last: bool) -> int:
     """Hands a piece of an upload over: 1 taken, 0 not now, -1 nobody wants it any more."""
-    status = lib.write(sink.pool, sink.cell.value, bytes(piece), len(piece), last)
+    status = lib.write(call.pool, call.id, bytes(piece), len(piece), last)
     if status == abi.OK:
         return 1
     if status == abi.E_AGAIN:

@@ -12,8 +12,9 @@ import ctypes
 import os
 import threading
 import weakref
-from typing import Any, AsyncGenerator, Dict, Generator, Optional, Set, Tuple
+from typing import Any, AsyncGenerator, Dict, Generator, Optional, Set
 
+from .._http.answer import Answer
 from .._http.content import async_pieces
 from . import abi
 from .call import (
@@ -28,12 +29,12 @@ from .call import (
 )
 from .failures import check, submit_refused
 from .library import lib
-from .record import Answer, Reader, Sink, Sinks, fail
+from .record import Reader, Waiting, fail
 
 # At most one wake of the loop in this time, while several requests are in flight: an epoll wake
 # costs as much as ten events. Where only tokens have come it may be later: 5,000 of them a second
 # take a third less CPU than with 1 ms for everything.
-_COALESCE_US = 2000
+COALESCE_US = 2000
 _STREAM_COALESCE_US = 5000
 _RECORDS = 256
 _BYTES = 512 << 10
@@ -61,7 +62,7 @@ class Hub:
     """The queue of an event loop and the requests that wait on it."""
 
     __slots__ = (
-        "loop", "_queue", "_fd", "_reader", "_struct", "_sinks", "_last_key", "_sentinel",
+        "loop", "_queue", "_fd", "_reader", "_struct", "_waiting", "_last_key", "_sentinel",
         "__weakref__",
     )  # fmt: skip
 
@@ -70,7 +71,7 @@ class Hub:
         self._queue: Optional[int] = None
         options = abi.QueueOptions()
         options.size = ctypes.sizeof(options)
-        options.coalesce_us = _COALESCE_US
+        options.coalesce_us = COALESCE_US
         options.stream_coalesce_us = _STREAM_COALESCE_US
         options.flags = abi.QUEUE_DRIVE
         queue = ctypes.c_void_p()
@@ -81,7 +82,7 @@ class Hub:
             check(self._fd)
             self._reader = Reader(self._queue, _RECORDS, _BYTES)
             self._struct = RequestStruct()
-            self._sinks: Sinks = {}
+            self._waiting: Waiting = {}
             self._last_key = 0
             loop.add_reader(self._fd, _Watch(self))
         except BaseException:
@@ -103,53 +104,56 @@ class Hub:
     def read(self) -> None:
         try:
             for _ in range(_READS):
-                if self._queue is None or not self._reader.deliver(self._sinks):
+                if self._queue is None or not self._reader.deliver(self._waiting):
                     return
         except Exception as error:  # the queue is of no use any more: nobody is to wait for it
             self.close(error)
 
-    def submit(self, call: Call, flags: int) -> Sink:
+    def submit(self, call: Call, flags: int) -> None:
         """Hands the request over, and begins to send its body."""
-        self._last_key = key = self._last_key + 1
-        sink = Sink(call.pool, key)
-        self._sinks[key] = sink
+        self._last_key = call.key = self._last_key + 1
+        self._waiting[call.key] = call
         try:
-            status = self._struct.submit(call, call.flags | flags, key, self._queue, sink.cell)
+            status = self._struct.submit(call, flags, self._queue)
             if status:
-                del self._sinks[key]
+                del self._waiting[call.key]
                 error = submit_refused(status, call.request, call.redirected_by)
                 if call.trace is not None:
                     call.trace.failed(error)
                 raise error
-            sink.trace = call.trace
             if call.upload is not None:
-                sink.uploader = self.loop.create_task(_upload(self, call, sink))
+                call.uploader = self.loop.create_task(_upload(self, call))
         except BaseException:  # Ctrl-C may come when it is submitted
-            self.abandon(sink)
+            self.abandon(call)
             raise
-        return sink
 
-    def fail(self, sink: Sink, error: BaseException) -> None:
+    def fail(self, call: Call, error: BaseException) -> None:
         """Ends a request with what went wrong here, if it is not over."""
-        if self._sinks.get(sink.key) is sink:
-            fail(self._sinks, sink.key, error)
+        if self._waiting.get(call.key) is call:
+            fail(self._waiting, call.key, error)
 
-    def arrival(self, sink: Sink) -> "asyncio.Future[None]":
-        """Done when something arrives for the sink."""
-        sink.waiter = waiter = self.loop.create_future()
+    def arrival(self, call: Call) -> "asyncio.Future[None]":
+        """Done when something arrives for the call."""
+        call.waiter = waiter = self.loop.create_future()
         return waiter
 
-    def abandon(self, sink: Sink) -> None:
+    def abandon(self, call: Call) -> None:
         """Cancels a request whose end nobody awaits. May be called on any thread."""
-        sinks = self._sinks
-        if sinks.get(sink.key) is not sink:  # it is over, or was refused
+        waiting = self._waiting
+        if waiting.get(call.key) is not call:  # it is over, or was refused
             return
-        sinks[sink.key] = None  # until its DONE comes
-        sink.items = []
-        if sink.done is not None or not sink.cell.value:
-            sinks.pop(sink.key, None)
+        waiting[call.key] = None  # until its DONE comes
+        call.items = []
+        if call.done is not None or not call.id:
+            waiting.pop(call.key, None)
         elif self._queue is not None:
-            lib.cancel(sink.pool, sink.cell.value)
+            lib.cancel(call.pool, call.id)
+
+    def left(self, call: Call, error: BaseException) -> None:
+        """Whoever waited for the end waits no more: abandons the call."""
+        self.abandon(call)
+        if call.trace is not None:
+            call.trace.left(error)
 
     def close(self, error: Optional[Exception] = None) -> None:
         """On the loop's thread, while the loop is open: whoever still waits is told."""
@@ -157,15 +161,11 @@ class Hub:
             return
         self.loop.remove_reader(self._fd)
         self.end()
-        for sink in list(self._sinks.values()):
-            if sink is not None:
-                sink.end(
-                    Answer(
-                        0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CLOSED,
-                        b"the event loop is being closed", error,
-                    )
-                )  # fmt: skip
-        self._sinks.clear()
+        message = b"the event loop is being closed"
+        for call in list(self._waiting.values()):
+            if call is not None:
+                call.end(Answer.of(status=abi.E_CLOSED, message=message, error=error))
+        self._waiting.clear()
 
     def end(self, queue_close: Any = lib.queue_close) -> None:
         """Closes the queue, which cancels what is in flight."""
@@ -223,65 +223,44 @@ def current() -> Hub:
     return hub
 
 
-async def run(call: Call) -> Answer:
-    """The DONE of a request that is not streamed."""
-    hub = current()
-    sink = hub.submit(call, 0)
-    try:
-        while sink.done is None:
-            await hub.arrival(sink)
-        if not sink.done.status:
-            call.settle_whole(sink.cell.value, sink.done)
-        return sink.done
-    except BaseException as error:
-        hub.abandon(sink)
-        if call.trace is not None:
-            call.trace.left(error)
-        raise
-    finally:
-        if sink.uploader is not None:
-            await end_upload(sink)
-
-
 async def start(
-    call: Call, sse: bool, explain: bool = True, group: Optional[Set[Sink]] = None
-) -> Tuple[Hub, Sink]:
+    call: Call, sse: bool, explain: bool = True, group: Optional[Set[Call]] = None
+) -> Hub:
     """Submits a streamed request and waits for its head; its body may be on its way still.
 
     Args:
         explain: of an error's body the beginning is awaited, too.
-        group: has the sink from here on.
+        group: has the call from here on.
     """
     hub = current()
-    sink = hub.submit(call, SSE_FLAGS if sse else STREAM_FLAGS)
+    call.items = []
+    hub.submit(call, call.flags | (SSE_FLAGS if sse else STREAM_FLAGS))
     try:
         if group is not None:
-            group.add(sink)
-        while sink.head is None:
-            if sink.done is not None:
-                raise failure(sink.done, call.request)
-            await hub.arrival(sink)
-        if explain and sink.head.http_status >= 400:
-            await wait_error(hub, sink)
+            group.add(call)
+        while call.head is None:
+            if call.done is not None:
+                raise failure(call.done, call.request)
+            await hub.arrival(call)
+        if explain and call.head.http_status >= 400:
+            await wait_error(hub, call)
         if call.trace is not None:
-            call.trace.opened(sink.head, sink.done, sink.cell.value)
-        return hub, sink
+            call.trace.opened(call.head, call.done, call.id)
+        return hub
     except BaseException as error:
         if group is not None:
-            group.discard(sink)
-        hub.abandon(sink)
-        if call.trace is not None:
-            call.trace.left(error)
-        if sink.uploader is not None:
-            await end_upload(sink)
+            group.discard(call)
+        hub.left(call, error)
+        if call.uploader is not None:
+            await end_upload(call)
         raise
 
 
-async def wait_error(hub: Hub, sink: Sink) -> None:
+async def wait_error(hub: Hub, call: Call) -> None:
     """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
     deadline = hub.loop.time() + ERROR_WAIT
-    while sink.done is None and sink.credit < ERROR_BYTES and hub.loop.time() < deadline:
-        waiter = hub.arrival(sink)
+    while call.done is None and call.credit < ERROR_BYTES and hub.loop.time() < deadline:
+        waiter = hub.arrival(call)
         timer = hub.loop.call_at(deadline, _resolve, waiter)
         try:
             await waiter
@@ -298,14 +277,14 @@ def _resolve(waiter: "asyncio.Future[None]") -> None:
 # what the server says meanwhile (RFC 9112 9.5)
 
 
-async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
+async def _upload(hub: Hub, call: Call) -> None:
     source = async_pieces(call.upload)
     try:
         try:
             async for piece in source:
-                if not await _write(hub, call, sink, piece, False):
+                if not await _write(hub, call, piece, False):
                     return
-            await _write(hub, call, sink, b"", True)
+            await _write(hub, call, b"", True)
         finally:
             for generator in (source, call.upload):
                 if isinstance(generator, AsyncGenerator):
@@ -313,24 +292,24 @@ async def _upload(hub: Hub, call: Call, sink: Sink) -> None:
                 elif isinstance(generator, Generator):
                     generator.close()
     except BaseException as error:  # whoever waits for the answer gets it, if anybody does
-        hub.fail(sink, error)
+        hub.fail(call, error)
 
 
-async def _write(hub: Hub, call: Call, sink: Sink, piece: Any, last: bool) -> bool:
-    while sink.done is None:
-        taken = write(sink, piece, last, call)
+async def _write(hub: Hub, call: Call, piece: Any, last: bool) -> bool:
+    while call.done is None:
+        taken = write(call, piece, last)
         if taken:
             return taken > 0
-        sink.room = room = hub.loop.create_future()
+        call.room = room = hub.loop.create_future()
         await room
     return False
 
 
-async def end_upload(sink: Sink) -> None:
+async def end_upload(call: Call) -> None:
     """Ends an upload that nobody wants any more, and waits until its generator is closed."""
-    uploader = sink.uploader
+    uploader = call.uploader
     if uploader is not None and uploader is not asyncio.current_task():
-        sink.uploader = None
+        call.uploader = None
         loop = uploader.get_loop()
         if loop is not asyncio.get_running_loop():  # a response that is closed in another one
             if not loop.is_closed():

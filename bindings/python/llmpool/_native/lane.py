@@ -12,8 +12,9 @@ import os
 import time
 import weakref
 from collections import deque
-from typing import Any, Deque, Dict, Generator, Iterator, NoReturn, Optional, Set, Tuple
+from typing import Any, Deque, Dict, Generator, Iterator, NoReturn, Optional, Set
 
+from .._http.answer import Answer
 from .._http.content import pieces
 from .._http.models import Request
 from . import abi
@@ -29,7 +30,7 @@ from .call import (
 )
 from .failures import check, submit_refused
 from .library import lib
-from .record import Answer, Lost, Reader, Sink, Sinks, answer_of
+from .record import Lost, Reader, Waiting, answer_of
 from .waiting import poll_factory, poller
 
 # Lanes kept for reuse: a burst of more threads than this makes and drops some.
@@ -60,24 +61,23 @@ def _dropped(
 class Upload:
     """A body that is sent piece by piece while the answer may begin already (RFC 9112 9.5)."""
 
-    __slots__ = ("_call", "_sink", "_pieces", "_piece", "_is_over")
+    __slots__ = ("_call", "_pieces", "_piece", "_is_over")
 
-    def __init__(self, call: Call, sink: Sink) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._sink = sink
         self._pieces: Iterator[Any] = pieces(call.upload)
         self._piece: Any = None
         self._is_over = False
 
     def advance(self) -> bool:
         """Hands a piece over; False where there is none left, no room or no taker."""
-        if self._is_over or self._sink.done is not None:
+        if self._is_over or self._call.done is not None:
             return False
         piece, self._is_over = self._piece, True  # an exception ends it
         if piece is None:
             piece = next(self._pieces, _END)
         last = piece is _END
-        taken = write(self._sink, b"" if last else piece, last, self._call)
+        taken = write(self._call, b"" if last else piece, last)
         if taken < 0:
             return False
         self._piece = None if taken else piece
@@ -94,7 +94,7 @@ class Upload:
 
 class Lane:
     __slots__ = (
-        "queue", "_key", "_poll_factory", "_poll", "_struct", "_cell", "_reader", "_sinks",
+        "queue", "_key", "_poll_factory", "_poll", "_struct", "_reader", "_waiting",
         "_upload", "__weakref__",
     )  # fmt: skip
 
@@ -109,11 +109,8 @@ class Lane:
         self._key = weakref.ref(self, _dropped)
         _queues[self._key] = self.queue
         self._struct = RequestStruct()
-        # The library writes the id here before anything can be read: an exception that comes
-        # between submit() and its assignment cannot lose it.
-        self._cell = ctypes.c_uint64()
         self._reader = Reader(self.queue, _RECORDS, _BYTES)
-        self._sinks: Sinks = {}
+        self._waiting: Waiting = {}
         self._upload: Optional[Upload] = None
         self._make_poller()
 
@@ -135,13 +132,13 @@ class Lane:
 
     # ---- plain calls
 
-    def run(self, call: Call) -> Answer:
+    def run(self, call: Call) -> None:
         """Submits the request and waits for its end.
 
-        RequestEnded carries the error of a request that is over. After any other exception the
+        RequestEnded carries the error of a request that was refused. After any other exception the
         lane may have something in flight and is not to be used again.
         """
-        status = self._struct.submit(call, call.flags, 0, self.queue, self._cell)
+        status = self._struct.submit(call, call.flags, self.queue)
         if status:
             self._refused(status, call)
         if self._poll_factory is not poll_factory():
@@ -155,13 +152,10 @@ class Lane:
             except Lost as lost:
                 raise lost.error from None
             for record in records:
-                answer = answer_of(record, blob)
+                call.done = answer_of(record, blob)
                 if call.trace is not None:
-                    call.trace.done(answer, None, self._cell.value)
-                if answer.status:
-                    raise RequestEnded(failure(answer, call.request))
-                call.settle_whole(self._cell.value, answer)
-                return answer
+                    call.trace.done(call.done, None, call.id)
+                return
 
     def _refused(self, status: int, call: Call) -> None:
         error = submit_refused(status, call.request, call.redirected_by)
@@ -173,22 +167,32 @@ class Lane:
 
     # ---- streams and uploads
 
-    def start(self, call: Call, flags: int) -> Sink:
-        """Submits the request and sends its body; what comes back goes to the sink."""
-        sink = Sink(call.pool, 1)
-        self._sinks = {1: sink}
-        self._upload = None if call.upload is None else Upload(call, sink)
+    def start(self, call: Call, flags: int) -> None:
+        """Submits the request and sends its body; what comes back goes to the call."""
+        call.key = 1
+        call.items = []
+        self._waiting = {1: call}
+        self._upload = None if call.upload is None else Upload(call)
         if self._poll_factory is not poll_factory():
             self._make_poller()
-        status = self._struct.submit(call, call.flags | flags, 1, self.queue, sink.cell)
+        status = self._struct.submit(call, call.flags | flags, self.queue)
         if status:
             self._refused(status, call)
-        sink.trace = call.trace
-        return sink
+
+    def send(self, call: Call) -> None:
+        """As run(), of a call whose body is sent piece by piece."""
+        self.start(call, 0)
+        try:
+            while call.done is None:
+                self.wait()
+        finally:
+            self.end_upload()
+        if call.done.error is not None:  # its DONE may still come
+            raise call.done.error
 
     def read(self) -> None:
         """Takes what is there."""
-        self._reader.deliver(self._sinks)
+        self._reader.deliver(self._waiting)
 
     def wait(self) -> None:
         """Waits until something is there and takes it. While the library takes more of an upload
@@ -198,45 +202,45 @@ class Lane:
             self._poll()
         self.read()
 
-    def wait_head(self, sink: Sink, call: Call) -> None:
-        while sink.head is None:
-            if sink.done is not None:
-                _end(sink.done, call.request)
+    def wait_head(self, call: Call) -> None:
+        while call.head is None:
+            if call.done is not None:
+                _end(call.done, call.request)
             self.wait()
 
-    def wait_done(self, sink: Sink, seconds: float) -> bool:
+    def wait_done(self, call: Call, seconds: float) -> bool:
         """Whether the request ended in this time."""
         deadline = time.monotonic() + seconds
-        while sink.done is None:
+        while call.done is None:
             left = deadline - time.monotonic()
             if left <= 0 or not self._poll(left * 1000):
                 return False
             self.read()
-            sink.items = []
+            call.items = []
         return True
 
-    def wait_error(self, sink: Sink) -> None:
+    def wait_error(self, call: Call) -> None:
         """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
         deadline = time.monotonic() + ERROR_WAIT
-        while sink.done is None and sink.credit < ERROR_BYTES:
+        while call.done is None and call.credit < ERROR_BYTES:
             left = deadline - time.monotonic()
             if left <= 0 or not self._poll(left * 1000):
                 return
             self.read()
 
-    def end(self, sink: Sink) -> None:
+    def end(self, call: Call) -> None:
         """Cancels the request, if it is not over, and gives the lane back."""
         try:
             self.end_upload()
-            if sink.done is None and self.is_open:
-                lib.cancel(sink.pool, sink.cell.value)
-                sink.items = []
-                if not self.wait_done(sink, _CANCEL_WAIT) and sink.trace is not None:
-                    sink.trace.left()
+            if call.done is None and self.is_open:
+                lib.cancel(call.pool, call.id)
+                call.items = []
+                if not self.wait_done(call, _CANCEL_WAIT) and call.trace is not None:
+                    call.trace.left()
         except BaseException:
             self.close()
             raise
-        give_back(self, sink.done is not None and sink.done.error is None)
+        give_back(self, call.done is not None and call.done.error is None)
 
     def end_upload(self) -> None:
         upload, self._upload = self._upload, None
@@ -286,14 +290,17 @@ def give_back(lane: Lane, clean: bool) -> None:
         lane.close()
 
 
-def run(call: Call) -> Answer:
-    """One blocking call; whatever interrupts it ends the request in the library too."""
+def run(call: Call) -> None:
+    """Has the DONE of a request that is not streamed; whatever interrupts this ends the request in
+    the library too."""
     lane = _borrow()
     clean = False
     try:
-        answer = lane.run(call) if call.upload is None else _send(lane, call)
+        if call.upload is None:
+            lane.run(call)
+        else:
+            lane.send(call)
         clean = True
-        return answer
     except RequestEnded as ended:
         clean = True
         raise ended.error from None
@@ -305,43 +312,27 @@ def run(call: Call) -> Answer:
         give_back(lane, clean)
 
 
-def _send(lane: Lane, call: Call) -> Answer:
-    """A call whose body is sent piece by piece."""
-    sink = lane.start(call, 0)
-    try:
-        while sink.done is None:
-            lane.wait()
-    finally:
-        lane.end_upload()
-    if sink.done.error is not None:
-        raise sink.done.error
-    return sink.done
-
-
-def start(
-    call: Call, sse: bool, explain: bool = True, group: Optional[Set[Sink]] = None
-) -> Tuple[Lane, Sink]:
+def start(call: Call, sse: bool, explain: bool = True, group: Optional[Set[Call]] = None) -> Lane:
     """Submits a streamed request and waits for its head; the lane is lent until its end.
 
     Args:
         explain: of an error's body the beginning is awaited, too.
-        group: has the sink from here on.
+        group: has the call from here on.
     """
     lane = _borrow()
-    sink: Optional[Sink] = None
     try:
-        sink = lane.start(call, SSE_FLAGS if sse else STREAM_FLAGS)
+        lane.start(call, SSE_FLAGS if sse else STREAM_FLAGS)
         if group is not None:
-            group.add(sink)
-        lane.wait_head(sink, call)
-        if explain and sink.head is not None and sink.head.http_status >= 400:
-            lane.wait_error(sink)
-        if call.trace is not None and sink.head is not None:
-            call.trace.opened(sink.head, sink.done, sink.cell.value)
-        return lane, sink
+            group.add(call)
+        lane.wait_head(call)
+        if explain and call.head is not None and call.head.http_status >= 400:
+            lane.wait_error(call)
+        if call.trace is not None and call.head is not None:
+            call.trace.opened(call.head, call.done, call.id)
+        return lane
     except BaseException as error:
-        if group is not None and sink is not None:
-            group.discard(sink)
+        if group is not None:
+            group.discard(call)
         if call.trace is not None:
             call.trace.left(error)
         try:

@@ -2,10 +2,10 @@
 
 import ctypes
 import struct
-from ctypes import c_uint64
 from sys import intern
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
+from .._http.answer import TIMES_SIZE, Answer
 from .._http.sse import Event
 from . import abi
 from .failures import check
@@ -20,7 +20,6 @@ _END_OFFSET = abi.Record.timings_end.offset
 _EVENT_SIZE = ctypes.sizeof(abi.Event)
 _NO_RETRY = 0xFFFFFFFF
 _TIMES_OFFSET = abi.Timings.admitted.offset
-TIMES_SIZE = struct.calcsize(abi.TIMINGS_FORMAT)
 
 
 # Not ctypes.string_at(), which took a C int before Python 3.13: 2 GiB were a SystemError, and of
@@ -28,28 +27,6 @@ TIMES_SIZE = struct.calcsize(abi.TIMINGS_FORMAT)
 _bytes_at = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
     ("PyBytes_FromStringAndSize", ctypes.pythonapi)
 )
-
-
-class Answer(NamedTuple):
-    """A HEAD or DONE event as far as a response needs it.
-
-    Attributes:
-        error: what went wrong on this side of the library, where that ended the request.
-    """
-
-    http_status: int
-    http_version: int
-    attempts: int
-    flags: int
-    data: bytes
-    headers: bytes
-    reason: bytes
-    peer: bytes
-    connection_id: int
-    timings: bytes
-    status: int = 0
-    message: bytes = b""
-    error: Optional[BaseException] = None
 
 
 class Lost(Exception):
@@ -66,38 +43,36 @@ class Lost(Exception):
         self.error = error
 
 
-class Sink:
+class Arrivals:
     """What has arrived for one request and was not yet taken.
 
+    What most requests never have is the class's: an object has only what was set.
+
     Attributes:
-        items: events of an event stream, else pieces of the body.
+        pool: handle of the pool that the request is of.
+        id: of the request, from before anything can arrive; 0: it was not taken by the library.
+        key: by which its hub or lane knows it.
+        items: of one that is streamed: events of an event stream, else pieces of the body.
         credit: what the items stand for in the stream's window.
         head, done: as soon as they came.
         waiter: a future to be resolved when something arrives (asyncio).
         room: one to be resolved when the library takes more of the upload, or the end came.
         uploader: the task that sends the body (asyncio).
-        cell: has the request's id from before anything can arrive.
-        trace: what follows the request, or None.
+        trace: what llmpool.otel follows the request with, or None.
     """
 
-    __slots__ = (
-        "items", "credit", "head", "done", "waiter", "room", "uploader", "cell", "pool", "key",
-        "last_id", "trace",
-    )  # fmt: skip
-
-    def __init__(self, pool: int, key: int) -> None:
-        self.items: List[Any] = []
-        self.credit = 0
-        self.head: Optional[Answer] = None
-        self.done: Optional[Answer] = None
-        self.waiter: Any = None
-        self.room: Any = None
-        self.uploader: Any = None
-        self.cell = c_uint64()
-        self.pool = pool
-        self.key = key
-        self.last_id = ""
-        self.trace: Optional[Trace] = None
+    pool: int
+    id = 0
+    key = 0
+    items: List[Any]
+    credit = 0
+    head: Optional[Answer] = None
+    done: Optional[Answer] = None
+    waiter: Any = None
+    room: Any = None
+    uploader: Any = None
+    last_id = ""
+    trace: Optional[Trace] = None
 
     def wake(self) -> None:
         """Wakes whoever waits for something to arrive."""
@@ -115,12 +90,13 @@ class Sink:
         """Nothing more comes."""
         self.done = done
         if self.trace is not None:
-            self.trace.done(done, self.head, self.cell.value)
+            self.trace.done(done, self.head, self.id)
         self.make_room()
         self.wake()
 
 
-Sinks = Dict[int, Optional[Sink]]
+# None: nobody wants it any more, and its DONE has not come yet.
+Waiting = Dict[int, Optional[Arrivals]]
 
 
 class Reader:
@@ -140,8 +116,8 @@ class Reader:
         self._bytes_view = memoryview(buffer)
         self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(buffer))
 
-    def deliver(self, sinks: Sinks) -> bool:
-        """Takes what is there to the sinks; whether more may be waiting.
+    def deliver(self, waiting: Waiting) -> bool:
+        """Takes what is there to the waiting; whether more may be waiting.
 
         What fails on the way with one event ends its request with that error: the event is lost,
         and nobody could tell whoever waits for it. An exception means that the queue is of no use.
@@ -150,12 +126,12 @@ class Reader:
             records, blob, more = self.read()
         except Lost as lost:
             for key, kind in lost.events:
-                fail(sinks, key, lost.error, kind == abi.EVENT_DONE)
+                fail(waiting, key, lost.error, kind == abi.EVENT_DONE)
             return True
         try:
-            dispatch(records, blob, sinks)
+            dispatch(records, blob, waiting)
         except BaseException:  # Ctrl-C: what is left of the records is not to be lost
-            dispatch(records, blob, sinks)
+            dispatch(records, blob, waiting)
             raise
         return more
 
@@ -242,105 +218,94 @@ def _flatten(event: Any) -> Tuple[List[RecordFields], bytes]:
 def dispatch(
     records: Iterable[RecordFields],
     blob: bytes,
-    sinks: Sinks,
+    waiting: Waiting,
     # Bound here: this loop runs once for each token of each stream.
     event_class: Any = Event,
     new: Any = tuple.__new__,
     intern: Any = intern,
 ) -> None:
-    """Gives each record to the sink of its request, and wakes who waits for it.
+    """Gives each record to the call of its request, and wakes who waits for it.
 
     Called again after an exception it goes on behind the record that was at hand.
     """
-    get = sinks.get
+    get = waiting.get
     for record in records:
         (
             key, kind, flags, _, _, _, _, credit, _, begin, data_end, headers_end, event_end,
             id_end, _, _, retry, _, count,
         ) = record  # fmt: skip
         try:
-            sink = get(key)
-            if sink is None:  # nobody wants it any more
+            call = get(key)
+            if call is None:  # nobody wants it any more
                 if kind == 4:
-                    sinks.pop(key, None)
+                    waiting.pop(key, None)
                 continue
             if kind == 3 and count > 1:  # SSE, joined
-                last_id = sink.last_id
-                sink.items += [
+                last_id = call.last_id
+                call.items += [
                     new(event_class, ("message", data, last_id, None))
                     for data in str(blob[begin:data_end], "utf-8", "replace").split("\r")
                 ]
-                sink.credit += credit
+                call.credit += credit
             elif kind == 3:
                 if id_end != event_end:
-                    sink.last_id = str(blob[event_end:id_end], "utf-8", "replace")
+                    call.last_id = str(blob[event_end:id_end], "utf-8", "replace")
                 elif flags & 4:  # ID_RESET
-                    sink.last_id = ""
+                    call.last_id = ""
                 name = "message"
                 if event_end != headers_end:
                     name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
                 data = str(blob[begin:data_end], "utf-8", "replace")
                 again = None if retry == _NO_RETRY else retry
-                sink.items.append(new(event_class, (name, data, sink.last_id, again)))
-                sink.credit += credit
+                call.items.append(new(event_class, (name, data, call.last_id, again)))
+                call.credit += credit
             elif kind == 2:  # DATA
-                sink.items.append(blob[begin:data_end])
-                sink.credit += credit
+                call.items.append(blob[begin:data_end])
+                call.credit += credit
             elif kind == 6:  # WRITABLE
-                sink.make_room()
+                call.make_room()
                 continue
             elif kind == 4:  # DONE
-                sink.done = answer_of(record, blob)
-                sinks.pop(key, None)
-                if sink.trace is not None:
-                    sink.trace.done(sink.done, sink.head, sink.cell.value)
-                if sink.room is not None:
-                    sink.make_room()
+                call.done = answer_of(record, blob)
+                waiting.pop(key, None)
+                if call.trace is not None:
+                    call.trace.done(call.done, call.head, call.id)
+                if call.room is not None:
+                    call.make_room()
             else:
-                sink.head = answer_of(record, blob)
-            waiter = sink.waiter
+                call.head = answer_of(record, blob)
+            waiter = call.waiter
             if waiter is not None:
-                sink.waiter = None
+                call.waiter = None
                 if not waiter.done():
                     waiter.set_result(None)
         except BaseException as error:
             # Its request ends with it, Ctrl-C too; where there is none, whoever reads is told.
-            if not fail(sinks, key, error, kind == 4) and not isinstance(error, Exception):
+            if not fail(waiting, key, error, kind == 4) and not isinstance(error, Exception):
                 raise
 
 
-def fail(sinks: Sinks, key: int, error: BaseException, is_over: bool = False) -> bool:
+def fail(waiting: Waiting, key: int, error: BaseException, is_over: bool = False) -> bool:
     """Ends a request with what went wrong on this side of the library; whether anybody is told.
 
     Args:
         is_over: its DONE has come.
     """
-    sink = sinks.get(key)
+    call = waiting.get(key)
     if is_over:
-        sinks.pop(key, None)
-    if sink is None:
+        waiting.pop(key, None)
+    if call is None:
         return False
     if not is_over:
-        sinks[key] = None  # until its DONE comes
-        lib.cancel(sink.pool, sink.cell.value)
-    sink.end(Answer(0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_INTERNAL, b"", error))
+        waiting[key] = None  # until its DONE comes
+        lib.cancel(call.pool, call.id)
+    call.end(Answer.of(status=abi.E_INTERNAL, error=error))
     return True
 
 
-def answer_of(record: RecordFields, blob: bytes) -> Answer:
+def answer_of(record: RecordFields, blob: bytes, new: Any = tuple.__new__) -> Answer:
     """What a HEAD or DONE record says."""
-    (
-        _, _, flags, status, http_status, version, attempts, _, _, begin, data_end, headers_end,
-        _, id_end, text_end, times_end, _, connection_id, _,
-    ) = record  # fmt: skip
-    reason = peer = message = b""
-    text = blob[id_end:text_end].split(b"\0")
-    if status:
-        message = text[0]
-    elif len(text) > 2:
-        reason, peer = text[0], text[1]
-    times = blob[times_end - TIMES_SIZE : times_end]
-    return Answer(
-        http_status, version, attempts, flags, blob[begin:data_end], blob[data_end:headers_end],
-        reason, peer, connection_id, times, status, message,
-    )  # fmt: skip
+    data_end = record[10]
+    data, rest = blob[record[9] : data_end], blob[data_end : record[15]]
+    answer: Answer = new(Answer, (record, data, rest, None))
+    return answer

@@ -7,8 +7,8 @@ costs a look at it, and at its own place for a trace.
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Protocol
 
 if TYPE_CHECKING:
+    from .._http.answer import Answer
     from .call import Call
-    from .record import Answer
 
 
 class Trace(Protocol):

@@ -4,9 +4,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from opentelemetry.metrics import Meter as MetricMeter
 
+from .._http.answer import Answer
 from .._http.budgets import Meter, model_of
 from .._native.call import Call
-from .._native.record import Answer
 from .outcome import Outcome
 from .target import Attributes, Target, server_attributes
 

@@ -113,6 +113,7 @@ class Instrumentation:
         pool_counts().pools.add(call.pool)
         trace = RequestTrace(self, call, target, context, resends, lender, is_for_head, generation)
         if lender is None:
+            _ = call.request  # is what the application made
             call.block = headers.injected(set_span_in_context(trace.span, context))
         return trace
 

@@ -9,11 +9,12 @@ from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .._http import secrets
+from .._http.answer import TIMES_SIZE
 from .._http.timings import Timings, timings_of
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
-from .._native.record import TIMES_SIZE, Lost, Reader
+from .._native.record import Lost, Reader
 from .._native.waiting import poller
 from .target import Attributes, connection_attributes
 

@@ -3,11 +3,11 @@
 from typing import Dict, List, Optional, Tuple
 
 from .._http import secrets
+from .._http.answer import Answer
 from .._http.explain import request_id
 from .._http.headers import Headers
 from .._http.timings import Timings, timings_of
 from .._native import abi
-from .._native.record import Answer
 from .attempts import error_type_of, nanoseconds
 from .target import Attributes, connection_attributes
 
@@ -155,9 +155,9 @@ def _class_name(error: BaseException) -> str:
 
 def refused(error: BaseException) -> Answer:
     """A DONE for a request that has none, as the library did not take it."""
-    return Answer(0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_INTERNAL, b"", error)
+    return Answer.of(status=abi.E_INTERNAL, error=error)
 
 
 def left() -> Answer:
     """A DONE for a request whose end nobody awaited."""
-    return Answer(0, 0, 0, 0, b"", b"", b"", b"", 0, b"", abi.E_CANCELLED)
+    return Answer.of(status=abi.E_CANCELLED)

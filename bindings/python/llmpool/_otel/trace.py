@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Deque, List, Optional, Tuple
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
+from .._http.answer import Answer
 from .._http.timings import timings_of
 from .._native.call import Call
-from .._native.record import Answer
 from .attempts import UNKNOWN, Attempt, earlier, error_type, status_of
 from .notices import notices
 from .outcome import REQUEST_ID, Event, Outcome, left, refused, steps
