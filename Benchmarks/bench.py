@@ -1,6 +1,7 @@
 """Runs the cases named (all by default), each client in turn, several rounds, and writes results/NAME.json."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ import time
 import report
 from cases import CASES, HERE
 
+BUSY_SECONDS = 1800  # of CPU, at most, should nobody end it
 
 
 class Skip(Exception):
@@ -65,6 +67,17 @@ def measure(command, whole):
     return result
 
 
+@contextlib.contextmanager
+def busy_loop():
+    """One process that wants a core for itself, at normal priority, for as long as the block lasts."""
+    process = subprocess.Popen(["sh", "-c", f"ulimit -t {BUSY_SECONDS}; while :; do :; done"], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def run_case(name, case, rounds):
     print(f"\n{name}: {case.title}", flush=True)
     results, skipped = {label: [] for label in case.clients}, {}
@@ -110,6 +123,8 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help="of: " + " ".join(CASES))
+    parser.add_argument("--beside", action="store_true", help="beside a busy loop; by default what docs/performance.md "
+                        "tells of that")
     parser.add_argument("--rounds", type=int, default=0, help="instead of each case's own number")
     parser.add_argument("--report", action="store_true", help="run nothing: draw docs/performance.md from the results")
     parser.add_argument("--dry", action="store_true", help="write nothing")
@@ -117,13 +132,16 @@ def main():
     if unknown := set(arguments.names) - set(CASES):
         parser.error("no such case: " + " ".join(sorted(unknown)))
     (HERE / "results").mkdir(exist_ok=True)
-    for name in arguments.names or ([] if arguments.report else CASES):
-        case = CASES[name]
-        result = {"machine": machine(), **run_case(name, case, arguments.rounds or case.rounds)}
-        for limit in case.limits:
-            print("  " + report.verdict(limit, result["clients"])[-1])
-        if not arguments.dry:
-            (HERE / "results" / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    by_default = [] if arguments.report else [name for name in CASES if CASES[name].beside or not arguments.beside]
+    with busy_loop() if arguments.beside else contextlib.nullcontext():
+        for name in arguments.names or by_default:
+            case = CASES[name]
+            result = {"machine": machine(), **run_case(name, case, arguments.rounds or case.rounds)}
+            for limit in case.limits:
+                print("  " + report.verdict(limit, result["clients"], arguments.beside)[-1])
+            if not arguments.dry:
+                path = report.path(name, arguments.beside)
+                path.write_text(json.dumps(result, indent=1) + "\n")
     if not arguments.dry:
         report.write()
 

@@ -19,10 +19,11 @@ PYTHON = [sys.executable, str(HERE / "python" / "client.py")]
 class Limit:
     ours: str  # "*": the greatest of all clients
     peer: Optional[str]  # None: the bound is absolute
-    at_most: float
+    at_most: Optional[float]  # None: told, and no bound
     what: str
     figure: str = "cpu_us"
     difference: bool = False  # ours minus the peer's instead of the ratio
+    beside: Optional[float] = None  # at most, beside a busy loop
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Case:
     whole: bool = False  # CPU of the whole process with its start, for peers that cannot say what a part took
     figure: str = "cpu_us"
     unit: str = "us of CPU per request"
+    beside: bool = False  # measured beside a busy loop, too
 
 
 def c_client(mode, url, requests, in_flight, connections, streams, *rest, body=2048):
@@ -46,10 +48,10 @@ def curl(mode, url, requests, in_flight, *rest):
     return [str(BUILD / "bench_curl"), mode, url, str(requests), str(in_flight), "2048", *rest]
 
 
-def h2load(url, requests, clients, streams, *options):
+def h2load(url, requests, clients, streams, *options, body="{root}/body"):
     headers = ["-H", "content-type: application/json", "-H", "authorization: Bearer 0123456789abcdef"]
     counts = ["-n", str(requests), "-c", str(clients), "-m", str(streams)]
-    return ["h2load", *options, *counts, "-d", "{root}/body", *headers, url]
+    return ["h2load", *options, *counts, "-d", body, *headers, url]
 
 
 def python(names, work, url, count, in_flight, *rest):
@@ -118,7 +120,7 @@ def sdk():
     """httpx2, requests and SDKs over their own transports and over others, work after work."""
     clients = {}
     for work, below, url, count, in_flight in (
-        ("client", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
+        ("client", ("own", "llmpool", "aiohttp", "nothing"), "{url}", 3200, 64),
         ("lines", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
         ("transport", ("own", "llmpool", "aiohttp"), "{url}", 3200, 64),
         ("transport-get", ("own", "llmpool", "aiohttp"), "{events100}", 3200, 64),
@@ -157,6 +159,16 @@ CASES = {
         ],
         whole=True,
     ),
+    "h2-small": Case(
+        "Small calls, 60 bytes up and 400 down, over HTTP/2 and TLS from C, 64 at a time on one connection (nghttpd)",
+        servers.nghttpd,
+        {
+            "llmpool": c_client("async", "{small_url}", 90000, 64, 1, 100, "{ca}", body=60),
+            "h2load": h2load("{small_url}", 99000, 1, 64, body="{root}/body60"),
+        },
+        [Limit("llmpool", "h2load", 1.6, "h2+TLS POST of 60 bytes, C async API, 64 in flight", beside=1.8)],
+        whole=True,
+    ),
     "h1": Case(
         "POST over HTTP/1.1 from C, 64 connections (nginx)",
         servers.nginx,
@@ -187,45 +199,87 @@ CASES = {
         "POST + json from Python, one thread, HTTP/1.1 (nginx)",
         servers.nginx,
         {
-            **python(["llmpool", "llmpool+orjson", "pycurl"], "post", "{url}", 6000, 1),
+            **python(["llmpool", "llmpool+orjson", "pycurl", "floor", "floor+orjson"], "post", "{url}", 6000, 1),
             **python(["pyreqwest", "curl_cffi"], "post", "{url}", 3000, 1),
             **python(["httpx", "httpx2", "requests", "niquests"], "post", "{url}", 1200, 1),
         },
-        [Limit("llmpool", "pycurl", 1.0, "POST, Python sync Client, 1 thread, h1")],
+        [
+            Limit("llmpool", "pycurl", 0.95, "POST + json, Python sync Client, 1 thread, h1", beside=0.95),
+            Limit("llmpool", "floor", None, "the same"),
+        ],
+    ),
+    "python-threads": Case(
+        "POST + json from Python, 16 threads, HTTP/1.1 (nginx)",
+        servers.nginx,
+        python(["llmpool", "pycurl", "floor"], "post", "{url}", 9600, 16),
+        [
+            Limit("llmpool", "pycurl", 0.9, "POST + json, Python sync Client, 16 threads; pycurl with a handle each"),
+            Limit("llmpool", "floor", None, "the same"),
+        ],
+    ),
+    "python-one": Case(
+        "POST + json from Python on uvloop, one call after another, HTTP/1.1 (nginx)",
+        servers.nginx,
+        python(["llmpool", "pyreqwest", "aiohttp", "floor"], "post64", "{url}", 4000, 1),
+        [
+            Limit("llmpool", "aiohttp", 0.4, "POST + json, AsyncClient on uvloop, one call after another"),
+            Limit("llmpool", "floor", None, "the same"),
+        ],
     ),
     "python-async": Case(
         "POST + json from Python on uvloop, 64 at a time, HTTP/1.1 (nginx)",
         servers.nginx,
         {
-            **python(["llmpool", "llmpool+orjson", "pyreqwest", "aiohttp"], "post64", "{url}", 9600, 64),
+            **python(["llmpool", "llmpool+orjson", "floor", "floor+orjson"], "post64", "{url}", 9600, 64),
+            **python(["pyreqwest", "aiohttp"], "post64", "{url}", 9600, 64),
             **python(["curl_cffi"], "post64", "{url}", 3200, 64),
             **python(["httpx2", "httpx", "niquests"], "post64", "{url}", 1280, 64),
         },
         [
-            Limit("llmpool", "pyreqwest", 0.45, "POST + json, AsyncClient on uvloop, h1, 64 at a time"),
+            Limit("llmpool", "pyreqwest", None, "POST + json, AsyncClient on uvloop, h1, 64 at a time"),
             Limit("llmpool+orjson", "pyreqwest", 0.45, "the same, both with JSON in Rust"),
+            Limit("llmpool+orjson", "floor+orjson", 1.25, "the same"),
+            Limit("llmpool+orjson", "pyreqwest", 1.0, "the same, p50 of a call", "p50_us", beside=1.0),
+            Limit("llmpool+orjson", "pyreqwest", 1.0, "the same, p99 of a call", "p99_us", beside=1.0),
         ],
     ),
     "python-async-h2": Case(
         "POST + json from Python on uvloop, 64 at a time, HTTP/2 and TLS (nghttpd)",
         servers.nghttpd,
         {
-            **python(["llmpool", "llmpool+orjson", "pyreqwest"], "post64", "{url}", 9600, 64, "{ca}"),
+            **python(["llmpool", "llmpool+orjson", "floor+orjson", "pyreqwest"], "post64", "{url}", 9600, 64, "{ca}"),
             **python(["curl_cffi"], "post64", "{url}", 3200, 64, "{ca}"),
             **python(["httpx2"], "post64", "{url}", 1280, 64, "{ca}"),
         },
-        [Limit("llmpool", "httpx2", 0.05, "the same over h2+TLS")],
+        [
+            Limit("llmpool+orjson", "pyreqwest", 0.45, "the same over h2+TLS"),
+            Limit("llmpool+orjson", "floor+orjson", None, "the same"),
+            Limit("llmpool", "httpx2", 0.05, "the same, JSON in Python"),
+        ],
     ),
     "sse": Case(
         "Server-sent events and json.loads in Python on uvloop, 32 streams as fast as they come (nginx)",
         servers.nginx,
         {
-            **python(["llmpool", "pyreqwest", "aiohttp"], "sse", "{events}", 192000, 32),
+            **python(["llmpool", "pyreqwest", "aiohttp", "floor"], "sse", "{events}", 192000, 32),
             **python(["pyreqwest+parser", "aiohttp+parser", "httpx2+parser"], "sse", "{events}", 128000, 32),
         },
         [
-            Limit("llmpool", "pyreqwest", 0.5, "SSE events + json.loads, 32 streams as fast as they come"),
-            Limit("llmpool", "pyreqwest+parser", 0.5, "the same"),
+            Limit("llmpool", "pyreqwest+parser", None, "SSE events + json.loads, 32 streams as fast as they come"),
+            Limit("llmpool", "floor", None, "the same, beside json.loads alone"),
+        ],
+        unit="us of CPU per event",
+    ),
+    "sse-text": Case(
+        "The same without json.loads (nginx)",
+        servers.nginx,
+        python(
+            ["llmpool", "pyreqwest", "pyreqwest+parser", "aiohttp", "aiohttp+parser", "floor"],
+            "text", "{events}", 384000, 32,
+        ),  # fmt: skip
+        [
+            Limit("llmpool", "pyreqwest+parser", 0.5, "SSE events, 32 streams as fast as they come"),
+            Limit("llmpool", "floor", None, "the same, beside an empty source"),
         ],
         unit="us of CPU per event",
     ),
@@ -233,12 +287,13 @@ CASES = {
         "The same, 100 streams of 50 tokens a second (granian)",
         lambda: servers.mock(50, 400),
         python(
-            ["llmpool", "pyreqwest", "pyreqwest+parser", "aiohttp", "aiohttp+parser", "httpx2+parser"],
+            ["llmpool", "pyreqwest", "pyreqwest+parser", "aiohttp", "aiohttp+parser", "httpx2+parser", "floor"],
             "paced", "{url}", 3000, 100,
         ),  # fmt: skip
         [
             Limit("llmpool", "aiohttp", 0.5, "the same, 100 streams of 50 tokens a second each"),
             Limit("llmpool", "aiohttp+parser", 0.5, "the same"),
+            Limit("llmpool", "floor", None, "the same, beside an empty source"),
         ],
         rounds=3,
         unit="us of CPU per event",
@@ -411,6 +466,7 @@ CASES = {
         sdk(),
         [
             sdk_limit("client", 0.25, "httpx2.AsyncClient, POST + json, h1, 64 at a time"),
+            sdk_limit("client", 1.4, "the same, beside a transport that costs nothing", "nothing"),
             sdk_limit("lines", 0.4, "httpx2.AsyncClient streamed, aiter_lines, per line"),
             sdk_limit("make", 0.05, "making a client, wall-clock", figure="wall_us"),
             Limit("import: llmpool", None, 3000, "import llmpool.httpx2 beside llmpool and httpx2, CPU (us)", "cpu_us"),
@@ -450,4 +506,6 @@ CASES = {
         unit="us of CPU",
     ),
 }
+for _name in CASES:
+    CASES[_name].beside = _name.startswith(("python", "sse")) or _name == "h2-small"
 CASES["import"].clients.pop("requests")  # has no Client(); kept out rather than compared unequally

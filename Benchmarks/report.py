@@ -19,45 +19,58 @@ def line(label, client, case):
     return f"{label:28} {number(middle):>9} ({number(least)} - {number(most)}) {case.unit}; {', '.join(extra)}"
 
 
-def verdict(limit, clients):
-    """The measured ratio (None where it was not), whether the limit is kept, and that in words."""
+def path(name, beside):
+    return HERE / "results" / f"{name}{'-beside' if beside else ''}.json"
+
+
+def verdict(limit, clients, beside=False):
+    """The measured ratio (None where it was not), whether the limit is kept (None: it has none), and that in words."""
+    at_most = limit.beside if beside else limit.at_most
     if limit.ours == "*" and clients:
         worst = max(clients, key=lambda label: clients[label][limit.figure][0])
         clients = {**clients, "*": clients[worst]}
     if limit.ours not in clients or (limit.peer and limit.peer not in clients):
         return None, None, f"{limit.what}: not measured"
-    ours = clients[limit.ours][limit.figure][0]
-    if limit.peer is None:
-        ratio, unit = ours, ""
-    elif limit.difference:
-        ratio, unit = ours - clients[limit.peer][limit.figure][0], ""
-    else:
-        ratio, unit = ours / clients[limit.peer][limit.figure][0], " x"
-    reached = ratio <= limit.at_most
+    ratio, unit = clients[limit.ours][limit.figure][0], unit_of(limit)
+    if limit.peer is not None:
+        peer = clients[limit.peer][limit.figure][0]
+        ratio = ratio - peer if limit.difference else ratio / peer
+    said = f"{limit.what}: {number(ratio)}{unit} {limit.peer or ''}"
+    if at_most is None:
+        return ratio, None, said
+    reached = ratio <= at_most
     word = "reached" if reached else "NOT reached"
-    return ratio, reached, (f"{limit.what}: {number(ratio)}{unit} {limit.peer or ''}, "
-                            f"at most {number(limit.at_most)}{unit}: {word}")  # fmt: skip
+    return ratio, reached, f"{said}, at most {number(at_most)}{unit}: {word}"
 
 
-def load():
-    results = {}
-    for name in CASES:
-        path = HERE / "results" / f"{name}.json"
-        if path.exists():
-            results[name] = json.loads(path.read_text())
-    return results
+def load(beside=False):
+    return {name: json.loads(path(name, beside).read_text()) for name in CASES if path(name, beside).exists()}
 
 
-def limits_table(results):
-    rows = ["| work | ours against | at most | measured | |", "|---|---|---|---|---|"]
+def limits_table(results, beside):
+    rows = ["| work | ours against | at most | measured | | beside a busy loop |", "|---|---|---|---|---|---|"]
     for name, case in CASES.items():
         for limit in case.limits:
-            ratio, reached, _ = verdict(limit, results.get(name, {"clients": {}})["clients"])
-            unit = " x" if limit.peer and not limit.difference else ""
-            measured = "not measured" if ratio is None else f"**{number(ratio)}{unit}**"
-            mark = "" if ratio is None else "reached" if reached else "**not reached**"
-            rows.append(f"| {limit.what} | {limit.peer or '-'} | {number(limit.at_most)}{unit} | {measured} | {mark} |")
+            bound = "" if limit.at_most is None else f"{number(limit.at_most)}{unit_of(limit)}"
+            cells = [limit.what, limit.peer or "-", bound]
+            cells += measured(limit, results.get(name), False)
+            cells.append(", ".join(filter(None, measured(limit, beside.get(name), True))))
+            rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def unit_of(limit):
+    return " x" if limit.peer and not limit.difference else ""
+
+
+def measured(limit, result, beside):
+    """The figure, and what is to be said of it."""
+    if result is None:
+        return ["" if beside else "not measured", ""]
+    ratio, reached, _ = verdict(limit, result["clients"], beside)
+    if ratio is None:
+        return ["not measured", ""]
+    return [f"**{number(ratio)}{unit_of(limit)}**", {None: "", True: "reached", False: "**not reached**"}[reached]]
 
 
 def case_table(case, result):
@@ -113,15 +126,17 @@ def draw(name, case, result):
 
 
 def write():
-    results = load()
-    text = ["", "### Must hold", "", *limits_table(results), ""]
+    results, beside = load(), load(beside=True)
+    text = ["", "### Must hold", "", *limits_table(results, beside), ""]
     for name, result in results.items():
         case = CASES[name]
         draw(name, case, result)
         text += [f"### {name}: {case.title}", "", *case_table(case, result), ""]
+        if name in beside:
+            text += ["Beside a busy loop:", "", *case_table(case, beside[name]), ""]
         text += [f"![{case.title}](performance/{name}.svg)", ""]
-    path = DOCS / "performance.md"
-    page = path.read_text()
+    document = DOCS / "performance.md"
+    page = document.read_text()
     before, rest = page.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    path.write_text(before + BEGIN + "\n" + "\n".join(text) + "\n" + END + after)
+    document.write_text(before + BEGIN + "\n" + "\n".join(text) + "\n" + END + after)

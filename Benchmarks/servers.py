@@ -106,6 +106,8 @@ def write_files():
         make_certificate(root, "cert", "ca", days=365)
     (root / "post").write_text(answer_text())
     (root / "body").write_text("x" * 2048)
+    (root / "body60").write_text("x" * 60)
+    (root / "small").write_text("y" * 400)
     chunk = {
         "id": "chatcmpl-123456789", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-mock",
         "system_fingerprint": "fp_44709d6fcb",
@@ -153,6 +155,7 @@ def nghttpd(streams=100, tls=True):
         yield {
             "url": f"{'https' if tls else 'h2c'}://127.0.0.1:{port}/post", "ca": str(root / "ca.pem"),
             "root": str(root), "port": str(port), "plain_url": f"http://127.0.0.1:{port}/post",
+            "small_url": f"https://127.0.0.1:{port}/small",
         }  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """client.py CLIENT WORK URL COUNT IN_FLIGHT [CA_FILE] - one Python client at one work; prints a line of JSON.
 
-CLIENT with "+asyncio" at its end runs on asyncio's own loop, else on uvloop.
+CLIENT with "+asyncio" at its end runs on asyncio's own loop, else on uvloop; with "+orjson" it writes and reads JSON
+with that. The CLIENT "floor" is what the work costs at the least: for POSTs c/floor.c below the same tasks and JSON,
+for events an empty source, so that what is left is what the work itself does with an event.
 
-Works:  post     one thread, one POST after another
+Works:  post     IN_FLIGHT threads, each one POST after another
         post64   asyncio, IN_FLIGHT tasks, each a POST after another
         sse      asyncio, IN_FLIGHT streams read to their end again and again until COUNT events came
+        text     the same, and nobody parses the JSON of the events
         paced    asyncio, IN_FLIGHT streams, measured for COUNT milliseconds in the middle
         tokens   asyncio, IN_FLIGHT streams of token_server.py for COUNT tokens each: how long each token was on its way
         import   import and first client, cold
@@ -17,16 +20,33 @@ process, all threads, while it works; a tenth of the work goes before the measur
 
 import asyncio
 import glob
+import itertools
 import json
 import resource
 import sys
+import threading
 import time
+import urllib.request
 from array import array
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x" * 1950}], "stream": False}
 STREAM_BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 400}
 KEY = "mock-key"
 EVENT_START = b"data: "
+PACED_EVENT = json.dumps(
+    {
+        "id": "chatcmpl-7d3b2f6e2b0a4cf6", "object": "chat.completion.chunk", "created": 1700000000,
+        "model": "gpt-mock",
+        "choices": [{"index": 0, "delta": {"content": " token"}, "finish_reason": None}],
+    }
+)  # fmt: skip
+loads = json.loads  # as +orjson has it, for whoever parses the answer himself; and of the events' data
+
+
+def dumps(value):
+    return json.dumps(value).encode()
 
 
 def cpu():
@@ -59,7 +79,26 @@ class Measure:
         return result
 
 
-# ---- one POST, blocking: each makes a function that sends json and gives the decoded answer
+# ---- one POST, blocking: each makes a function that makes another, for a thread: that one sends json and gives the
+# decoded answer
+
+
+def floor(url, ca_file, coalesce_us=0):
+    """c/floor.c and the descriptor of its queue."""
+    sys.path.append(str(Path(__file__).resolve().parents[2] / "build" / "bench"))
+    import llmpool_floor
+
+    lines = f"content-type: application/json\r\nauthorization: Bearer {KEY}\r\n"
+    kept.append((url, lines, ca_file))  # it does not copy them
+    return llmpool_floor, llmpool_floor.open(url, lines, ca_file, coalesce_us)
+
+
+kept = []
+
+
+def sync_floor(url, ca_file):
+    perform = floor(url, ca_file)[0].perform
+    return lambda: lambda: loads(perform(dumps(BODY)))
 
 
 def sync_llmpool(url, ca_file):
@@ -67,10 +106,14 @@ def sync_llmpool(url, ca_file):
 
     pool = llmpool.Pool(**({"ca_file": ca_file} if ca_file else {}))
     client = llmpool.Client(headers={"authorization": f"Bearer {KEY}"}, pool=pool)
-    return lambda: client.post(url, json=BODY).json()
+    return lambda: lambda: client.post(url, json=BODY).json()
 
 
 def sync_pycurl(url, ca_file):
+    return lambda: pycurl_handle(url, ca_file)
+
+
+def pycurl_handle(url, ca_file):
     import pycurl
 
     handle = pycurl.Curl()
@@ -82,11 +125,11 @@ def sync_pycurl(url, ca_file):
         handle.setopt(pycurl.CAINFO, ca_file)
 
     def call():
-        handle.setopt(pycurl.POSTFIELDS, json.dumps(BODY))
+        handle.setopt(pycurl.POSTFIELDS, dumps(BODY))
         answer = handle.perform_rb()
         if handle.getinfo(pycurl.RESPONSE_CODE) != 200:
             raise RuntimeError("not 200")
-        return json.loads(answer)
+        return loads(answer)
 
     return call
 
@@ -96,7 +139,7 @@ def _sync_httpx(module, url, ca_file, **options):
 
     verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
     client = module.Client(headers={"authorization": f"Bearer {KEY}"}, verify=verify, **options)
-    return lambda: client.post(url, json=BODY).json()
+    return lambda: lambda: client.post(url, json=BODY).json()
 
 
 def sync_httpx(url, ca_file):
@@ -116,7 +159,7 @@ def _sync_requests(module, url, ca_file):
     session.headers["authorization"] = f"Bearer {KEY}"
     if ca_file:
         session.verify = ca_file
-    return lambda: session.post(url, json=BODY).json()
+    return lambda: lambda: session.post(url, json=BODY).json()
 
 
 def sync_requests(url, ca_file):
@@ -141,7 +184,7 @@ def sync_pyreqwest(url, ca_file):
     from pyreqwest.client import SyncClientBuilder
 
     client = _reqwest(SyncClientBuilder(), ca_file).build()
-    return lambda: client.post(url).body_json(BODY).build().send().json()
+    return lambda: lambda: client.post(url).body_json(BODY).build().send().json()
 
 
 def _reqwest(builder, ca_file):
@@ -164,7 +207,7 @@ class Split:
         *lines, self.left = (self.left + chunk if self.left else chunk).split(b"\n")
         for line in lines:
             if line.startswith(EVENT_START) and line != b"data: [DONE]":
-                yield json.loads(line[6:])
+                yield loads(line[6:])
 
 
 class Standard:
@@ -182,7 +225,7 @@ class Standard:
         for line in self.lines(self.text(chunk)):
             event = self.event(line)
             if event is not None and event.data != "[DONE]":
-                yield json.loads(event.data)
+                yield loads(event.data)
 
 
 # ---- asyncio: each gives (post, stream, close); stream is an async generator of decoded events
@@ -207,9 +250,66 @@ def async_llmpool(url, ca_file, parser):
         async with client.stream(method, url, json=body) as answer:
             async for event in answer.aiter_sse():
                 if event.data != "[DONE]":
-                    yield json.loads(event.data)
+                    yield loads(event.data)
 
     return post, stream, client.aclose
+
+
+def async_floor(url, ca_file, parser):
+    loop = asyncio.get_running_loop()
+    if parser is not None:
+        return None, empty_source(loop, url), nothing
+    from llmpool._native.hub import COALESCE_US
+
+    extension, descriptor = floor(url, ca_file, COALESCE_US)
+    submit = extension.submit
+    loop.add_reader(descriptor, extension.read)
+
+    async def post():
+        future = loop.create_future()
+        submit(dumps(BODY), future)
+        return loads(await future)
+
+    async def close():
+        loop.remove_reader(descriptor)
+
+    return post, None, close
+
+
+async def nothing():
+    pass
+
+
+def empty_source(loop, url):
+    """Streams whose events are there already; to a POST 50 a second, of which a timer tells many streams together."""
+    events, due, streams = [], [[] for _ in range(4)], itertools.count()
+
+    def tick(number):
+        waiting, due[number % 4] = due[number % 4], []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        loop.call_later(0.005, tick, number + 1)
+
+    async def stream(method):
+        if method == "GET":
+            if not events:
+                with urllib.request.urlopen(url) as answer:
+                    events.extend(line[6:] for line in answer.read().decode().splitlines() if line)
+            for data in events:
+                if data != "[DONE]":
+                    yield loads(data)
+            return
+        number = next(streams)
+        if number == 0:
+            tick(0)
+        while True:
+            future = loop.create_future()
+            due[number % 4].append(future)
+            await future
+            yield loads(PACED_EVENT)
+
+    return stream
 
 
 def async_pyreqwest(url, ca_file, parser):
@@ -275,11 +375,11 @@ def _async_httpx(module, url, ca_file, parser, http2):
             if parser is Standard:
                 async for event in module.EventSource(answer):
                     if event.data != "[DONE]":
-                        yield json.loads(event.data)
+                        yield loads(event.data)
                 return
             async for line in answer.aiter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
-                    yield json.loads(line[6:])
+                    yield loads(line[6:])
 
     return post, stream, client.aclose
 
@@ -310,7 +410,7 @@ def async_curl_cffi(url, ca_file, parser):
         async with client.stream(method, url, json=body) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith(EVENT_START) and line != b"data: [DONE]":
-                    yield json.loads(line[6:])
+                    yield loads(line[6:])
 
     return post, stream, client.close
 
@@ -333,19 +433,31 @@ def async_niquests(url, ca_file, parser):
 
 
 def work_post(name, url, count, in_flight, ca_file):
-    call = globals()[f"sync_{name}"](url, ca_file)
+    make = globals()[f"sync_{name}"](url, ca_file)
     measure = Measure()
-    for _ in range(count // 10 + 1):
-        assert call()["object"]
-    measure.start()
-    latency = measure.latency.append
-    before = time.perf_counter()
-    for _ in range(count):
-        call()
-        after = time.perf_counter()
-        latency(after - before)
-        before = after
-    return measure.stop(count)
+    each = count // in_flight
+    warm = threading.Barrier(in_flight, measure.start)
+
+    def one():
+        call = make()
+        for _ in range(each // 10 + 1):
+            assert call()["object"]
+        warm.wait()
+        latency = measure.latency.append
+        before = time.perf_counter()
+        for _ in range(each):
+            call()
+            after = time.perf_counter()
+            latency(after - before)
+            before = after
+
+    if in_flight == 1:  # on the thread that a program has
+        one()
+        return measure.stop(count)
+    with ThreadPoolExecutor(in_flight) as threads:
+        for done in [threads.submit(one) for _ in range(in_flight)]:
+            done.result()
+    return measure.stop(each * in_flight)
 
 
 async def work_post64(name, url, count, in_flight, ca_file):
@@ -391,6 +503,17 @@ async def work_sse(name, url, count, in_flight, ca_file):
     result = measure.stop(seen)
     await close()
     return result
+
+
+async def work_text(name, url, count, in_flight, ca_file):
+    global loads
+    loads = read_text
+    return await work_sse(name, url, count, in_flight, ca_file)
+
+
+def read_text(data):
+    """What an application without JSON would look at."""
+    return {"object": data}
 
 
 async def work_paced(name, url, count, in_flight, ca_file):
@@ -565,8 +688,10 @@ def main():
         import llmpool
         import orjson
 
+        global dumps, loads
         name = name.removesuffix("+orjson")
-        llmpool.use_json(dumps=orjson.dumps, loads=orjson.loads)
+        dumps, loads = orjson.dumps, orjson.loads
+        llmpool.use_json(dumps=dumps, loads=loads)
     result = run(work, name, url, int(count), int(in_flight), rest[0] if rest else None)
     print(json.dumps(result), flush=True)
 
