@@ -12,13 +12,13 @@ static PyObject *refuse(const char *what) {
   return PyErr_Format(PyExc_RuntimeError, "%s: %s", what, llmpool_last_error());
 }
 
-/* open(url, header lines, CA file or None, coalesce_us): the descriptor of the queue. What it is given has to last. */
+/* open(url, header lines, CA file or None): the descriptor of the queue. What it is given has to last. */
 static PyObject *floor_open(PyObject *module, PyObject *args) {
   llmpool_options_t options;
   llmpool_options_init(&options, sizeof options);
   options.max_connections = options.max_keepalive_connections = 200;
   llmpool_queue_options_t hold = {.size = sizeof hold, .flags = LLMPOOL_QUEUE_DRIVE};
-  if (!PyArg_ParseTuple(args, "sszI", &request.url, &request.headers, &options.ca_file, &hold.coalesce_us)) return NULL;
+  if (!PyArg_ParseTuple(args, "ssz", &request.url, &request.headers, &options.ca_file)) return NULL;
   request.headers_size = strlen(request.headers);
   if (llmpool_open(&options, &pool) || llmpool_queue_open(&hold, &queue)) return refuse("open");
   return PyLong_FromLong(llmpool_queue_fd(queue));

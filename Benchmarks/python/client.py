@@ -83,14 +83,14 @@ class Measure:
 # decoded answer
 
 
-def floor(url, ca_file, coalesce_us=0):
+def floor(url, ca_file):
     """c/floor.c and the descriptor of its queue."""
     sys.path.append(str(Path(__file__).resolve().parents[2] / "build" / "bench"))
     import llmpool_floor
 
     lines = f"content-type: application/json\r\nauthorization: Bearer {KEY}\r\n"
     kept.append((url, lines, ca_file))  # it does not copy them
-    return llmpool_floor, llmpool_floor.open(url, lines, ca_file, coalesce_us)
+    return llmpool_floor, llmpool_floor.open(url, lines, ca_file)
 
 
 kept = []
@@ -259,9 +259,7 @@ def async_floor(url, ca_file, parser):
     loop = asyncio.get_running_loop()
     if parser is not None:
         return None, empty_source(loop, url), nothing
-    from llmpool._native.hub import COALESCE_US
-
-    extension, descriptor = floor(url, ca_file, COALESCE_US)
+    extension, descriptor = floor(url, ca_file)
     submit = extension.submit
     loop.add_reader(descriptor, extension.read)
 

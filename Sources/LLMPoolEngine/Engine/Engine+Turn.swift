@@ -83,7 +83,7 @@ extension Engine: TurnHolder {
     var time = Int64.max
     for port in portsToWake where port.live > 0 {
       putOff += 1
-      time = min(time, port.queue.coalesce)
+      time = min(time, port.queue.rest)
     }
     return putOff == livePorts ? time : nil
   }
@@ -94,9 +94,13 @@ extension Engine: TurnHolder {
     case .awake: return look(milliseconds: 0)
     case .asleep(.thread, .max): return look(milliseconds: -1)
     case .asleep(.thread, let alarm):
-      // Rounded up, so that what is due is due when epoll returns.
-      let left = max(0, alarm - monotonicNow() + 999_999) / 1_000_000
-      return look(milliseconds: Int32(min(left, 60_000)))
+      let left = max(0, alarm - monotonicNow())
+      // epoll counts in milliseconds: rounded up, so that what is due is due when it returns; less is waited for exactly.
+      if left < 1_000_000 {
+        _ = lp_wait_readable(epoll, left)
+        return look(milliseconds: 0)
+      }
+      return look(milliseconds: Int32(min((left + 999_999) / 1_000_000, 60_000)))
     case .asleep(_, let alarm), .napping(let alarm):
       _ = lp_wait_readable(inbox.wakeDescriptor, max(0, alarm - monotonicNow()))
       return nil

@@ -20,6 +20,8 @@ package final class CompletionQueue: @unchecked Sendable {
   let coalesce: Int64
   /// The same where nothing but pieces of streams has come.
   let streamCoalesce: Int64
+  /// While the wake is put off the engine may leave its sockets alone, where answers may come, for so long.
+  let rest: Int64
   /// Its threads may take the engine's turns while they wait for a request that is alone: see Rest.
   let drives: Bool
   /// Called on the engine's thread after events were put in, instead of waking anybody. Must not block.
@@ -76,6 +78,7 @@ package final class CompletionQueue: @unchecked Sendable {
   ) {
     coalesce = Int64(coalesceMicroseconds) * 1_000
     streamCoalesce = max(coalesce, Int64(streamCoalesceMicroseconds) * 1_000)
+    rest = max(coalesce, streamCoalesce / 2)
     self.drives = drives
     self.onEvents = onEvents
     word.initialize(to: 0)
