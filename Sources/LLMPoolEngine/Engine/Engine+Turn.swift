@@ -95,7 +95,7 @@ extension Engine: TurnHolder {
     case .asleep(.thread, .max): return look(milliseconds: -1)
     case .asleep(.thread, let alarm):
       let left = max(0, alarm - monotonicNow())
-      // epoll counts in milliseconds: rounded up, so that what is due is due when it returns; less is waited for exactly.
+      // epoll counts in milliseconds, rounded up: what is due is due when it returns. Less is waited for exactly.
       if left < 1_000_000 {
         _ = lp_wait_readable(epoll, left)
         return look(milliseconds: 0)

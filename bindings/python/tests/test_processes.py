@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import servers
 import statistics_socket
 
 import llmpool
@@ -24,12 +25,18 @@ def document(pools=None, **more):
 process_of = statistics_socket.process_of
 
 
+def give_budget(pool):
+    """A budget "b" that can be seen: the engine hears of one a moment later."""
+    llmpool.Budget("b", requests_per_minute=60, pool=pool)
+    assert servers.wait_until(lambda: "b" in pool.budgets())
+
+
 def test_a_process_is_read(open_client, nginx, tmp_path):
     client = open_client(nginx.url)
     for _ in range(3):
         client.get("/small")
     pool = client.pool
-    llmpool.Budget("b", requests_per_minute=60, pool=pool)
+    give_budget(pool)
     with statistics_socket.serving_pools(tmp_path, [pool]):
         reading = read(str(tmp_path))
     (snapshot,) = reading.processes
@@ -187,7 +194,7 @@ def samples(text):
 def test_the_metrics_of_several_are_added_up(open_client, nginx, tmp_path, monkeypatch):
     pools = [busy(open_client, nginx.url) for _ in range(3)]
     for pool in pools:
-        llmpool.Budget("b", requests_per_minute=60, pool=pool)
+        give_budget(pool)
     monkeypatch.setenv("LLMPOOL_STATS_DIR", str(tmp_path))
     first, second = {"p": pools[0], "q": pools[1]}, {"p": pools[2]}
     with process_of(tmp_path, first, 7), process_of(tmp_path, second, 8):

@@ -69,7 +69,8 @@ class AsyncClient(AsyncVerbs):
             hub.submit(call, call.flags)
             try:
                 while call.done is None:
-                    await hub.arrival(call)
+                    call.waiter = waiter = hub.loop.create_future()
+                    await waiter
             except BaseException as error:
                 hub.left(call, error)
                 raise

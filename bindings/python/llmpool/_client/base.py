@@ -245,10 +245,8 @@ class BaseClient:
             options = (priority, *fields, name, *NO_SPENDING)
         call = Call(
             pool._handle, raw_method, raw_url, block, body, chosen._fields, options,
-            self.max_response_bytes,
+            self.max_response_bytes, again._flags,
         )  # fmt: skip
-        if again._flags:
-            call.flags = again._flags
         if upload is not None:
             call.upload = upload
             call.flags |= REQUEST_UPLOAD
@@ -313,9 +311,8 @@ class BaseClient:
             body = b""
         following = Call(
             call.pool, raw_method, url.encode("ascii"), headers._block(), body, call.timeout,
-            options, call.limit,
+            options, call.limit, call.flags & ~REQUEST_UPLOAD,
         )  # fmt: skip
-        following.flags = call.flags & ~REQUEST_UPLOAD
         following.redirected_by = before
         following.trace = call.trace
         if call.options[5] is not None:

@@ -77,6 +77,8 @@ class RawRequest(Call):
         UnsupportedProtocol: Upgrade, which a pool does not serve.
     """
 
+    __slots__ = ("translate", "_budget")
+
     def __init__(
         self,
         method: bytes,
@@ -91,43 +93,38 @@ class RawRequest(Call):
         budget: BudgetTypes = None,
         translate: Optional[Translate] = None,
     ) -> None:
-        self.translate = translate
-        self.pool = 0
-        self.method = method
-        self.url = url
         lines, framing = header_lines(headers)
-        self.body: Optional[bytes] = None
+        upload: Any = None
         if body is None or isinstance(body, bytes):
             size = len(body) if body else 0
             if framing.chunked:
-                self.upload = (body,) if body else ()
+                upload = (body,) if body else ()
             elif framing.length is not None and framing.length != size:
                 raise LocalProtocolError(
                     f"Content-Length says {framing.length} bytes, but the body has {size}"
                 )
-            elif size:
-                self.body = body
-            elif framing.length == 0 and method not in _SAYS_ZERO:
-                self.upload = ()
+            elif not size and framing.length == 0 and method not in _SAYS_ZERO:
+                upload = ()
                 lines.append(b"content-length: 0\r\n")
         else:
-            self.upload = body
+            upload = body
             if framing.length is not None and not framing.chunked:
                 lines.append(b"content-length: %d\r\n" % framing.length)
-        self.block = b"".join(lines)
-        self.timeout = timeout._fields
         options: Options = NO_OPTIONS
+        flags = 0
         if retry is not None or priority or server_name is not None:
             again = AS_POOL if retry is None else as_retry(retry)
-            self.flags = again._flags
+            flags = again._flags
             check_range("priority", priority)
-            fields = again._fields if self.upload is None else again._unhedged
+            fields = again._fields if upload is None else again._unhedged
             options = (priority, *fields, checked_name(server_name), *NO_SPENDING)
-        self._budget = budget
-        if self.upload is not None:
+        whole = body if upload is None and isinstance(body, bytes) and body else None
+        super().__init__(0, method, url, b"".join(lines), whole, timeout._fields, options, 0, flags)
+        if upload is not None:
+            self.upload = upload
             self.flags |= REQUEST_UPLOAD
-        self.options = options
-        self.limit = 0
+        self.translate = translate
+        self._budget = budget
 
     def on(self, pool: Pool) -> None:
         """It is about to be sent there."""

@@ -316,12 +316,18 @@ class Response:
             ResponseTooLarge: decoded it is larger than max_response_bytes.
         """
         if self._content is None:
-            coding = self._coding()
+            answer = self._answer
+            # Most have none, and their headers are not parsed. Looked for in what lies behind them,
+            # too, which costs less than a slice; by rfind(), as find() takes twice as long, and
+            # `in` for bytes first makes an exception and drops it.
+            coding = ""
+            if answer.rest.rfind(b"ncoding") >= 0 or answer.rest.rfind(b"NCODING") >= 0:
+                coding = self._coding()
             if not coding:
-                self._content = self._answer.data
-                return self._content
+                self._content = answer.data
+                return answer.data
             try:
-                self._content = decode_body(coding, self._answer.data, self._limit)
+                self._content = decode_body(coding, answer.data, self._limit)
             except RequestError as error:
                 error.request = self.request
                 error.request_id = self.request_id
@@ -329,12 +335,6 @@ class Response:
         return self._content
 
     def _coding(self) -> str:
-        """The content-encoding. Most answers have none, and their headers are not parsed here."""
-        # In what lies behind them, too, which costs less than a slice. rfind(), as find() takes
-        # twice as long, and `in` for bytes first makes an exception and drops it.
-        rest = self._answer.rest
-        if rest.rfind(b"ncoding") < 0 and rest.rfind(b"NCODING") < 0:
-            return ""
         return self.headers.get("content-encoding", "")
 
     @property
@@ -377,7 +377,7 @@ class Response:
             ValueError: the body is not JSON (json.JSONDecodeError); the message has the status, the
                 content type and the beginning of the body.
         """
-        content = self.content
+        content = self._content or self.content
         try:
             # In ASCII it is what it is, in nearly every charset; what is left of them has no JSON.
             if content.isascii():

@@ -10,7 +10,7 @@ from .._http.models import Request
 from . import abi, tracing
 from .failures import request_failed, submit_refused
 from .library import lib
-from .record import Arrivals
+from .record import NOTHING, Arrivals
 
 if TYPE_CHECKING:
     from .._http.budgets import Meter
@@ -52,11 +52,10 @@ class Call(Arrivals):
         trace: of a request that follows a redirect, and is not sent yet, that of the one before.
     """
 
-    upload: Any = None
-    flags = 0
-    redirected_by: Optional[Request] = None
-    meter: "Optional[Meter]" = None
-    _request: Optional[Request] = None
+    __slots__ = (
+        "method", "url", "block", "body", "upload", "timeout", "flags", "options", "limit",
+        "redirected_by", "meter", "_request",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,10 +65,21 @@ class Call(Arrivals):
         block: bytes,
         body: Optional[bytes],
         timeout: Tuple[int, ...],
-        options: Options,
-        limit: int,
+        options: Options = NO_OPTIONS,
+        limit: int = 0,
+        flags: int = 0,
     ) -> None:
         self.pool = pool
+        self.id = self.key = self.credit = 0
+        self.items = NOTHING
+        self.head = self.done = self.trace = None
+        self.waiter = self.room = self.uploader = None
+        self.last_id = ""
+        self.upload: Any = None
+        self.flags = flags
+        self.redirected_by: Optional[Request] = None
+        self.meter: Optional[Meter] = None
+        self._request: Optional[Request] = None
         self.method = method
         self.url = url
         self.block = block

@@ -43,10 +43,12 @@ class Lost(Exception):
         self.error = error
 
 
-class Arrivals:
-    """What has arrived for one request and was not yet taken.
+# Of a request that is not streamed: nothing is ever put in.
+NOTHING: List[Any] = []
 
-    What most requests never have is the class's: an object has only what was set.
+
+class Arrivals:
+    """What has arrived for one request and was not yet taken: a part of its Call, which makes it.
 
     Attributes:
         pool: handle of the pool that the request is of.
@@ -61,18 +63,23 @@ class Arrivals:
         trace: what llmpool.otel follows the request with, or None.
     """
 
+    __slots__ = (
+        "pool", "id", "key", "items", "credit", "head", "done", "waiter", "room", "uploader",
+        "last_id", "trace",
+    )  # fmt: skip
+
     pool: int
-    id = 0
-    key = 0
+    id: int
+    key: int
     items: List[Any]
-    credit = 0
-    head: Optional[Answer] = None
-    done: Optional[Answer] = None
-    waiter: Any = None
-    room: Any = None
-    uploader: Any = None
-    last_id = ""
-    trace: Optional[Trace] = None
+    credit: int
+    head: Optional[Answer]
+    done: Optional[Answer]
+    waiter: Any
+    room: Any
+    uploader: Any
+    last_id: str
+    trace: Optional[Trace]
 
     def wake(self) -> None:
         """Wakes whoever waits for something to arrive."""
