@@ -96,7 +96,7 @@ extension Engine: TurnHolder {
     case .asleep(.thread, let alarm):
       let left = max(0, alarm - monotonicNow())
       // epoll counts in milliseconds, rounded up: what is due is due when it returns. Less is waited for exactly.
-      if left < 1_000_000 {
+      if left > 0, left < 1_000_000 {
         _ = lp_wait_readable(epoll, left)
         return look(milliseconds: 0)
       }

@@ -14,6 +14,7 @@ import servers
 
 import llmpool
 from llmpool._native import hub as hubs
+from llmpool._native.call import Call
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -887,3 +888,36 @@ def hold_chunked(connection, _):
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nx")
     while connection.recv(65536):
         pass
+
+
+def test_what_was_taken_is_said_before_the_upload_is_closed(open_pool, monkeypatch):
+    said = []
+    monkeypatch.setattr(Call, "settle_whole", lambda call: said.append(call.done.http_status))
+
+    def answer(connection, number):
+        connection.recv(65536)
+        servers.answer(connection, b"x")
+        while connection.recv(65536):
+            pass
+
+    async def main(url):
+        closing = asyncio.Event()
+
+        async def body():
+            try:
+                yield b"a"
+                await asyncio.sleep(30)
+            finally:
+                closing.set()
+                await asyncio.sleep(30)
+
+        client = llmpool.AsyncClient(pool=open_pool())
+        task = asyncio.ensure_future(client.post(url, content=body()))
+        await asyncio.wait_for(closing.wait(), 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with servers.RawServer(answer) as server:
+        asyncio.run(main(server.url))
+    assert said == [200]

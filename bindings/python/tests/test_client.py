@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import servers
 
 import llmpool
 from llmpool._http.config import UNSET
+from llmpool._native import lane
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -430,3 +433,36 @@ def test_a_redirect_that_cannot_be_followed_is_the_servers_error(location, kind,
             assert caught.value.request.url == f"{server.url}/a"
             assert "secret" not in str(caught.value)
         assert client.pool.stats().active == 0
+
+
+def test_a_response_that_is_kept_keeps_nothing_of_its_upload(open_client, nginx):
+    class Source:
+        def __iter__(self):
+            return iter((b"a", b"b"))
+
+    async def on_a_loop(client, source):
+        return await client.post(nginx.url + "/small", content=source)
+
+    client = open_client(nginx.url)
+    sources = [Source(), Source()]
+    kept = [client.post("/small", content=sources[0])]
+    asynchronous = llmpool.AsyncClient(pool=client.pool)
+    kept.append(asyncio.run(on_a_loop(asynchronous, sources[1])))
+    left = [weakref.ref(source) for source in sources]
+    del sources
+    gc.collect()
+    assert [each() for each in left] == [None, None] and len(kept) == 2
+
+
+def test_a_stream_that_is_refused_leaves_nothing_in_its_lane(open_client, nginx):
+    client = open_client(nginx.url)
+    refused = client.stream("POST", "http://127.0.0.1:0/", content=b"x" * 100)
+    with pytest.raises(llmpool.InvalidURL), refused:
+        pass
+    assert all(not each._waiting for each in lane._free)
+
+
+def test_methods_that_are_no_text(open_client, nginx):
+    for method in ([], b"GET", None):
+        with pytest.raises(TypeError, match="method is a str, not"):
+            open_client(nginx.url).request(method, "/small")

@@ -333,3 +333,24 @@ def test_another_json_library(kind):
         llmpool.use_json()
     assert encode_body(None, None, {"a": "ä"}).data == '{"a":"ä"}'.encode()
     assert response(b"[1]").json() == [1]
+
+
+@pytest.mark.parametrize("charset", ["hz", "iso-2022-jp", "utf-16", "utf-16-le", "latin-1", "gbk"])
+def test_json_in_a_charset_that_may_look_like_ascii(charset):
+    text = {"a": "\xe9" if charset == "latin-1" else "\u4e2d\u6587"}
+    body = json.dumps(text, ensure_ascii=False).encode(charset)
+    for name in (b"charset", b"ChArSet"):
+        head = b"content-type: application/json; %b=%b\r\n" % (name, charset.encode())
+        assert response(body, head).json() == text
+
+
+def test_json_is_parsed_once():
+    calls = []
+    with pytest.raises(ValueError):
+        response(b'{"a": 1}').json(object_hook=lambda value: calls.append(value) or int("x"))
+    assert len(calls) == 1
+
+
+def test_codings_whatever_the_case_of_their_header():
+    for name in (b"content-encoding", b"Content-EnCoding", b"CONTENT-ENCODING"):
+        assert response(gzipped(TEXT), name + b": gzip\r\n").content == TEXT

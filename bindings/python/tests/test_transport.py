@@ -56,6 +56,57 @@ def test_same_on_a_loop(open_pool, echoing):
     assert status == 200 and body.startswith(b"GET / HTTP/1.1")
 
 
+def said(response):
+    return b"".join(response).split(b"\r\n")[0]
+
+
+def test_a_request_may_be_sent_again(open_pool, echoing):
+    pool, request = open_pool(), get(echoing)
+    client = llmpool.Client(base_url=echoing.url, pool=pool)
+    for number in range(3):
+        with transport.send(pool, request) as response:
+            assert said(response) == b"GET / HTTP/1.1"
+        for path in (f"/{number}a", f"/{number}b"):  # on the lanes that it had
+            assert client.get(path).text.startswith(f"GET {path} ")
+
+    async def act():
+        for _ in range(3):
+            async with await transport.asend(pool, request) as response:
+                assert [piece async for piece in response]
+
+    asyncio.run(act())
+    with transport.send(pool, request) as first, transport.send(pool, request) as second:
+        assert said(first) == said(second) == b"GET / HTTP/1.1"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_stream_that_could_not_be_entered_may_be_entered_again(open_pool, kind):
+    pool = open_pool(max_retries=0)
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}/"
+
+    def sync():
+        client = llmpool.Client(pool=pool)
+        stream = client.stream("GET", url)
+        with pytest.raises(llmpool.ConnectError), stream:
+            pass
+        with servers.RawServer(echo, port=port):
+            with stream as response:
+                assert response.read().startswith(b"GET / ")
+            assert client.get(url + "b").text.startswith("GET /b ")
+
+    async def on_a_loop():
+        stream = llmpool.AsyncClient(pool=pool).stream("GET", url)
+        with pytest.raises(llmpool.ConnectError):
+            async with stream:
+                pass
+        with servers.RawServer(echo, port=port):
+            async with stream as response:
+                assert (await response.aread()).startswith(b"GET / ")
+
+    sync() if kind == "sync" else asyncio.run(on_a_loop())
+
+
 def test_errors_are_the_packages_own_or_what_is_made_of_them(open_pool):
     pool = open_pool(max_retries=0)
     refused = f"http://127.0.0.1:{servers.free_port()}/".encode()

@@ -71,6 +71,7 @@ class AsyncClient(AsyncVerbs):
                 while call.done is None:
                     call.waiter = waiter = hub.loop.create_future()
                     await waiter
+                call.settle_whole()
             except BaseException as error:
                 hub.left(call, error)
                 raise
@@ -83,6 +84,7 @@ class AsyncClient(AsyncVerbs):
                 if follow and response.has_redirect_location:
                     call = self._redirected(response, call, history)
                     continue
+            call.release()
             if history:
                 response.history = history
             return response
@@ -173,6 +175,8 @@ class AsyncStream:
     async def __aenter__(self) -> AsyncStreamResponse:
         if self._response is not None:
             raise RuntimeError("a stream is entered once")
+        if self._call.id:  # the first time ended before there was a response
+            self._call = self._call.again()
         self._response = await self._client._open(self._call, self._sse, self._follow, self._place)
         return self._response
 

@@ -70,6 +70,7 @@ async def asend(pool: Pool, request: RawRequest, group: Optional[Group] = None) 
     """As send(), in the running event loop of asyncio or uvloop. A task that is cancelled cancels
     its request."""
     calls = None if group is None else group._calls
+    request = request.fresh()
     try:
         request.on(pool)
         hub = await hubs.start(request, False, False, calls)

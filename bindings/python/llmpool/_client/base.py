@@ -13,6 +13,7 @@ from .._http.config import (
     RetryTypes,
     Timeout,
     TimeoutTypes,
+    Unset,
     as_retry,
     as_timeout,
     count,
@@ -230,12 +231,12 @@ class BaseClient:
             block = self._upload_block(headers, content_type, length)
         else:
             block = self._block(headers, content_type)
-        raw_method = _METHODS.get(method)
+        raw_method = _METHODS.get(method) if method.__class__ is str else None
         if raw_method is None:
             raw_method = _raw_method(method)
         if body is None and upload is None and raw_method in _EXPECT_BODY:
             body = b""
-        chosen = self._timeout if timeout is UNSET else as_timeout(timeout)
+        chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
         again = self._retry if retry is None else as_retry(retry)
         name = self._server_name if server_name is None else checked_name(server_name)
         options = NO_OPTIONS
@@ -250,7 +251,7 @@ class BaseClient:
         if upload is not None:
             call.upload = upload
             call.flags |= REQUEST_UPLOAD
-        chosen_budget = self.budget if budget is UNSET else budget
+        chosen_budget = self.budget if isinstance(budget, Unset) else budget
         if chosen_budget is not None:
             from .._pool.budgets import spend
 
@@ -315,6 +316,7 @@ class BaseClient:
         )  # fmt: skip
         following.redirected_by = before
         following.trace = call.trace
+        call.release()
         if call.options[5] is not None:
             from .._http.budgets import Meter
 
@@ -337,8 +339,7 @@ def make_response(call: Call) -> Response:
     assert answer is not None
     if answer.fields[STATUS]:
         raise failure(answer, call.request)
-    if call.meter is not None:
-        call.settle_whole(answer)
+    call.settle_whole()
     response = _new_response(Response)
     response._received(call, answer, answer.fields[HTTP_STATUS], call.limit)
     return response

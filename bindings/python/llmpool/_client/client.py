@@ -123,6 +123,7 @@ class Client(Verbs):
                 lane.run(call)
                 response = make_response(call)
             response.history = history
+        call.release()
         return response
 
     def stream(
@@ -216,6 +217,8 @@ class Stream:
     def __enter__(self) -> StreamResponse:
         if self._response is not None:
             raise RuntimeError("a stream is entered once")
+        if self._call.id:  # the first time ended before there was a response
+            self._call = self._call.again()
         self._response = self._client._open(self._call, self._sse, self._follow, self._place)
         return self._response
 

@@ -77,7 +77,7 @@ class RawRequest(Call):
         UnsupportedProtocol: Upgrade, which a pool does not serve.
     """
 
-    __slots__ = ("translate", "_budget")
+    __slots__ = ("translate", "_budget", "_unsent")
 
     def __init__(
         self,
@@ -125,6 +125,23 @@ class RawRequest(Call):
             self.flags |= REQUEST_UPLOAD
         self.translate = translate
         self._budget = budget
+        self._unsent = [True]  # whoever takes it out sends this one: several threads may
+
+    def fresh(self) -> "RawRequest":
+        """This request, or another of the same where it was sent before."""
+        try:
+            self._unsent.pop()
+            return self
+        except IndexError:
+            return self.again()
+
+    def again(self) -> "RawRequest":
+        made = super().again()
+        assert isinstance(made, RawRequest)
+        made.translate = self.translate
+        made._budget = self._budget
+        made._unsent = []
+        return made
 
     def on(self, pool: Pool) -> None:
         """It is about to be sent there."""
@@ -325,6 +342,7 @@ def send(pool: Pool, request: RawRequest, group: Optional[Group] = None) -> RawR
         InvalidURL: the URL cannot be used.
     """
     calls = None if group is None else group._calls
+    request = request.fresh()
     try:
         request.on(pool)
         borrowed = lane.start(request, False, False, calls)

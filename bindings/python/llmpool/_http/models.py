@@ -118,6 +118,13 @@ def text_charset(charset: str) -> Optional[str]:
     return charset
 
 
+def _names(answer: Answer, word: bytes) -> bool:
+    """Whether the header lines, or what lies behind them, have the word, in whatever case: that
+    costs less than a slice. rfind() takes half as long as find(), and `in` for bytes first makes an
+    exception and drops it."""
+    return answer.rest.lower().rfind(word) >= 0
+
+
 class Response:
     """The answer to a request, complete.
 
@@ -317,12 +324,8 @@ class Response:
         """
         if self._content is None:
             answer = self._answer
-            # Most have none, and their headers are not parsed. Looked for in what lies behind them,
-            # too, which costs less than a slice; by rfind(), as find() takes twice as long, and
-            # `in` for bytes first makes an exception and drops it.
-            coding = ""
-            if answer.rest.rfind(b"ncoding") >= 0 or answer.rest.rfind(b"NCODING") >= 0:
-                coding = self._coding()
+            # Most have none, and their headers are not parsed.
+            coding = self._coding() if _names(answer, b"ncoding") else ""
             if not coding:
                 self._content = answer.data
                 return answer.data
@@ -379,12 +382,6 @@ class Response:
         """
         content = self._content or self.content
         try:
-            # In ASCII it is what it is, in nearly every charset; what is left of them has no JSON.
-            if content.isascii():
-                try:
-                    return decode(content, **kwargs)
-                except ValueError:
-                    pass
             return decode(self._json_source(content), **kwargs)
         except ValueError as error:
             from .explain import not_json
@@ -393,8 +390,7 @@ class Response:
 
     def _json_source(self, content: bytes) -> Union[bytes, str]:
         """The body as text, where the headers name a charset that JSON is not guessed to have."""
-        rest = self._answer.rest
-        if rest.rfind(b"harset") < 0 and rest.rfind(b"HARSET") < 0:
+        if not _names(self._answer, b"harset"):
             return content
         charset = self.charset_encoding
         if charset is None or charset.lower().startswith("utf"):

@@ -39,7 +39,8 @@ _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 
 class Call(Arrivals):
-    """A request, ready to submit, and then what has arrived for it. It is submitted once.
+    """A request, ready to submit, and then what has arrived for it. It is submitted once; for
+    another time there is again().
 
     Attributes:
         upload: what the body comes from piece by piece, or None where body has it.
@@ -97,6 +98,23 @@ class Call(Arrivals):
             )
         return self._request
 
+    def again(self) -> "Call":
+        """The same request, to be submitted once more."""
+        made = self.__class__.__new__(self.__class__)
+        Call.__init__(
+            made, self.pool, self.method, self.url, self.block, self.body, self.timeout,
+            self.options, self.limit, self.flags,
+        )  # fmt: skip
+        made.upload = self.upload
+        made.redirected_by = self.redirected_by
+        made.meter = self.meter
+        made._request = self._request
+        return made
+
+    def release(self) -> None:
+        """It is over: whoever keeps its response does not keep what sent it."""
+        self.upload = self.uploader = self.trace = self.meter = None
+
     def settle(self, headers: bytes = b"") -> None:
         """Says what the request took of its budget, once, where the answer did."""
         meter, self.meter = self.meter, None
@@ -104,9 +122,10 @@ class Call(Arrivals):
         if taken is not None:
             lib.budget_settle(self.pool, self.id, *taken)
 
-    def settle_whole(self, answer: Answer) -> None:
-        """The same of an answer that is not streamed, and complete."""
-        if self.meter is not None:
+    def settle_whole(self) -> None:
+        """The same of an answer that is not streamed, once it has come."""
+        answer = self.done
+        if self.meter is not None and answer is not None and not answer.status:
             self.meter.note([answer.data], answer.headers)
             self.settle(answer.headers)
 
@@ -172,6 +191,8 @@ class RequestStruct:
 
     def submit(self, call: Call, flags: int, queue: Optional[int]) -> int:
         """The status; the call has its id, whatever interrupts this."""
+        if call.id:
+            raise RuntimeError("a call is submitted once: what has arrived for it is there")
         if tracing.begin is not None:
             tracing.begin(call)
         struct = self._struct

@@ -158,6 +158,7 @@ class Lane:
                 return
 
     def _refused(self, status: int, call: Call) -> None:
+        self._waiting = {}
         error = submit_refused(status, call.request, call.redirected_by)
         if call.trace is not None:
             call.trace.failed(error)

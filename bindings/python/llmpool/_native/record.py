@@ -2,6 +2,7 @@
 
 import ctypes
 import struct
+from itertools import repeat
 from sys import intern
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
@@ -248,11 +249,9 @@ def dispatch(
                     waiting.pop(key, None)
                 continue
             if kind == 3 and count > 1:  # SSE, joined
-                last_id = call.last_id
-                call.items += [
-                    new(event_class, ("message", data, last_id, None))
-                    for data in str(blob[begin:data_end], "utf-8", "replace").split("\r")
-                ]
+                texts = str(blob[begin:data_end], "utf-8", "replace").split("\r")
+                fields = zip(repeat("message"), texts, repeat(call.last_id), repeat(None))
+                call.items += map(new, repeat(event_class), fields)
                 call.credit += credit
             elif kind == 3:
                 if id_end != event_end:
