@@ -131,7 +131,8 @@ def write():
     for name, result in results.items():
         case = CASES[name]
         draw(name, case, result)
-        text += [f"### {name}: {case.title}", "", *case_table(case, result), ""]
+        text += [f"### {name}: {case.title}", "", f"{result['machine']['cpu']}, {result['rounds']} rounds.", ""]
+        text += [*case_table(case, result), ""]
         if name in beside:
             text += ["Beside a busy loop:", "", *case_table(case, beside[name]), ""]
         text += [f"![{case.title}](performance/{name}.svg)", ""]
