@@ -250,7 +250,7 @@ def async_llmpool(url, ca_file, parser):
         async with client.stream(method, url, json=body) as answer:
             async for event in answer.aiter_sse():
                 if event.data != "[DONE]":
-                    yield loads(event.data)
+                    yield event.json() if loads is json.loads else loads(event.data)
 
     return post, stream, client.aclose
 

@@ -4,7 +4,8 @@ import contextlib
 import io
 import json
 import os
-from enum import Enum
+from collections import OrderedDict
+from enum import Enum, IntEnum
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import servers
 
 import llmpool
 from llmpool._http.content import PIECE, _Multipart, encode_body
+from llmpool._http.json import decode, encode
 
 
 @contextlib.contextmanager
@@ -250,3 +252,71 @@ def test_pieces_are_bounded():
 
     sizes = [len(piece) for piece in pieces(io.BytesIO(bytes(PIECE * 2 + 1)))]
     assert sizes == [PIECE, PIECE, 1]
+
+
+class Name(str):
+    pass
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+VALUES = [
+    {}, [], "", "x", 0, -1, 10**40, 1.5, 1e300, -0.0, True, None, Name("n"), Level.HIGH,
+    {"a": [1, {"b": (2, 3)}], "\u4e2d": "\u6587\n\"\\\x00\x7f\u2028", 2: 2, None: 3, 1.5: 4},
+    {True: False},
+    OrderedDict(b=1, a=2), [[[[]]]], {Name("k"): Name("v")}, {"level": Level.HIGH},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_json_is_written_as_the_standard_library_does(value):
+    wanted = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    assert encode(value) == wanted.encode()
+    assert decode(encode(value)) == decode(wanted) == json.loads(wanted)
+
+
+@pytest.mark.parametrize(
+    "value, error, said",
+    [
+        (float("nan"), ValueError, "JSON compliant"),
+        ({"a": object()}, TypeError, "not JSON serializable"),
+        ({(1, 2): 3}, TypeError, "keys must be"),
+    ],
+)
+def test_what_json_cannot_be(value, error, said):
+    with pytest.raises(error, match=said):
+        encode(value)
+
+
+def test_a_circle_is_said_to_be_one():
+    circle = {"a": []}
+    circle["a"].append(circle)
+    with pytest.raises(ValueError, match="Circular"):
+        encode(circle)
+    same = [1]
+    assert encode([same, same]) == b"[[1],[1]]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "x", "{", '{"a" 1}', "[1,]", "1 2", '"a', "[1]\f", "\ufeff{}", "nul", "NaNx",
+        "{}{}", '{"a": 1} x', "\u00a01",
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_said_as_the_standard_library_does(text):
+    with pytest.raises(json.JSONDecodeError) as wanted:
+        json.loads(text)
+    for given in (text, text.encode("utf-8")):
+        if given == b"\xef\xbb\xbf{}":  # bytes may have a mark
+            continue
+        with pytest.raises(json.JSONDecodeError) as found:
+            decode(given)
+        assert str(found.value) == str(wanted.value)
+
+
+@pytest.mark.parametrize("text", [" {}", "{}\n", "\r\n\t[1] \n", "1 ", " null", '"a"\n\n', "NaN"])
+def test_blanks_around_json(text):
+    assert repr(decode(text)) == repr(decode(text.encode())) == repr(json.loads(text))

@@ -3,13 +3,37 @@
 import json
 import re
 from json import JSONEncoder
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Tuple, Union
 
 Dumps = Callable[[Any], Union[bytes, str]]
 Loads = Callable[[Union[bytes, str]], Any]
 
-# json.dumps() with options makes an encoder each time. No NaN: it is not JSON.
-_standard = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_SPACE = " \t\n\r"  # RFC 8259, section 2
+
+
+def _writer() -> Dumps:
+    """Writes JSON as json.dumps() does, without blanks and ASCII escapes. That one makes an encoder
+    for each call, which takes longer than most bodies do."""
+    standard = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)  # RFC 8259
+    text = json.encoder.encode_basestring
+    try:
+        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+        # Without the set of what it is in: a circle is found by its depth.
+        parts = make(None, standard.default, text, None, ":", ",", False, False, False)
+    except (AttributeError, TypeError):  # an interpreter that has none, or another
+        return standard.encode
+
+    def write(value: Any) -> str:
+        try:
+            return "".join(parts(value, 0))
+        except RecursionError:
+            return standard.encode(value)  # says whether it is a circle
+
+    return write
+
+
+_standard = _writer()
+_scan: Callable[[str, int], Tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore
 
 _dumps: Dumps = _standard
 _loads: Optional[Loads] = None
@@ -53,13 +77,24 @@ def decode(content: Union[bytes, str], **kwargs: Any) -> Any:
     # mark and UTF-16 are left to it.
     if content[:1] != b"\xef" and content.find(b"\0", 0, 4) < 0:
         try:
-            return json.loads(str(content, "utf-8"), **kwargs)
+            text = str(content, "utf-8")
         except UnicodeDecodeError:
             pass
+        else:
+            return decode_text(text, **kwargs)
     return json.loads(content, **kwargs)
 
 
 def decode_text(text: str, **kwargs: Any) -> Any:
-    if _loads is not None and not kwargs:
+    if kwargs:
+        return json.loads(text, **kwargs)
+    if _loads is not None:
         return _loads(text)
-    return json.loads(text, **kwargs)
+    # What json.loads() does beside this is to look for blanks, by regular expressions.
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # blanks before it, or nothing that begins a value
+        return json.loads(text)
+    if end != len(text) and text[end:].strip(_SPACE):
+        return json.loads(text)  # says what is wrong
+    return value
