@@ -248,29 +248,23 @@ def dispatch(
                 if kind == 4:
                     waiting.pop(key, None)
                 continue
-            if kind == 3 and count > 1:  # SSE, joined
-                texts = str(blob[begin:data_end], "utf-8", "replace").split("\r")
-                fields = zip(repeat("message"), texts, repeat(call.last_id), repeat(None))
-                call.items += map(new, repeat(event_class), fields)
+            if kind == 3:  # SSE
+                if count > 1:  # joined
+                    texts = str(blob[begin:data_end], "utf-8", "replace").split("\r")
+                    fields = zip(repeat("message"), texts, repeat(call.last_id), repeat(None))
+                    call.items += map(new, repeat(event_class), fields)
+                else:
+                    if id_end != event_end:
+                        call.last_id = str(blob[event_end:id_end], "utf-8", "replace")
+                    elif flags & 4:  # ID_RESET
+                        call.last_id = ""
+                    name = "message"
+                    if event_end != headers_end:
+                        name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
+                    data = str(blob[begin:data_end], "utf-8", "replace")
+                    again = None if retry == _NO_RETRY else retry
+                    call.items.append(new(event_class, (name, data, call.last_id, again)))
                 call.credit += credit
-            elif kind == 3:
-                if id_end != event_end:
-                    call.last_id = str(blob[event_end:id_end], "utf-8", "replace")
-                elif flags & 4:  # ID_RESET
-                    call.last_id = ""
-                name = "message"
-                if event_end != headers_end:
-                    name = intern(str(blob[headers_end:event_end], "utf-8", "replace"))
-                data = str(blob[begin:data_end], "utf-8", "replace")
-                again = None if retry == _NO_RETRY else retry
-                call.items.append(new(event_class, (name, data, call.last_id, again)))
-                call.credit += credit
-            elif kind == 2:  # DATA
-                call.items.append(blob[begin:data_end])
-                call.credit += credit
-            elif kind == 6:  # WRITABLE
-                call.make_room()
-                continue
             elif kind == 4:  # DONE
                 call.done = answer_of(record, blob)
                 waiting.pop(key, None)
@@ -278,6 +272,12 @@ def dispatch(
                     call.trace.done(call.done, call.head, call.id)
                 if call.room is not None:
                     call.make_room()
+            elif kind == 2:  # DATA
+                call.items.append(blob[begin:data_end])
+                call.credit += credit
+            elif kind == 6:  # WRITABLE
+                call.make_room()
+                continue
             else:
                 call.head = answer_of(record, blob)
             waiter = call.waiter
