@@ -317,6 +317,16 @@ for number in range(4):
     )
 
 
+@contextlib.contextmanager
+def handled_by(handler):
+    logger = logging.getLogger("llmpool")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def test_a_line_from_within_a_handler_waits_for_no_lock(caplog):
     """As one of a response that the garbage collector drops there."""
 
@@ -327,13 +337,8 @@ def test_a_line_from_within_a_handler_waits_for_no_lock(caplog):
                 seen.append("returned")
 
     seen = []
-    logger = logging.getLogger("llmpool")
-    handler = Handler()
-    logger.addHandler(handler)
-    try:
+    with handled_by(Handler()):
         lines.say("outer", lines.Line(lines.WARNING, "outer", {}))
-    finally:
-        logger.removeHandler(handler)
     assert seen == ["returned"]
     assert sorted(r.getMessage() for r in caplog.records) == ["llmpool: inner", "llmpool: outer"]
 
@@ -348,13 +353,8 @@ def test_lines_that_are_lost_behind_a_slow_handler_are_counted(caplog, monkeypat
                     lines.say(number, lines.Line(lines.WARNING, f"number {number}", {}))
 
     monkeypatch.setattr(lines, "_state", lines._State())
-    logger = logging.getLogger("llmpool")
-    handler = Handler()
-    logger.addHandler(handler)
-    try:
+    with handled_by(Handler()):
         lines.say("slow", lines.Line(lines.WARNING, "slow", {}))
-    finally:
-        logger.removeHandler(handler)
     numbers = [r.getMessage() for r in said(caplog, logging.WARNING, "number")]
     assert numbers == [f"llmpool: number {number}" for number in range(476, 1500)]
     (lost,) = said(caplog, logging.WARNING, "lost")

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Deque, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, List, Optional, Tuple
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
@@ -126,10 +126,7 @@ class RequestTrace:
     def settle(self, items: List[Any], headers: bytes) -> None:
         self._read(items, headers)
         if self._generation is not None:
-            try:
-                self._generation.settle(headers)
-            except Exception:
-                logger.debug("a generation was not counted", exc_info=True)
+            _counted(self._generation.settle, headers)
 
     def done(self, answer: Answer, head: Optional[Answer], request: int) -> None:
         self._request = request or self._request
@@ -290,10 +287,14 @@ class RequestTrace:
 
     def _read(self, items: List[Any], headers: bytes) -> None:
         if self._generation is not None and items:
-            try:
-                self._generation.note(items, headers)
-            except Exception:
-                logger.debug("a generation was not counted", exc_info=True)
+            _counted(self._generation.note, items, headers)
+
+
+def _counted(count: Callable[..., None], *what: Any) -> None:
+    try:
+        count(*what)
+    except Exception:
+        logger.debug("a generation was not counted", exc_info=True)
 
 
 def end_dropped() -> None:
