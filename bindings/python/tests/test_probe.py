@@ -241,10 +241,12 @@ def test_what_a_server_says_again_is_not_shown(probe, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("open sesame\n")
 
     def handle(connection, _):
-        head, _, _ = servers.read_request(connection)
-        said = re.findall(rb"x-odd: (.*)\r\n", head)
-        body = json.dumps({"error": {"message": f"no {b' and '.join(said).decode()}"}}).encode()
-        servers.answer(connection, body, b"content-type: application/json\r\n", b"400 Bad")
+        rest = b""
+        while True:
+            head, _, rest = servers.read_request(connection, rest)
+            said = b" and ".join(re.findall(rb"x-odd: (.*)\r\n", head)).decode()
+            body = json.dumps({"error": {"message": f"no {said}"}}).encode()
+            servers.answer(connection, body, b"content-type: application/json\r\n", b"400 Bad")
 
     with servers.RawServer(handle) as server:
         for more in ([], ["--json"]):
