@@ -260,7 +260,9 @@ static int answer_reset(connection_t *connection) {
 
 /* 0 where the server stops meanwhile. */
 static int wait_ms(connection_t *connection, int delay_ms) {
-  for (int64_t end = check_now_ms() + delay_ms; check_now_ms() < end; check_sleep_ms(delay_ms < 50 ? 1 : 5))
+  /* The clock says whole milliseconds that have passed: of the one that has begun nobody knows how much is left. */
+  int64_t end = check_now_ms() + delay_ms + (delay_ms > 0);
+  for (; check_now_ms() < end; check_sleep_ms(delay_ms < 50 ? 1 : 5))
     if (count(connection->server, &connection->server->stopping)) return 0;
   return 1;
 }
