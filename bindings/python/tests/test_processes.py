@@ -25,10 +25,11 @@ def document(pools=None, **more):
 process_of = statistics_socket.process_of
 
 
-def give_budget(pool):
-    """A budget "b" that can be seen: the engine hears of one a moment later."""
-    llmpool.Budget("b", requests_per_minute=60, pool=pool)
-    assert servers.wait_until(lambda: "b" in pool.budgets())
+def give_budget(pool, name="b", **limits):
+    """One that the metrics and snapshots have: they are of the engine's last turn, which takes it a
+    moment later."""
+    llmpool.Budget(name, requests_per_minute=60, pool=pool, **limits)
+    assert servers.wait_until(lambda: "llmpool_budget_in_flight{" in pool.metrics())
 
 
 def test_a_process_is_read(open_client, nginx, tmp_path):
@@ -171,7 +172,7 @@ def busy(open_client, url, budget=None):
 def test_the_metrics_of_one_process_are_its_own(open_client, nginx, tmp_path):
     """Line by line those that the library writes."""
     pool = busy(open_client, nginx.url)
-    llmpool.Budget('"b\\', requests_per_minute=60, tokens_per_day=1000, pool=pool)
+    give_budget(pool, '"b\\', tokens_per_day=1000)
     with statistics_socket.serving_pools(tmp_path, [pool]):
         found = llmpool.metrics(processes="all", directory=tmp_path)
         open_metrics = llmpool.metrics(processes="all", directory=tmp_path, openmetrics=True)
