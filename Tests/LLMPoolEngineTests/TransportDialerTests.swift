@@ -2,7 +2,6 @@ import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
 import LLMPoolTestSupport
-import Synchronization
 import Testing
 
 @testable import LLMPoolEngine
@@ -333,14 +332,14 @@ private final class Blackhole {
       let peer = listener.acceptOne()
       var request = ""
       while !request.hasSuffix("\r\n\r\n"), case let more = receiveSome(peer), !more.isEmpty { request += more }
-      seen.value.withLock { $0 = request }
+      seen.withLock { $0 = request }
       sendAll(peer, answer + "hi")
       close(peer)
     }
     try body(listener.port)
     thread.join()
     listener.close()
-    return seen.value.withLock { $0 }
+    return seen.withLock { $0 }
   }
 
   @Test func tunnelsThroughHTTPProxy() throws {
@@ -411,7 +410,7 @@ private final class Blackhole {
       _ = recv(peer, &buffer, buffer.count, 0)
       _ = send(peer, [5, 0], 2, 0)
       let count = recv(peer, &buffer, buffer.count, 0)
-      seen.value.withLock { $0 = Array(buffer[..<max(count, 0)]) }
+      seen.withLock { $0 = Array(buffer[..<max(count, 0)]) }
       _ = send(peer, [5, reply, 0, 1, 0, 0, 0, 0, 0, 0], 10, 0)
       if reply == 0 { sendAll(peer, "hi") }
       close(peer)
@@ -419,7 +418,7 @@ private final class Blackhole {
     try body(listener.port)
     thread.join()
     listener.close()
-    return seen.value.withLock { $0 }
+    return seen.withLock { $0 }
   }
 
   @Test(arguments: ["socks5", "socks5h"])
@@ -466,10 +465,4 @@ private final class Blackhole {
       }
     }
   }
-}
-
-/// A value that threads of a test share.
-private final class Locked<Value: Sendable>: Sendable {
-  let value: Mutex<Value>
-  init(_ value: Value) { self.value = Mutex(value) }
 }

@@ -1,7 +1,6 @@
 import Glibc
 import LLMPool
 import LLMPoolTestSupport
-import Synchronization
 import Testing
 
 /// The Swift interface on real sockets.
@@ -102,7 +101,7 @@ import Testing
   }
 
   @Test func aRequestIsSentAgainWhereItSaysSo() async throws {
-    let asked = Mutex(0)
+    let asked = Locked(0)
     let server = LoopbackServer { path, _ in
       let count = asked.withLock { count -> Int in
         count += 1
@@ -128,7 +127,7 @@ import Testing
   }
 
   @Test func aRequestIsSentTwiceWhereItsServerIsSilent() async throws {
-    let asked = Mutex(0)
+    let asked = Locked(0)
     let server = LoopbackServer { path, _ in
       let isFirst = asked.withLock { count -> Bool in
         count += 1

@@ -1,13 +1,12 @@
 import LLMPool
 import LLMPoolTestSupport
-import Synchronization
 import Testing
 
 /// What a tracer hears of each request, in its order.
 @Suite struct TraceTests {
   /// Adds a header to each request, and keeps what is told.
   final class Recorder: RequestTracer {
-    private let told = Mutex<[(what: String, report: AttemptReport)]>([])
+    private let told = Locked<[(what: String, report: AttemptReport)]>([])
     var reports: [(what: String, report: AttemptReport)] { told.withLock { $0 } }
 
     struct Trace: RequestTrace {
@@ -33,7 +32,7 @@ import Testing
   }
 
   @Test func eachAttemptIsTold() async throws {
-    let asked = Mutex(0)
+    let asked = Locked(0)
     let server = LoopbackServer { _, _ in
       let isFirst = asked.withLock { asked -> Bool in
         asked += 1
@@ -70,7 +69,7 @@ import Testing
 
   /// It is not told as the failure of the attempt before it.
   @Test func aDialThatFailsIsNoAttempt() async throws {
-    let running = Mutex<LoopbackServer?>(nil)
+    let running = Locked<LoopbackServer?>(nil)
     let server = LoopbackServer { _, _ in
       running.withLock { server in
         server?.stop()

@@ -1,12 +1,11 @@
 import Glibc
-import Synchronization
 
 /// An HTTP/1.1 server on loopback for the tests: answers each request with what `answer` gives for its path and
 /// body, one connection after the other in threads of their own.
 package final class LoopbackServer: @unchecked Sendable {
   private let listener = Listener(backlog: 64)
   private let answer: @Sendable (_ path: String, _ body: [UInt8]) -> String
-  private let counts = Mutex((accepted: 0, open: 0, sent: 0))
+  private let counts = Locked((accepted: 0, open: 0, sent: 0))
 
   package var port: UInt16 { listener.port }
   package var connections: Int { counts.withLock { $0.accepted } }
