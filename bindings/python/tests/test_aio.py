@@ -860,26 +860,28 @@ def test_a_response_is_read_in_its_own_loop_and_closed_in_any(open_pool):
 
 def test_an_upload_is_ended_from_another_loop(open_pool):
     ended = threading.Event()
-
-    async def body():
-        try:
-            yield b"x"
-            await asyncio.sleep(60)
-        finally:
-            ended.set()
-
     with servers.RawServer(hold_chunked) as server:
         client = llmpool.AsyncClient(base_url=server.url, pool=open_pool())
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        stream = client.stream("POST", "/", content=body())
+        stream = client.stream("POST", "/", content=endless(ended))
         response = asyncio.run_coroutine_threadsafe(stream.__aenter__(), loop).result(20)
         run("asyncio", response.aclose())
         assert ended.wait(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def endless(ended, closes_for=0):
+    """The body of an upload that says when it is ended, and takes so long for it."""
+    try:
+        yield b"x"
+        await asyncio.sleep(60)
+    finally:
+        ended.set()
+        await asyncio.sleep(closes_for)
 
 
 def hold_chunked(connection, _):
@@ -902,17 +904,8 @@ def test_what_was_taken_is_said_before_the_upload_is_closed(open_pool, monkeypat
 
     async def main(url):
         closing = asyncio.Event()
-
-        async def body():
-            try:
-                yield b"a"
-                await asyncio.sleep(30)
-            finally:
-                closing.set()
-                await asyncio.sleep(30)
-
         client = llmpool.AsyncClient(pool=open_pool())
-        task = asyncio.ensure_future(client.post(url, content=body()))
+        task = asyncio.ensure_future(client.post(url, content=endless(closing, 30)))
         await asyncio.wait_for(closing.wait(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -69,8 +69,7 @@ class AsyncClient(AsyncVerbs):
             hub.submit(call, call.flags)
             try:
                 while call.done is None:
-                    call.waiter = waiter = hub.loop.create_future()
-                    await waiter
+                    await hub.arrival(call)
                 call.settle_whole()
             except BaseException as error:
                 hub.left(call, error)
@@ -175,8 +174,7 @@ class AsyncStream:
     async def __aenter__(self) -> AsyncStreamResponse:
         if self._response is not None:
             raise RuntimeError("a stream is entered once")
-        if self._call.id:  # the first time ended before there was a response
-            self._call = self._call.again()
+        self._call = self._call.fresh()  # the first time may have ended before there was a response
         self._response = await self._client._open(self._call, self._sse, self._follow, self._place)
         return self._response
 

@@ -1,6 +1,5 @@
 """Responses of the asyncio client whose body is read as it comes."""
 
-import asyncio
 import contextlib
 import sys
 from types import TracebackType
@@ -9,7 +8,7 @@ from typing import Any, AsyncGenerator, AsyncIterator, List, Optional, Type
 from .._http.exceptions import RequestError
 from .._http.sse import Event
 from .._native.call import Call
-from .._native.hub import Hub, end_upload, wait_error
+from .._native.hub import Hub, arrival_before, end_upload, wait_error
 from .._pool import leaks
 from .converters import Bytes, Converter, Events, Item, Lines, Raw, Text
 from .hub_incoming import HubIncoming
@@ -126,17 +125,12 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
 
     async def _linger(self) -> None:
         call = self._call
-        if call.done is None and self._hub is not None:
-            loop = self._hub.loop
-            deadline = loop.time() + LINGER
-            while call.done is None and loop.time() < deadline:
+        hub = self._hub
+        if call.done is None and hub is not None:
+            deadline = hub.loop.time() + LINGER
+            while call.done is None and hub.loop.time() < deadline:
                 call.items = []
-                call.waiter = waiter = loop.create_future()
-                timer = loop.call_at(deadline, _resolve, waiter)
-                try:
-                    await waiter
-                finally:
-                    timer.cancel()
+                await arrival_before(deadline, hub, call)
         if call.done is not None:
             call.items = []
             self._conclude(call.done)
@@ -158,8 +152,3 @@ class AsyncStreamResponse(HubIncoming, BaseStream):
             return
         self._drop()
         leaked(self._described(), self._place, self.url.origin)
-
-
-def _resolve(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)

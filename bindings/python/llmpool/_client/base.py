@@ -32,7 +32,7 @@ from .._http.json import encode
 from .._http.models import Response
 from .._http.urls import URL, ParamTypes, merge_params, params_list, parse_base, redirected, resolve
 from .._native.abi import REQUEST_UPLOAD
-from .._native.call import NO_OPTIONS, NO_SPENDING, Call, check_range, failure
+from .._native.call import EXPECT_CONTENT, NO_OPTIONS, NO_SPENDING, Call, check_range, failure
 from .._native.failures import bad_redirect
 from .._native.text import c_string
 from .._native.text import server_name as checked_name
@@ -49,8 +49,6 @@ _METHODS = {
     method: method.encode()
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 }
-# These announce a body of no bytes rather than none.
-_EXPECT_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 _CACHED = 128
 _new_response = Response.__new__
 
@@ -218,6 +216,7 @@ class BaseClient:
         if pool._watched is not monitor.watching:  # this process was forked
             monitor.watch(pool)
         upload = length = None
+        # What nearly every body is, without a look at what else it could be.
         if json is not None and content is None and data is None and files is None:
             body: Optional[bytes] = encode(json)
             content_type = "application/json"
@@ -231,11 +230,9 @@ class BaseClient:
             block = self._upload_block(headers, content_type, length)
         else:
             block = self._block(headers, content_type)
-        raw_method = _METHODS.get(method) if method.__class__ is str else None
-        if raw_method is None:
-            raw_method = _raw_method(method)
-        if body is None and upload is None and raw_method in _EXPECT_BODY:
-            body = b""
+        raw_method = _raw_method(method)
+        if body is None and upload is None:
+            body = _no_body(raw_method)
         chosen = self._timeout if isinstance(timeout, Unset) else as_timeout(timeout)
         again = self._retry if retry is None else as_retry(retry)
         name = self._server_name if server_name is None else checked_name(server_name)
@@ -307,9 +304,9 @@ class BaseClient:
         if url.origin != before.url.origin:
             _drop(headers, _not_for(url, before.url, headers))
             options = (*options[:4], None, *options[5:])  # a server_name was meant for the first
-        raw_method = _METHODS.get(method) or _raw_method(method)
-        if body is None and raw_method in _EXPECT_BODY:
-            body = b""
+        raw_method = _raw_method(method)
+        if body is None:
+            body = _no_body(raw_method)
         following = Call(
             call.pool, raw_method, url.encode("ascii"), headers._block(), body, call.timeout,
             options, call.limit, call.flags & ~REQUEST_UPLOAD,
@@ -327,10 +324,18 @@ class BaseClient:
 def _raw_method(method: str) -> bytes:
     if not isinstance(method, str):
         raise TypeError(f"method is a str, not {type(method).__name__}")
+    known = _METHODS.get(method)
+    if known is not None:
+        return known
     try:
         return c_string("method", method.upper())
     except ValueError as error:
         raise LocalProtocolError(str(error)) from None
+
+
+def _no_body(raw_method: bytes) -> Optional[bytes]:
+    """Of no bytes, where such a request announces one."""
+    return b"" if raw_method in EXPECT_CONTENT else None
 
 
 def make_response(call: Call) -> Response:
@@ -339,7 +344,6 @@ def make_response(call: Call) -> Response:
     assert answer is not None
     if answer.fields[STATUS]:
         raise failure(answer, call.request)
-    call.settle_whole()
     response = _new_response(Response)
     response._received(call, answer, answer.fields[HTTP_STATUS], call.limit)
     return response

@@ -217,8 +217,7 @@ class Stream:
     def __enter__(self) -> StreamResponse:
         if self._response is not None:
             raise RuntimeError("a stream is entered once")
-        if self._call.id:  # the first time ended before there was a response
-            self._call = self._call.again()
+        self._call = self._call.fresh()  # the first time may have ended before there was a response
         self._response = self._client._open(self._call, self._sse, self._follow, self._place)
         return self._response
 

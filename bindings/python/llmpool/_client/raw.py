@@ -25,7 +25,7 @@ from .._http.later import later
 from .._http.raw import RawHeaders, header_lines, header_pairs
 from .._native import lane
 from .._native.abi import REQUEST_UPLOAD
-from .._native.call import NO_OPTIONS, NO_SPENDING, Call, Options, check_range
+from .._native.call import EXPECT_CONTENT, NO_OPTIONS, NO_SPENDING, Call, Options, check_range
 from .._native.lane import Lane
 from .._native.library import lib
 from .._native.text import server_name as checked_name
@@ -44,8 +44,6 @@ RawBody = Union[bytes, Iterable[bytes], AsyncIterable[bytes], None]
 
 _AS_POOL = Timeout()
 _VERSIONS = {HTTP_1_1: b"HTTP/1.1", HTTP_2: b"HTTP/2", HTTP_1_0: b"HTTP/1.0"}
-# Of these the library says by itself that they have no body.
-_SAYS_ZERO = (b"POST", b"PUT", b"PATCH")
 # So much of what has arrived is given as one piece.
 _PIECE = 64 << 10
 
@@ -94,6 +92,7 @@ class RawRequest(Call):
         translate: Optional[Translate] = None,
     ) -> None:
         lines, framing = header_lines(headers)
+        whole: Optional[bytes] = None
         upload: Any = None
         if body is None or isinstance(body, bytes):
             size = len(body) if body else 0
@@ -103,7 +102,9 @@ class RawRequest(Call):
                 raise LocalProtocolError(
                     f"Content-Length says {framing.length} bytes, but the body has {size}"
                 )
-            elif not size and framing.length == 0 and method not in _SAYS_ZERO:
+            elif size:
+                whole = body
+            elif framing.length == 0 and method not in EXPECT_CONTENT:
                 upload = ()
                 lines.append(b"content-length: 0\r\n")
         else:
@@ -118,7 +119,6 @@ class RawRequest(Call):
             check_range("priority", priority)
             fields = again._fields if upload is None else again._unhedged
             options = (priority, *fields, checked_name(server_name), *NO_SPENDING)
-        whole = body if upload is None and isinstance(body, bytes) and body else None
         super().__init__(0, method, url, b"".join(lines), whole, timeout._fields, options, 0, flags)
         if upload is not None:
             self.upload = upload

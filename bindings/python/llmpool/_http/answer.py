@@ -8,7 +8,7 @@ from .constants import HTTP_1_1, TIMINGS_FORMAT
 TIMES_SIZE = calcsize(TIMINGS_FORMAT)
 # Where the fields of llmpool_record_t stand in a tuple of them.
 _FLAGS, STATUS, HTTP_STATUS, _HTTP_VERSION, _ATTEMPTS = range(2, 7)
-_DATA_END, _HEADERS_END, _, _ID_END, _TEXT_END, _TIMES_END = range(10, 16)
+BEGIN, DATA_END, _HEADERS_END, _, _ID_END, _TEXT_END, TIMES_END = range(9, 16)
 _CONNECTION = 17
 
 
@@ -59,14 +59,11 @@ class Answer(NamedTuple):
 
     def but(self, **parts: Any) -> "Answer":
         """The same with other parts, named as of() names them."""
-        names = (
-            "status", "http_status", "http_version", "attempts", "flags", "data", "headers",
-            "reason", "peer", "message", "connection_id", "timings", "error",
-        )  # fmt: skip
+        names = Answer.of.__kwdefaults__ or {}
         return Answer.of(**{name: getattr(self, name) for name in names} | parts)
 
     def _part(self, begin: int, end: int) -> bytes:
-        before = self.fields[_DATA_END]
+        before = self.fields[DATA_END]
         return self.rest[self.fields[begin] - before : self.fields[end] - before]
 
     def _text(self, index: int) -> bytes:
@@ -99,7 +96,7 @@ class Answer(NamedTuple):
 
     @property
     def headers(self) -> bytes:
-        return self._part(_DATA_END, _HEADERS_END)
+        return self._part(DATA_END, _HEADERS_END)
 
     @property
     def reason(self) -> bytes:
@@ -115,5 +112,5 @@ class Answer(NamedTuple):
 
     @property
     def timings(self) -> bytes:
-        times = self._part(_TEXT_END, _TIMES_END)  # aligned, so that something may lie before them
+        times = self._part(_TEXT_END, TIMES_END)  # aligned, so that something may lie before them
         return times[-TIMES_SIZE:] if len(times) >= TIMES_SIZE else b""

@@ -122,14 +122,6 @@ def text_charset(charset: str) -> Optional[str]:
 _CODING, _CHARSET = 1, 2
 
 
-def _named(answer: Answer) -> int:
-    """Whether they, or what lies behind them, have the words, in whatever case: to parse them takes
-    longer. rfind() takes half as long as find(), and `in` for bytes first makes an exception and
-    drops it."""
-    lines = answer.rest.lower()
-    return (lines.rfind(b"ncoding") >= 0) + 2 * (lines.rfind(b"harset") >= 0)
-
-
 class Response:
     """The answer to a request, complete.
 
@@ -210,14 +202,11 @@ class Response:
 
     def __reduce__(self) -> Any:
         """Pickled without credentials, those of its request and of its own headers."""
-        return portable.restore, (Response, self._state(portable.headers(self._answer.headers)))
-
-    def _state(self, headers: bytes) -> Dict[str, Any]:
         values = portable.state(self, Response.__slots__)
         values["_asked"] = self.request
-        values["_answer"] = self._answer.but(headers=headers)
+        values["_answer"] = self._answer.but(headers=portable.headers(self._answer.headers))
         values["_headers"] = None
-        return values
+        return portable.restore, (Response, values)
 
     def _portable(self) -> "Response":
         """What of it can leave the process."""
@@ -330,9 +319,7 @@ class Response:
         """
         if self._content is None:
             answer = self._answer
-            if self._named < 0:
-                self._named = _named(answer)
-            coding = self._coding() if self._named & _CODING else ""
+            coding = self._coding() if self._names(_CODING) else ""
             if not coding:
                 self._content = answer.data
                 return answer.data
@@ -343,6 +330,16 @@ class Response:
                 error.request_id = self.request_id
                 raise
         return self._content
+
+    def _names(self, what: int) -> int:
+        """Whether the header lines, or what lies behind them, have the word, in whatever case: to
+        parse them takes longer. rfind() takes half as long as find(), and `in` for bytes first
+        makes an exception and drops it."""
+        if self._named < 0:
+            lines = self._answer.rest.lower()
+            self._named = _CODING * (lines.rfind(b"ncoding") >= 0)
+            self._named |= _CHARSET * (lines.rfind(b"harset") >= 0)
+        return self._named & what
 
     def _coding(self) -> str:
         return self.headers.get("content-encoding", "")
@@ -397,9 +394,7 @@ class Response:
 
     def _json_source(self, content: bytes) -> Union[bytes, str]:
         """The body as text, where the headers name a charset that JSON is not guessed to have."""
-        if self._named < 0:
-            self._named = _named(self._answer)
-        if not self._named & _CHARSET:
+        if not self._names(_CHARSET):
             return content
         charset = self.charset_encoding
         if charset is None or charset.lower().startswith("utf"):

@@ -15,6 +15,9 @@ from .record import NOTHING, Arrivals
 if TYPE_CHECKING:
     from .._http.budgets import Meter
 
+# Of these the library says that they have no body, where they have none (RFC 9110, 8.6).
+EXPECT_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
+
 STREAM_FLAGS = abi.REQUEST_STREAM | abi.REQUEST_MANUAL_CREDIT
 SSE_FLAGS = abi.REQUEST_SSE | abi.REQUEST_SSE_JOIN | abi.REQUEST_MANUAL_CREDIT
 
@@ -40,7 +43,7 @@ _TIMEOUTS = tuple(f"{name}_timeout_ms" for name in Timeout.NAMES)
 
 class Call(Arrivals):
     """A request, ready to submit, and then what has arrived for it. It is submitted once; for
-    another time there is again().
+    another time there is fresh().
 
     Attributes:
         upload: what the body comes from piece by piece, or None where body has it.
@@ -97,6 +100,10 @@ class Call(Arrivals):
                 self.method.decode("latin-1"), self.url.decode("latin-1"), self.block, self.body
             )
         return self._request
+
+    def fresh(self) -> "Call":
+        """This call, or another of the same request where it was submitted before."""
+        return self.again() if self.id else self
 
     def again(self) -> "Call":
         """The same request, to be submitted once more."""

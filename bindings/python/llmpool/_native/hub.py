@@ -259,12 +259,17 @@ async def wait_error(hub: Hub, call: Call) -> None:
     """Has the body of an error there for raise_for_status() to quote, where it comes soon."""
     deadline = hub.loop.time() + ERROR_WAIT
     while call.done is None and call.credit < ERROR_BYTES and hub.loop.time() < deadline:
-        waiter = hub.arrival(call)
-        timer = hub.loop.call_at(deadline, _resolve, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
+        await arrival_before(deadline, hub, call)
+
+
+async def arrival_before(deadline: float, hub: Hub, call: Call) -> None:
+    """Waits until something arrives, or for that time of the loop."""
+    waiter = hub.arrival(call)
+    timer = hub.loop.call_at(deadline, _resolve, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:

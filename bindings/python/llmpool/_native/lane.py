@@ -302,6 +302,7 @@ def run(call: Call) -> None:
         else:
             lane.send(call)
         clean = True
+        call.settle_whole()
     except RequestEnded as ended:
         clean = True
         raise ended.error from None

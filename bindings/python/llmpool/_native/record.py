@@ -6,7 +6,7 @@ from itertools import repeat
 from sys import intern
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
-from .._http.answer import TIMES_SIZE, Answer
+from .._http.answer import BEGIN, DATA_END, TIMES_END, TIMES_SIZE, Answer
 from .._http.sse import Event
 from . import abi
 from .failures import check
@@ -125,7 +125,7 @@ class Reader:
         self._bytes = ctypes.addressof((ctypes.c_char * size).from_buffer(buffer))
 
     def deliver(self, waiting: Waiting) -> bool:
-        """Takes what is there to the waiting; whether more may be waiting.
+        """Takes what is there to those who wait for it; whether there may be more.
 
         What fails on the way with one event ends its request with that error: the event is lost,
         and nobody could tell whoever waits for it. An exception means that the queue is of no use.
@@ -311,7 +311,7 @@ def fail(waiting: Waiting, key: int, error: BaseException, is_over: bool = False
 
 def answer_of(record: RecordFields, blob: bytes, new: Any = tuple.__new__) -> Answer:
     """What a HEAD or DONE record says."""
-    data_end = record[10]
-    data, rest = blob[record[9] : data_end], blob[data_end : record[15]]
+    data_end = record[DATA_END]
+    data, rest = blob[record[BEGIN] : data_end], blob[data_end : record[TIMES_END]]
     answer: Answer = new(Answer, (record, data, rest, None))
     return answer

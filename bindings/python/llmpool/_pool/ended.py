@@ -57,11 +57,14 @@ class Past(NamedTuple):
     origins: Dict[str, Part]
     refusals: Dict[str, int]
 
-    def add(self, name: str, part: Part) -> None:
-        self.origins[name] = together([self.origins.get(name, nothing()), _without_gauges(part)])
-
-    def refuse(self, name: str, count: int) -> None:
-        self.refusals[name] = self.refusals.get(name, 0) + count
+    def take(self, over: Counted, own: "Own") -> None:
+        for key, part in over.origins.items():
+            name = _side(key, own.origins)
+            before = self.origins.get(name, nothing())
+            self.origins[name] = together([before, _without_gauges(part)])
+        for key, count in over.refusals.items():
+            name = _side(key, own.budgets)
+            self.refusals[name] = self.refusals.get(name, 0) + count
 
 
 class Own(NamedTuple):
@@ -111,10 +114,7 @@ def look(directory: str) -> Tuple[Reading, Counted, Past, Own]:
         told = _told(state, counted, {each.pid for each in reading.unread}, time.time())
         _save(place, told)
     past = Past(dict(told.past.origins), dict(told.past.refusals))
-    for key, part in told.away.origins.items():
-        past.add(_side(key, told.own.origins), part)
-    for key, count in told.away.refusals.items():
-        past.refuse(_side(key, told.own.budgets), count)
+    past.take(told.away, told.own)
     return reading, told.seen, past, told.own
 
 
@@ -124,7 +124,7 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
     Args:
         silent: processes that are there, and did not answer.
     """
-    away = Counted({}, {})
+    away, over = Counted({}, {}), Counted({}, {})
     for key, part in [*state.away.origins.items(), *state.seen.origins.items()]:
         again = now.origins.get(key)
         if again is None and key[0] in silent:  # it goes on counting
@@ -132,22 +132,23 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
         elif again is None:
             away.origins[key] = part
         elif _has_fallen(again, part):  # forgotten, and there again
-            state.past.add(_side(key, state.own.origins), part)
+            over.origins[key] = part
     for key, count in [*state.away.refusals.items(), *state.seen.refusals.items()]:
         if key not in now.refusals and key[0] in silent:
             now.refusals[key] = count
         elif key not in now.refusals:
             away.refusals[key] = count
         elif now.refusals[key] < count:
-            state.past.refuse(_side(key, state.own.budgets), count)
+            over.refusals[key] = count
     gone = {*away.origins, *away.refusals}
     missed = {key: state.missed.get(key, at) for key in gone}
     for key in [key for key in gone if not at - _REMEMBERED < missed[key] <= at]:
         missed.pop(key)
         if key in away.origins:
-            state.past.add(_side(key, state.own.origins), away.origins.pop(key))
+            over.origins[key] = away.origins.pop(key)
         if key in away.refusals:
-            state.past.refuse(_side(key, state.own.budgets), away.refusals.pop(key))
+            over.refusals[key] = away.refusals.pop(key)
+    state.past.take(over, state.own)
     return _State(now, away, missed, state.past, state.own)
 
 
