@@ -390,9 +390,9 @@ typedef struct llmpool_queue_options {
                            a quiet spell comes at once. What is submitted while 16 or more of the events that were
                            drained last are unanswered may be sent an eighth of this time later, at most 200 us */
   uint32_t flags;       /* [0] */
-  uint32_t stream_coalesce_us; /* [0: as coalesce_us] the same where nothing but DATA and SSE events has come: many
-                                  streams bring many tokens, and a token may wait longer than an answer. While they
-                                  wait an answer beside them may be as late as half of this time */
+  uint32_t stream_coalesce_us; /* [0: as coalesce_us] the same where nothing but DATA and SSE events has come, fewer
+                                  than 16: many streams bring many tokens, and a token may wait longer than an
+                                  answer. While they wait what comes may be as late as half of this time */
   uint32_t reserved;
 } llmpool_queue_options_t;
 

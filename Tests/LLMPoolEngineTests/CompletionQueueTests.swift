@@ -3,11 +3,11 @@ import Testing
 @testable import LLMPoolEngine
 
 @Suite struct CompletionQueueTests {
-  private func records(_ count: Int) -> [UnsafeMutablePointer<EventRecord>] {
+  private func records(_ count: Int, _ kind: EventKind = .done) -> [UnsafeMutablePointer<EventRecord>] {
     var allocator = EventAllocator()
     return (0..<count).map { _ in
       let (record, _) = allocator.makeRecord(bytes: 0, parts: 0)
-      record.pointee.kind = .done
+      record.pointee.kind = kind
       return record
     }
   }
@@ -55,6 +55,23 @@ import Testing
     #expect(queue.publish(records(1), now: start + 2, quietly: true, mayWait: false) == nil)
     #expect(queue.wait(timeout: 0) == .ready)
     #expect(take(queue, 2) == 2)
+    _ = queue.close()
+  }
+
+  /// A wake for many pieces of streams costs each of them little.
+  @Test func whatIsEnoughForAWakeIsNotPutOff() {
+    let queue = CompletionQueue(coalesceMicroseconds: 1_000, streamCoalesceMicroseconds: 5_000)
+    let start: Int64 = 1_000_000_000
+    #expect(queue.publish(records(1, .sse), now: start, quietly: false, mayWait: true) == nil)
+    #expect(take(queue, 1) == 1)
+    let due = start + 5_000_000
+    #expect(queue.publish(records(10, .sse), now: start + 1, quietly: false, mayWait: true) == due)
+    #expect(queue.publish(records(5, .data), now: start + 2, quietly: false, mayWait: true) == due)
+    #expect(queue.publish(records(1, .sse), now: start + 3, quietly: false, mayWait: true) == nil)
+    #expect(queue.wait(timeout: 0) == .ready)
+    #expect(take(queue, 100) == 16)
+    // Of answers a wake tells as many as come.
+    #expect(queue.publish(records(40), now: start + 4, quietly: false, mayWait: true) == start + 1_000_003)
     _ = queue.close()
   }
 }

@@ -417,7 +417,7 @@ static void test_streams_are_put_off_longer(void) {
   llmpool_queue_t *slow = NULL;
   CHECK_OK(llmpool_queue_open(&options, &slow));
   int fd = llmpool_queue_fd(slow), count = 0;
-  llmpool_request_t request = harness_request(server_url(server, "/trickle/20"));
+  llmpool_request_t request = harness_request(server_url(server, "/trickle/100"));
   request.flags = LLMPOOL_REQUEST_STREAM;
   int64_t start = check_now_ms();
   harness_submit(pool, &request, slow);
@@ -432,7 +432,7 @@ static void test_streams_are_put_off_longer(void) {
   CHECK_EQ(readable(fd, 2000 * check_slower()), 1);
   if (check_slower() == 1) CHECK(check_now_ms() - start < LONG_MS);
   drain_all(slow, &count);
-  CHECK(count > 10);
+  CHECK(count > 3);
   CHECK_OK(llmpool_queue_close(slow));
   CHECK_OK(llmpool_close(pool, 0));
 }

@@ -111,6 +111,8 @@ package final class CompletionQueue: @unchecked Sendable {
       return state.atHand >= CompletionQueue.busyWith
     }
   }
+  /// So many pieces of streams are worth a wake: to tell more of them together spares little, and makes each late.
+  static let fullBatch = 16
   /// With so many events at hand an application is at work for a while.
   static let busyWith = 16
 
@@ -137,7 +139,7 @@ package final class CompletionQueue: @unchecked Sendable {
         state.putOffUntil = nil
         return .done
       }
-      if mayWait {
+      if mayWait, !isStream || state.count < CompletionQueue.fullBatch {
         let due = min(state.putOffUntil ?? .max, state.lastWake + (isStream ? streamCoalesce : coalesce))
         if due > now {
           state.putOffUntil = due

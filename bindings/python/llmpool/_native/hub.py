@@ -35,7 +35,7 @@ from .record import Reader, Waiting, fail
 # much as ten events, and 5,000 tokens a second take a third less CPU than with 1 ms. Answers are
 # told at once: a loop that is busy finds many together anyway, and one that is not gains nothing
 # by waiting.
-_STREAM_COALESCE_US = 5000
+_STREAM_COALESCE_US = 4000
 _RECORDS = 256
 _BYTES = 512 << 10
 # How often one wake reads before the loop's other work has its turn.
