@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 import servers
@@ -54,6 +55,42 @@ def test_same_on_a_loop(open_pool, echoing):
 
     status, body = asyncio.run(act())
     assert status == 200 and body.startswith(b"GET / HTTP/1.1")
+
+
+def test_read_is_what_the_iteration_has_not_given(open_pool):
+    def handle(connection, number):
+        servers.read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n")
+        for digit in range(10 if number == 1 else 5):
+            connection.sendall(b"%d" % digit)
+            time.sleep(0.01)
+
+    def sync(pool, server):
+        with transport.send(pool, get(server)) as response:
+            assert next(iter(response)) + response.read() == b"0123456789"
+            assert response.read() == b"" and list(response) == []
+        with (
+            transport.send(pool, get(server)) as response,
+            pytest.raises(llmpool.ReadError),
+        ):
+            response.read()
+        with pytest.raises(llmpool.StreamClosed):
+            response.read()
+
+    async def act(pool, server):
+        async with await transport.asend(pool, get(server)) as response:
+            first = await response.__aiter__().__anext__()
+            assert first + await response.read() == b"0123456789"
+            assert await response.read() == b""
+        async with await transport.asend(pool, get(server)) as response:
+            with pytest.raises(llmpool.ReadError):
+                await response.read()
+        with pytest.raises(llmpool.StreamClosed):
+            await response.read()
+
+    for run in (sync, lambda *arguments: asyncio.run(act(*arguments))):
+        with servers.RawServer(handle) as server:
+            run(open_pool(), server)
 
 
 def said(response):

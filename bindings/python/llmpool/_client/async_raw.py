@@ -39,6 +39,22 @@ class AsyncRawResponse(HubIncoming, BaseRawResponse):
             else:
                 await self._arrival()
 
+    async def read(self) -> bytes:
+        """What the iteration has not given yet, to the end, in one piece."""
+        self._check_loop()
+        pieces = list(self._items)
+        while True:
+            try:
+                batch = self._take()
+            except Exception as error:
+                raise_translated(self._call, error)
+            if batch:
+                pieces += batch
+            elif batch is None:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            else:
+                await self._arrival()
+
     async def aclose(self) -> None:
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does
         nothing."""

@@ -46,6 +46,7 @@ _AS_POOL = Timeout()
 _VERSIONS = {HTTP_1_1: b"HTTP/1.1", HTTP_2: b"HTTP/2", HTTP_1_0: b"HTTP/1.0"}
 # So much of what has arrived is given as one piece.
 _PIECE = 64 << 10
+_NO_ITEMS: Iterator[bytes] = iter(())
 
 
 class RawRequest(Call):
@@ -180,11 +181,11 @@ class BaseRawResponse:
         status: 100 and the like are not seen here.
         http_version: b"HTTP/1.1", b"HTTP/2" or b"HTTP/1.0".
         reason: as it was sent; b"" over HTTP/2.
-        headers: pairs (name, value) in their order; names in the case they were sent in.
+        block: the lines of its headers.
     """
 
     __slots__ = (
-        "status", "http_version", "reason", "headers",
+        "status", "http_version", "reason", "block", "_headers",
         "_call", "_group", "_items", "_owed", "_lent", "_closed", "__weakref__",
     )  # fmt: skip
 
@@ -193,16 +194,23 @@ class BaseRawResponse:
         assert head is not None
         self.status: int = head.http_status
         self.http_version: bytes = _VERSIONS.get(head.http_version, b"HTTP/1.1")
-        self.reason: bytes = head.reason
-        self.headers: List[Tuple[bytes, bytes]] = header_pairs(head.headers)
+        self.block, self.reason = head.head()
+        self._headers: Optional[List[Tuple[bytes, bytes]]] = None
         self._call: Call = call
         self._group = group
         # An iterator, which is where it stopped when it is asked again.
-        self._items: Iterator[bytes] = iter(())
+        self._items: Iterator[bytes] = _NO_ITEMS
         self._owed = self._lent = 0
         self._closed = False
         if group is not None and call.done is not None:
             group._calls.discard(call)
+
+    @property
+    def headers(self) -> List[Tuple[bytes, bytes]]:
+        """Pairs (name, value) in their order; names in the case they were sent in."""
+        if self._headers is None:
+            self._headers = header_pairs(self.block)
+        return self._headers
 
     @property
     def _latest(self) -> Answer:
@@ -304,6 +312,11 @@ class RawResponse(LaneIncoming, BaseRawResponse):
             finally:
                 if self._closed:  # by another thread, while this one had the lane
                     self._leave()
+
+    def read(self) -> bytes:
+        """What the iteration has not given yet, to the end, in one piece."""
+        pieces = list(self)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         """Gives the answer up where it is not at its end: the request is cancelled. Twice does

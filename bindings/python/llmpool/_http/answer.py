@@ -70,6 +70,13 @@ class Answer(NamedTuple):
         parts = self._part(_ID_END, _TEXT_END).split(b"\0")
         return parts[index] if len(parts) > index else b""
 
+    def head(self) -> Tuple[bytes, bytes]:
+        """Header lines and reason of an answer."""
+        fields, rest = self.fields, self.rest
+        before = fields[DATA_END]
+        text = rest[fields[_ID_END] - before : fields[_TEXT_END] - before]
+        return rest[: fields[_HEADERS_END] - before], text.partition(b"\0")[0]
+
     @property
     def flags(self) -> int:
         return self.fields[_FLAGS]

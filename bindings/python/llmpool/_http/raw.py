@@ -51,6 +51,15 @@ def header_lines(pairs: RawHeaders) -> Tuple[List[bytes], Framing]:
 
 def _line(pair: Tuple[bytes, bytes], framing: Framing) -> bytes:
     name, value = pair
+    if (  # which is another one nearly each time
+        name == b"Content-Length"
+        and framing.length is None
+        and isinstance(value, bytes)
+        and value.isdigit()
+        and len(value) <= 18
+    ):
+        framing.length = int(value)
+        return b""
     if not isinstance(name, bytes) or not isinstance(value, bytes):
         wrong = value if isinstance(name, bytes) else name
         raise TypeError(f"headers are pairs of bytes; one has {type(wrong).__name__}")
