@@ -14,7 +14,14 @@ try:
 except ImportError as error:
     raise ImportError("llmpool.httpx needs httpx: pip install 'libllmpool[httpx]'") from error
 
-from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
+from ._adapters.httpx import (
+    AsyncStreamMixin,
+    ClientMixin,
+    Kit,
+    ResponseMixin,
+    StreamMixin,
+    TransportMixin,
+)
 
 __all__ = ["AsyncClient", "AsyncTransport", "Client", "Transport"]
 
@@ -27,7 +34,11 @@ class _AsyncStream(AsyncStreamMixin, httpx.AsyncByteStream):
     pass
 
 
-_KIT = Kit(httpx, _Stream, _AsyncStream)
+class _Response(ResponseMixin, httpx.Response):
+    pass
+
+
+_KIT = _Response._kit = Kit(httpx, _Stream, _AsyncStream, _Response)
 
 
 class Transport(TransportMixin, httpx.BaseTransport):

@@ -14,7 +14,14 @@ try:
 except ImportError as error:
     raise ImportError("llmpool.httpx2 needs httpx2: pip install 'libllmpool[httpx2]'") from error
 
-from ._adapters.httpx import AsyncStreamMixin, ClientMixin, Kit, StreamMixin, TransportMixin
+from ._adapters.httpx import (
+    AsyncStreamMixin,
+    ClientMixin,
+    Kit,
+    ResponseMixin,
+    StreamMixin,
+    TransportMixin,
+)
 
 __all__ = ["AsyncClient", "AsyncTransport", "Client", "Transport"]
 
@@ -27,7 +34,11 @@ class _AsyncStream(AsyncStreamMixin, httpx2.AsyncByteStream):
     pass
 
 
-_KIT = Kit(httpx2, _Stream, _AsyncStream)
+class _Response(ResponseMixin, httpx2.Response):
+    pass
+
+
+_KIT = _Response._kit = Kit(httpx2, _Stream, _AsyncStream, _Response)
 
 
 class Transport(TransportMixin, httpx2.BaseTransport):

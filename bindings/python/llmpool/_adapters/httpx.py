@@ -60,15 +60,22 @@ _BROKEN = [
     ),
 ]  # fmt: skip
 
+# Of a response: what it is read by, to its end, by a thread and by a task.
+_READING = {
+    False: frozenset(("read", "iter_bytes", "iter_raw", "close")),
+    True: frozenset(("aread", "aiter_bytes", "aiter_raw", "aclose")),
+}
+
 
 class Kit:
-    """What differs between the generations: their module, and our streams made of its classes."""
+    """What differs between the generations: their module, and our classes made of its own."""
 
-    def __init__(self, module: Any, stream: Any, async_stream: Any) -> None:
+    def __init__(self, module: Any, stream: Any, async_stream: Any, response: Any = None) -> None:
         self.module = module
         self.stream = stream
         self.async_stream = async_stream
-        self.response: Any = module.Response
+        self.response = response
+        self.base: Any = module.Response
         self.plain: Any = module.ByteStream
         # Now, as a program may put ours in their place afterwards.
         self._transports = {False: module.HTTPTransport, True: module.AsyncHTTPTransport}
@@ -77,6 +84,12 @@ class Kit:
         self._methods: Dict[str, bytes] = {}
         self._own: Dict[bool, Unpatched] = {}
         self._core: Dict[bool, Unpatched] = {}
+        self._reading: Dict[bool, Unpatched] = {}
+        # What its clients put around the stream of an answer.
+        clients = sys.modules.get(f"{module.__name__}._client")
+        self._bound = {
+            getattr(clients, name, None) for name in ("BoundSyncStream", "BoundAsyncStream")
+        }
 
     def is_unpatched(self, is_async: bool) -> bool:
         """Whether nobody mocks or instruments the transports of httpx, or httpcore."""
@@ -104,6 +117,29 @@ class Kit:
     def transport_class(self, is_async: bool) -> Any:
         """httpx's own."""
         return self._transports[is_async]
+
+    def reads(self, response: Any, is_async: bool) -> Any:
+        """The answer below a response, where it may be read without httpx's generators: nothing of
+        it was read, nobody has put anything in between, and nothing is to be decoded. Else None.
+        """
+        stream = response.stream
+        if type(stream) in self._bound:
+            stream = stream._stream
+        if type(stream) is not (self.async_stream if is_async else self.stream):
+            return None
+        if stream._trace is not None or response.is_stream_consumed or response.is_closed:
+            return None
+        if "content-encoding" in response.headers:
+            return None
+        reading = self._reading.get(is_async)
+        if reading is None:
+            models = sys.modules.get(f"{self.module.__name__}._models")
+            files = set() if models is None else {compiled_as(models)}
+            functions = [(self.base, name) for name in _READING[is_async]]
+            reading = self._reading[is_async] = Unpatched(functions, files)
+        if not reading or not _READING[is_async].isdisjoint(response.__dict__):
+            return None
+        return stream._raw
 
     # ---- the way in
 
@@ -190,7 +226,12 @@ class Kit:
 
     def answer(self, raw: transport.BaseRawResponse, stream: Any) -> Any:
         extensions = self.extensions(raw)
-        return self.response(raw.status, headers=raw.headers, stream=stream, extensions=extensions)
+        response = self.response(
+            raw.status, headers=raw.headers, stream=stream, extensions=extensions
+        )
+        if raw.block.isascii():  # as it would find out of each name and each value
+            response.headers.encoding = "ascii"
+        return response
 
     def extensions(self, raw: transport.BaseRawResponse) -> Dict[str, Any]:
         extensions: Dict[str, Any] = {"http_version": raw.http_version, "llmpool": raw}
@@ -274,6 +315,66 @@ class Carrier:
         lease, self._lease = self._lease, None
         if lease is not None:
             lease.release()
+
+
+class ResponseMixin:
+    """A response that reads an answer as a whole where it can: httpx does so by a chain of
+    generators, four of its own, for whatever may be between."""
+
+    _kit: Kit
+
+    def read(self: Any) -> bytes:
+        """See httpx."""
+        if hasattr(self, "_content"):
+            content: bytes = self._content
+            return content
+        kit = self._kit
+        raw = kit.reads(self, False)
+        if raw is None:
+            content = kit.base.read(self)
+            return content
+        self.is_stream_consumed = True
+        try:
+            content = raw.read()
+        except kit.module.RequestError as error:
+            if self._request is not None:
+                error.request = self._request
+            raise
+        finally:
+            self.is_closed = True
+            self.stream.close()
+        self._num_bytes_downloaded = len(content)
+        self._content = content
+        return content
+
+    async def aread(self: Any) -> bytes:
+        """See httpx."""
+        if hasattr(self, "_content"):
+            content: bytes = self._content
+            return content
+        kit = self._kit
+        raw = kit.reads(self, True)
+        if raw is None:
+            content = await kit.base.aread(self)
+            return content
+        self.is_stream_consumed = True
+        try:
+            content = await raw.read()
+        except kit.module.RequestError as error:
+            if self._request is not None:
+                error.request = self._request
+            raise
+        finally:
+            self.is_closed = True
+            await self.stream.aclose()
+        self._num_bytes_downloaded = len(content)
+        self._content = content
+        return content
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        plain = object.__new__(self._kit.base)  # which who has no llmpool can load
+        vars(plain).update(vars(self))
+        return plain.__reduce_ex__(1)  # of a later protocol pickle wants the class to be this one
 
 
 class StreamMixin:
