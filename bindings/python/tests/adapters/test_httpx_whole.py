@@ -228,3 +228,37 @@ def test_who_puts_a_stream_around_ours_sees_the_bytes(caller, serving):
     hooks = {"response": [hook if caller.kind == "sync" else ahook]}
     response = caller.request("GET", serving.url + "/small", client={"event_hooks": hooks})
     assert b"".join(seen).upper() == response.content and b"GET /SMALL " in response.content
+
+
+def test_urls_are_those_of_httpx(caller, serving):
+    client = caller.client_class(base_url="http://example.test/base", params={"a": "b"})
+    plain = getattr(caller.httpx, client_name(caller))(
+        base_url="http://example.test/base", params={"a": "b"}
+    )
+    for url in (
+        "x",
+        "/x?c=d",
+        "http://other.test/\xe4 b",
+        "https://example.test:443/",
+        "",
+        "//h/p",
+    ):
+        for _ in range(2):
+            ours, theirs = client.build_request("GET", url), plain.build_request("GET", url)
+            assert ours.url == theirs.url and str(ours.url) == str(theirs.url)
+            assert ours.headers["host"] == theirs.headers["host"]
+    for wrong in ("http://a:b/", "https://exam\nple.test/"):
+        for _ in range(2):
+            with pytest.raises(caller.httpx.InvalidURL):
+                client.build_request("GET", wrong)
+    with pytest.raises(TypeError):
+        client.build_request("GET", b"http://example.test/")
+    for number in range(1000):
+        client.build_request("GET", f"http://example.test/{number}")
+    client.build_request("GET", "http://example.test/" + "x" * 2000)
+    urls = caller.ours._KIT._urls
+    assert len(urls) <= 256 and max(map(len, urls)) <= 1024
+
+
+def client_name(caller):
+    return "Client" if caller.kind == "sync" else "AsyncClient"
