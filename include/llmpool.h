@@ -388,7 +388,8 @@ typedef struct llmpool_queue_options {
   size_t size;
   uint32_t coalesce_us; /* [0] while several requests are in flight at most one wake in this time; the first after
                            a quiet spell comes at once. What is submitted while 16 or more of the events that were
-                           drained last are unanswered may be sent an eighth of this time later, at most 200 us */
+                           drained last are unanswered may be sent later, by an eighth of this time or a sixteenth
+                           of stream_coalesce_us, whichever is more, at most 200 us */
   uint32_t flags;       /* [0] */
   uint32_t stream_coalesce_us; /* [0: as coalesce_us] the same where nothing but DATA and SSE events has come, fewer
                                   than 16: many streams bring many tokens, and a token may wait longer than an

@@ -137,8 +137,10 @@ import Testing
     }
   }
 
-  private func submissions(_ rest: Rest, coalesce: UInt32, _ busy: [Bool]) -> ([Inbox.Taker], Int64?) {
-    let queue = CompletionQueue(coalesceMicroseconds: coalesce)
+  private func submissions(
+    _ rest: Rest, coalesce: UInt32, streams: UInt32 = 0, _ busy: [Bool]
+  ) -> ([Inbox.Taker], Int64?) {
+    let queue = CompletionQueue(coalesceMicroseconds: coalesce, streamCoalesceMicroseconds: streams)
     defer { _ = queue.close() }
     var state = Inbox.State()
     let takers = busy.map { state.noteSubmission(of: queue, isBusy: $0, rest) }
@@ -149,6 +151,9 @@ import Testing
     #expect(submissions(.napping(alarm: 1), coalesce: 2_000, [true, true]) == ([.napper, .napper], 2_000_000))
     #expect(submissions(.napping(alarm: 1), coalesce: 2_000, [true, false]) == ([.napper, .waked], 0))
     #expect(submissions(.napping(alarm: 1), coalesce: 0, [true]) == ([.waked], 0))
+    // Whose answers are told at once, but may be late beside tokens.
+    #expect(submissions(.napping(alarm: 1), coalesce: 0, streams: 5_000, [true]) == ([.napper], 2_500_000))
+    #expect(submissions(.napping(alarm: 1), coalesce: 0, streams: 5_000, [false]) == ([.waked], 0))
     #expect(submissions(.asleep(.thread, alarm: 1), coalesce: 2_000, [true]) == ([.waked], 2_000_000))
     #expect(submissions(.asleep(.nobody, alarm: 1), coalesce: 2_000, []) == ([], nil))
   }

@@ -14,7 +14,7 @@ extension Engine {
     port.live += 1
     if port.live == 1 {
       livePorts += 1
-      if port.queue.coalesce == 0 { impatientPorts += 1 }
+      if port.queue.rest == 0 { impatientPorts += 1 }
     }
     request.creditThreshold = max(1, streamWindow / 4)
     request.hasEventClock =
@@ -265,7 +265,7 @@ extension Engine {
     port.live -= 1
     guard port.live == 0 else { return }
     livePorts -= 1
-    if port.queue.coalesce == 0 { impatientPorts -= 1 }
+    if port.queue.rest == 0 { impatientPorts -= 1 }
   }
 
   /// Pieces of an upload have come.

@@ -48,7 +48,7 @@ final class Inbox: @unchecked Sendable {
       let isLone = queue.drives && liveCount == 1 && !isBusy
       streak.note(queue.identity, isLone: isLone)
       if isLone, rest.isHeard(by: queue.identity) { return .caller }
-      let putOff = isBusy ? queue.coalesce : 0
+      let putOff = isBusy ? queue.rest : 0
       patience = min(patience ?? .max, putOff)
       return putOff > 0 && rest.isNap ? .napper : .waked
     }

@@ -20,7 +20,8 @@ package final class CompletionQueue: @unchecked Sendable {
   let coalesce: Int64
   /// The same where nothing but pieces of streams has come.
   let streamCoalesce: Int64
-  /// While the wake is put off the engine may leave its sockets alone, where answers may come, for so long.
+  /// While the wake is put off the engine may leave its sockets alone, where answers may come, for so long. Of who has
+  /// patience for that the requests may be sent together, too: see `Resting.napPart`.
   let rest: Int64
   /// Its threads may take the engine's turns while they wait for a request that is alone: see Rest.
   let drives: Bool
@@ -295,7 +296,7 @@ package final class CompletionQueue: @unchecked Sendable {
     var nappers: [Inbox] = []
     let taken = state.withLock { state in
       let taken = take(&state, capacity, accept)
-      if coalesce > 0, taken ?? 0 > 0, state.count == 0 { nappers = state.inboxes }
+      if rest > 0, taken ?? 0 > 0, state.count == 0 { nappers = state.inboxes }
       if taken == 0 { whenEmpty(&state) }
       return taken
     }
