@@ -7,6 +7,7 @@
 
 #include "lp_engine.h"
 #include "lp_gate.h"
+#include "lp_memory.h"
 #include "lp_status.h"
 #include "lp_transport.h"
 #include "lp_unix.h"

@@ -43,8 +43,9 @@ final class Http2Connection: HTTPSession {
     // A blank around a value is no part of it: taken off here, as curl and HTTP/1 do, not refused.
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1)
     nghttp2_option_set_max_send_header_block_length(option, Self.maximumRequestHeadBytes)
-    nghttp2_session_client_new2(
-      &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option)
+    var memory = workspace.memoryOfSessions
+    nghttp2_session_client_new3(
+      &session, Http2Callbacks.table, Unmanaged.passUnretained(self).toOpaque(), option, &memory)
     nghttp2_option_del(option)
     let settings = [
       nghttp2_settings_entry(settings_id: Int32(NGHTTP2_SETTINGS_ENABLE_PUSH.rawValue), value: 0),

@@ -66,4 +66,14 @@ final class Http2Workspace {
   var headers = Http2HeaderWriter()
   /// Empty; where frames are gathered: one buffer for all stays in the processor's cache.
   var output = ByteBuffer()
+  private let memory = UnsafeMutablePointer<lp_memory>.allocate(capacity: 1)
+  /// For nghttp2: no session outlives the workspace.
+  var memoryOfSessions: nghttp2_mem { lp_memory_of_sessions(memory) }
+
+  init() { memory.initialize(to: lp_memory()) }
+
+  deinit {
+    lp_memory_end(memory)
+    memory.deallocate()
+  }
 }
