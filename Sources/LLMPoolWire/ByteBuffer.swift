@@ -122,8 +122,8 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
 
   /// Up to so much is what any program needs to go on at all: where it is refused, the process ends.
   public static let smallBytes = 1 << 18
-  /// Where more comes from, which may be refused; it is given back by `deallocate`. Set before any buffer is made.
-  public nonisolated(unsafe) static var allocateLarge: @Sendable (Int) -> UnsafeMutableRawPointer? = {
+  /// Where memory comes from, which may be refused; it is given back by `deallocate`. Set before any buffer is made.
+  public nonisolated(unsafe) static var allocator: @convention(c) (Int) -> UnsafeMutableRawPointer? = {
     .allocate(byteCount: $0, alignment: 16)
   }
 
@@ -154,7 +154,9 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   }
 
   private static func allocate(_ bytes: Int) -> UnsafeMutableRawPointer? {
-    bytes <= smallBytes ? .allocate(byteCount: bytes, alignment: 16) : allocateLarge(bytes)
+    let memory = allocator(bytes)
+    precondition(memory != nil || bytes > smallBytes, "out of memory")
+    return memory
   }
 }
 

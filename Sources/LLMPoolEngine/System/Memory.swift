@@ -24,6 +24,6 @@ enum Memory {
     return sum
   }
 
-  /// Buffers of the codecs take what is large from malloc, which may refuse it.
-  static let isPrepared: Void = { ByteBuffer.allocateLarge = { allocate($0) } }()
+  /// Buffers of the codecs come from malloc, too, which may refuse what is large.
+  static let isPrepared: Void = { ByteBuffer.allocator = { allocate($0) } }()
 }
