@@ -46,6 +46,21 @@ func queue(_ pointer: OpaquePointer?) throws(Fault) -> QueueHandle {
   return Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
 }
 
+/// The engine and the queue to call. Not counted: handles live as long as the process.
+func engine(_ pointer: OpaquePointer?) throws(Fault) -> Engine {
+  guard let pointer else { return try pool(nil).open() }
+  return try Unmanaged<PoolHandle>.fromOpaque(UnsafeRawPointer(pointer))._withUnsafeGuaranteedRef { handle in
+    Result { () throws(Fault) in try handle.open() }
+  }.get()
+}
+
+func openQueue(_ pointer: OpaquePointer?) throws(Fault) -> CompletionQueue {
+  guard let pointer else { return try queue(nil).open() }
+  return try Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer))._withUnsafeGuaranteedRef { handle in
+    Result { () throws(Fault) in try handle.open() }
+  }.get()
+}
+
 func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String) throws(Fault)
   -> UnsafeMutablePointer<Pointee>
 {

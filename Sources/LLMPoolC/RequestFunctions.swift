@@ -8,10 +8,10 @@ public func llmpool_submit(
   _ id_out: UnsafeMutablePointer<UInt64>!
 ) -> llmpool_status_t {
   status { () throws(Fault) in
-    let engine = try LLMPoolC.pool(pool).open()
+    let engine = try LLMPoolC.engine(pool)
     let input = try llmpool_request_t.read(request)
     let target = try required(id_out, "id_out")
-    try engine.submit(input, queue: try LLMPoolC.queue(queue).open()) { target.pointee = $0 }
+    try engine.submit(input, queue: try openQueue(queue)) { target.pointee = $0 }
   }
 }
 

@@ -6,7 +6,7 @@ import Testing
   private func records(_ count: Int, _ kind: EventKind = .done) -> [UnsafeMutablePointer<EventRecord>] {
     var allocator = EventAllocator()
     return (0..<count).map { _ in
-      let (record, _) = allocator.makeRecord(bytes: 0, parts: 0)
+      let record = allocator.makeRecord(bytes: 0, parts: 0)
       record.pointee.kind = kind
       return record
     }

@@ -221,8 +221,9 @@ extension Connection: SessionTransport {
   var isTLS: Bool { origin.isTLS }
   var bytesSent: UInt64 { stream.bytesSent }
 
-  func needsFlush() { engine.needsFlush(self) }
-  func needsReading() { engine.needsReading(self) }
+  // The engine, which is not held, would be counted: only where it is needed.
+  func needsFlush() { if !isToFlush { engine.needsFlush(self) } }
+  func needsReading() { if !isToRead { engine.needsReading(self) } }
   func write(_ head: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer) -> IOResult { stream.write(head, body) }
   func read(_ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
     guard case .bytes(let count) = stream.read(into: engine.readBuffer) else { return false }

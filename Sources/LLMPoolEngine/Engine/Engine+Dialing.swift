@@ -7,10 +7,10 @@ extension Engine {
   // MARK: Origins
 
   /// Requests come to the origin of the one before as a rule: its bytes are compared before a name is made and hashed.
-  func origin(of request: RequestState) -> Origin {
-    guard request.serverName == nil else { return originByName(request) }
+  func originID(of request: RequestState) -> OriginID {
+    guard request.serverName == nil else { return originByName(request).id }
     if let lastOrigin, isLastOrigin(request.originText) { return lastOrigin }
-    let origin = originByName(request)
+    let origin = originByName(request).id
     lastOrigin = origin
     lastOriginText = Array(request.originText)
     return origin
@@ -56,7 +56,7 @@ extension Engine {
     guard let origin = origins[Int(id.slot)] else { return }
     origins[Int(id.slot)] = nil
     originByName[origin.name] = nil
-    if lastOrigin === origin { lastOrigin = nil }
+    if lastOrigin == origin.id { lastOrigin = nil }
     forgotten.append(origin.name)
     leave(origin.hostID)
     publishStatistics()  // before another origin has its slot

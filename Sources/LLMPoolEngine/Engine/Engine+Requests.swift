@@ -8,18 +8,18 @@ extension Engine {
   func admit(_ request: RequestState) {
     let slot = request.id.slot
     while requests.count <= slot { requests.append(nil) }
-    requests[slot] = request
+    requests[slot] = .passUnretained(request)
     let port = port(of: request.queue)
-    request.port = port
     port.live += 1
     if port.live == 1 {
       livePorts += 1
       if port.queue.rest == 0 { impatientPorts += 1 }
     }
+    request.port = consume port
     request.creditThreshold = max(1, streamWindow / 4)
     request.hasEventClock =
       RequestOptions.resolved(request.options.timeouts.event, with: settings.core.timeouts.event) != .max
-    request.origin = origin(of: request).id.slot
+    request.origin = originID(of: request).slot
     var options = request.options
     let budgetName = request.budgetName
     if budgetName.count > 0 {
@@ -42,12 +42,11 @@ extension Engine {
 
   /// The request, if it is not over.
   func live(_ id: RequestID) -> RequestState? {
-    guard let request = requests[id.slot], request.id == id else { return nil }
+    guard let request = requests[id.slot]?.takeUnretainedValue(), request.id == id else { return nil }
     return request
   }
 
-  func send(_ attempt: AttemptID, _ id: RequestID, _ connectionID: ConnectionID, _ isReused: Bool) {
-    guard let request = live(id) else { return }
+  func send(_ request: RequestState, _ attempt: AttemptID, _ connectionID: ConnectionID, _ isReused: Bool) {
     let isFirst = request.attempt.connection == nil
     begin(request, attempt, connectionID, isReused)
     let timings = request.attempt.timings
@@ -64,13 +63,14 @@ extension Engine {
 
   /// The first attempt is over: its twin is the request from now on.
   func promote(_ attempt: AttemptID) {
-    guard let twin = twin(attempt), let first = requests[Int(attempt.slot)], first.id == twin.id else { return }
+    guard let twin = twin(attempt), let first = live(twin.id) else { return }
     twins[attempt.slot] = nil
     endSending(first)
     // Events of the answer keep the twin, and that the first, for its bytes: not the connection that it was on.
-    first.attempt = Attempt()
+    first.forgetSending()
     twin.creditAhead = first.creditAhead
-    requests[Int(attempt.slot)] = twin
+    requests[twin.id.slot] = .passUnretained(twin)
+    inbox.withLock { $0.live[twin.id.slot] = twin }
   }
 
   private func begin(
@@ -81,7 +81,7 @@ extension Engine {
       !isReused || connection.isQuiet()
     else { return }
     assert(!request.attempt.isSending)
-    request.attempt = Attempt(attempt, on: connection, isReused: isReused, after: request.attempt)
+    request.begin(attempt, on: connection, isReused: isReused)
     request.attempt.isSending = true
     sending += 1
     noteTimes(request, connection)
@@ -125,15 +125,14 @@ extension Engine {
   /// The application gave back bytes of the window, or memory of event records.
   func credit(_ id: RequestID, _ bytes: Int, records: Int) {
     guard let request = live(id) else { return }
-    let answer = request.answer
-    let credited = min(bytes, answer.uncredited)
-    answer.uncredited -= credited
+    let credited = min(bytes, request.answer.uncredited)
+    request.answer.uncredited -= credited
     request.creditAhead += min(bytes - credited, Int.max - request.creditAhead)
-    answer.recordBytes -= min(records, answer.recordBytes)
+    request.answer.recordBytes -= min(records, request.answer.recordBytes)
     stageWaiting(request)
-    let isReleased = answer.isHeld && !holdsMuch(answer)
+    let isReleased = request.answer.isHeld && !holdsMuch(request.answer)
     if isReleased {
-      answer.isHeld = false
+      request.answer.isHeld = false
       if let attempt = request.attempt.id { tell(.progressed(attempt, .releasedByApplication)) }
     }
     if credited > 0 || isReleased { request.attempt.connection?.session?.credit(request, credited) }
@@ -169,22 +168,22 @@ extension Engine {
 
   /// The application has given events back, or may have the first: what waits goes on.
   private func stageWaiting(_ request: RequestState) {
-    let answer = request.answer
-    guard !answer.waiting.isEmpty, answer.delivery == .delivering, !isFull(answer) else { return }
-    var waiting = answer.waiting.take()
+    guard !request.answer.waiting.isEmpty, request.answer.delivery == .delivering, !isFull(request.answer)
+    else { return }
+    var waiting = request.answer.waiting.take()
     var rest = waiting.readable
     let credit = stageBody(request, &rest)
     waiting.consume(waiting.count - rest.count)
     // What ended the request meanwhile has ended this, too.
-    if waiting.isEmpty || answer.delivery != .delivering { waiting.removeAll(keepingCapacity: false) }
-    swap(&answer.waiting, &waiting)
+    if waiting.isEmpty || request.answer.delivery != .delivering { waiting.removeAll(keepingCapacity: false) }
+    swap(&request.answer.waiting, &waiting)
     if credit > 0 { request.attempt.connection?.session?.credit(request, credit) }
-    if answer.waiting.isEmpty, let ending = request.ending { end(request, ending) }
+    if request.answer.waiting.isEmpty, let ending = request.ending { end(request, ending) }
   }
 
   /// The pool is being closed: what waits is the application's to read, however much it holds.
   func endAllWaiting() {
-    for case let request? in requests {
+    for request in liveRequests {
       guard let ending = request.ending else { continue }
       request.answer.holdsAll = true
       stageWaiting(request)
@@ -214,16 +213,15 @@ extension Engine {
 
   /// The core has ruled that no retry follows: the head may go out, and what has come of the body.
   func deliver(_ request: RequestState) {
-    let answer = request.answer
-    answer.delivery = .delivering
+    request.answer.delivery = .delivering
     guard request.isStreamed else {
-      if let length = answer.announcedLength, length > UInt64(request.maxResponseBytes) { tooLarge(request) }
+      if let length = request.answer.announcedLength, length > UInt64(request.maxResponseBytes) { tooLarge(request) }
       return
     }
     stageHead(request)
-    if request.flags.contains(.sse), answer.isEventStream {
+    if request.flags.contains(.sse), request.answer.isEventStream {
       let limit = request.maxEventBytes == 0 ? Int(settings.maxEventBytes) : request.maxEventBytes
-      answer.sse = SSEStream(maximumEventBytes: limit)
+      request.answer.sse = SSEStream(maximumEventBytes: limit)
     }
     stageWaiting(request)
   }
@@ -236,8 +234,7 @@ extension Engine {
   }
 
   /// For the core the request is over. Its DONE comes behind all that came of its answer, which may wait.
-  func complete(_ id: RequestID, _ completion: Completion) {
-    guard let request = live(id) else { return }
+  func complete(_ request: RequestState, _ completion: Completion) {
     request.attempt.timings.done = microseconds(since: request)
     request.attempt.timings.budgeted = request.budgeted
     record(.total, request.attempt.timings.done, of: request.origin)
@@ -245,23 +242,23 @@ extension Engine {
     if firstByte > 0 { record(.firstByte, firstByte, of: request.origin) }
     endSending(request)
     request.attempt.id = nil
-    let answer = request.answer
     // What we end ourselves ends now.
-    let isServersEnd = [nil, .read, .protocolViolation].contains(completion.failure)
-    guard isServersEnd, answer.delivery == .delivering, !answer.waiting.isEmpty else { return end(request, completion) }
+    let failure = completion.failure
+    let isServersEnd = failure == nil || failure == .read || failure == .protocolViolation
+    guard isServersEnd, request.answer.delivery == .delivering, !request.answer.waiting.isEmpty
+    else { return end(request, completion) }
     request.ending = completion
   }
 
   private func end(_ request: RequestState, _ completion: Completion) {
-    let id = request.id
-    requests[id.slot] = nil
+    let slot = request.id.slot
+    requests[slot] = nil
     // One that has ended by itself is left until here.
-    if request.isHedged { twins[Int32(truncatingIfNeeded: id.slot)] = nil }
+    if request.isHedged { twins[Int32(truncatingIfNeeded: slot)] = nil }
     request.ending = nil
-    stageDone(request, completion)
-    request.attempt.leave()
-    completed.append(id)
-    guard let port = request.port else { return }
+    guard let port = request.port.take() else { return }
+    completed.append(Completed(slot: slot, done: stageDone(request, completion, on: port)))
+    request.leave()
     port.live -= 1
     guard port.live == 0 else { return }
     livePorts -= 1

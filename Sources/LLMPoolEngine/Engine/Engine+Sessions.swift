@@ -16,6 +16,9 @@ extension Engine: SessionHost {
 
   func received(_ request: RequestState) {
     if request.attempt.timings.firstByte == 0 { request.attempt.timings.firstByte = microseconds(since: request) }
+    // Once a turn, whose time its clock is set to.
+    guard request.attempt.heardAt != now else { return }
+    request.attempt.heardAt = now
     progressed(request, .received)
   }
 
@@ -24,23 +27,22 @@ extension Engine: SessionHost {
     headers: UnsafeRawBufferPointer?
   ) {
     guard let attempt = request.attempt.id else { return }
-    let answer = request.answer
-    answer.hasHead = true
-    answer.status = status
-    answer.version = version.rawValue
+    request.answer.hasHead = true
+    request.answer.status = status
+    request.answer.version = version.rawValue
     if let headers {
-      answer.head.reserve(reason.count + headers.count)
-      answer.head.append(reason)
-      answer.head.append(headers)
-      answer.reasonCount = reason.count
+      request.answer.head.reserve(reason.count + headers.count)
+      request.answer.head.append(reason)
+      request.answer.head.append(headers)
+      request.answer.reasonCount = reason.count
     }
     var advice = RetryAdvice.none
     let minds = request.flags.contains(.retryStatus) || request.budget.exists || request.isHedged
-    if minds, status >= 400 { advice = retryAdvice(answer.headers) }
-    if request.budget.exists { noteLimits(attempt, answer.headers) }
-    if minds, status == 429, advice.shouldRetry == nil, SpentQuota.mayBeNamed(behind: answer.headers) {
-      answer.unheardAdvice = advice
-      unheardRefusals.append(UnheardRefusal(request: request, answer: answer, due: now + Engine.refusalPatience))
+    if minds, status >= 400 { advice = retryAdvice(request.answer.headers) }
+    if request.budget.exists { noteLimits(attempt, request.answer.headers) }
+    if minds, status == 429, advice.shouldRetry == nil, SpentQuota.mayBeNamed(behind: request.answer.headers) {
+      request.answer.unheardAdvice = advice
+      unheardRefusals.append(UnheardRefusal(request: request, attempt: attempt, due: now + Engine.refusalPatience))
       return
     }
     tell(.answered(attempt, httpStatus: Int(status), advice))
@@ -50,9 +52,8 @@ extension Engine: SessionHost {
   func answerBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) -> Int {
     guard request.attempt.id != nil, bytes.count > 0 else { return bytes.count }
     request.attempt.bodyReceived += bytes.count
-    let answer = request.answer
-    if answer.delivery == .discarded { return bytes.count }
-    if answer.watch != nil { noteEvents(request, bytes) }
+    if request.answer.delivery == .discarded { return bytes.count }
+    if request.answer.watch != nil { noteEvents(request, bytes) }
     // With server-sent events the first event counts, wherever it ends.
     if request.attempt.timings.firstData == 0, !request.flags.contains(.sse) {
       request.attempt.timings.firstData = microseconds(since: request)
@@ -62,7 +63,7 @@ extension Engine: SessionHost {
       hearRefusal(request)
       return bytes.count
     }
-    if answer.delivery == .delivering, answer.waiting.isEmpty { return stageBody(request, bytes) }
+    if request.answer.delivery == .delivering, request.answer.waiting.isEmpty { return stageBody(request, bytes) }
     keepWaiting(request, bytes)
     hearRefusal(request)
     return 0
@@ -95,15 +96,14 @@ extension Engine: SessionHost {
   /// Only a stream of events has an event clock. It is a 200, after which no retry follows, so that this is the head
   /// that goes out.
   private func watchEvents(_ request: RequestState, _ attempt: AttemptID) {
-    let answer = request.answer
-    guard answer.status == 200 else { return }
-    let kind = HeaderBlock.kind(answer.headers)
+    guard request.answer.status == 200 else { return }
+    let kind = HeaderBlock.kind(request.answer.headers)
     guard kind == .events else {
       // Whoever reads everything as a stream, as the adapters do, reads documents so, too.
       let isStream = request.flags.contains(.sse) || (request.isStreamed && kind != .document)
       return isStream ? noteUnwatched(request, isEncoded: kind == .encodedEvents) : ()
     }
-    answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), headAt: now)
+    request.answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), headAt: now)
     tell(.progressed(attempt, .beganEvents))
   }
 
@@ -127,7 +127,7 @@ extension Engine: SessionHost {
   /// Tells the core of those whose body has taken too long.
   func hearRefusals() {
     while let first = unheardRefusals.first {
-      let isHeard = first.answer.unheardAdvice == nil || first.request.answer !== first.answer
+      let isHeard = first.request.answer.unheardAdvice == nil || first.request.attempt.id != first.attempt
       guard isHeard || first.due <= now else { return }
       unheardRefusals.removeFirst()
       if !isHeard { hearRefusal(first.request, isOver: true) }
@@ -137,13 +137,12 @@ extension Engine: SessionHost {
   /// The core is told of a refusal when its body shows that it is for good, or when so much of the body is here that
   /// it does not.
   private func hearRefusal(_ request: RequestState, isOver: Bool = false) {
-    let answer = request.answer
-    guard var advice = answer.unheardAdvice, let attempt = request.attempt.id else { return }
-    let isForGood = SpentQuota.isNamed(in: answer.heldBody)
-    guard isForGood || isOver || answer.heldBody.count >= SpentQuota.reach else { return }
-    answer.unheardAdvice = nil
+    guard var advice = request.answer.unheardAdvice, let attempt = request.attempt.id else { return }
+    let isForGood = SpentQuota.isNamed(in: request.answer.heldBody)
+    guard isForGood || isOver || request.answer.heldBody.count >= SpentQuota.reach else { return }
+    request.answer.unheardAdvice = nil
     if isForGood { advice.shouldRetry = false }
-    tell(.answered(attempt, httpStatus: Int(answer.status), advice))
+    tell(.answered(attempt, httpStatus: Int(request.answer.status), advice))
   }
 
   private func retryAdvice(_ headers: UnsafeRawBufferPointer) -> RetryAdvice {
@@ -159,15 +158,15 @@ extension Engine: SessionHost {
   }
 
   private func collectBody(_ request: RequestState, _ bytes: UnsafeRawBufferPointer, isWhole: Bool) {
-    let answer = request.answer
-    let sum = answer.body.count + (answer.wholeBody?.bytes.count ?? 0) + bytes.count
+    let sum = request.answer.body.count + (request.answer.wholeBody?.bytes.count ?? 0) + bytes.count
     guard sum <= request.maxResponseBytes else { return tooLarge(request) }
-    if isWhole, answer.body.count == 0, answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
-      answer.wholeBody = events.place(bytes)
+    if isWhole, request.answer.body.count == 0, request.answer.wholeBody == nil, bytes.count <= Engine.copiedBodyLimit {
+      request.answer.wholeBody = events.place(bytes)
     } else {
-      let first = answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
-      guard answer.body.append(first), answer.body.append(bytes) else { return outOfMemory(request, sum) }
-      answer.wholeBody = nil
+      let first = request.answer.wholeBody?.readable ?? UnsafeRawBufferPointer(start: nil, count: 0)
+      guard request.answer.body.append(first), request.answer.body.append(bytes)
+      else { return outOfMemory(request, sum) }
+      request.answer.wholeBody = nil
     }
   }
 }

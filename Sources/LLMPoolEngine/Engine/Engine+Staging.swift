@@ -44,23 +44,21 @@ extension Engine {
 
   /// Status, reason, headers and peer, as HEAD and DONE carry them.
   private func fillHead(
-    _ record: UnsafeMutablePointer<EventRecord>, _ chunk: EventChunk, _ request: RequestState
+    _ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState
   ) {
-    let answer = request.answer
-    record.pointee.httpStatus = UInt32(answer.status)
-    record.pointee.httpVersion = answer.version
-    record.pointee.reason = chunk.copy(answer.reason)
+    record.pointee.httpStatus = UInt32(request.answer.status)
+    record.pointee.httpVersion = request.answer.version
+    record.pointee.reason = record.copy(request.answer.reason)
     var peer = request.attempt.connection?.peer ?? ""
-    record.pointee.peer = peer.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
+    record.pointee.peer = peer.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
   }
 
   func stageHead(_ request: RequestState) {
-    let answer = request.answer
-    let size = answer.head.count + (request.attempt.connection?.peer.utf8.count ?? 0)
-    let (record, chunk) = events.makeRecord(bytes: size, parts: 3)
+    let size = request.answer.head.count + (request.attempt.connection?.peer.utf8.count ?? 0)
+    let record = events.makeRecord(bytes: size, parts: 3)
     fill(record, request, .head)
-    fillHead(record, chunk, request)
-    record.pointee.headers = chunk.copy(answer.headers)
+    fillHead(record, request)
+    record.pointee.headers = record.copy(request.answer.headers)
     record.pointee.attempts = request.attempt.number
     record.pointee.timings = request.attempt.timings
     record.pointee.hasTimings = true
@@ -76,9 +74,9 @@ extension Engine {
     while rest.count > 0, !isFull(request.answer) {
       let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(Engine.dataLimit))
       if !joinData(request, piece) {
-        let (record, chunk) = makeRecord(request, bytes: piece.count, parts: 1)
+        let record = makeRecord(request, bytes: piece.count, parts: 1)
         fill(record, request, .data)
-        record.pointee.data = chunk.copy(piece)
+        record.pointee.data = record.copy(piece)
         record.pointee.credit = UInt32(piece.count)
         lend(record, request, memory: Engine.recordMemory)
         stage(record, request)
@@ -113,17 +111,17 @@ extension Engine {
 
   /// The window bounds the bytes of an answer that the application holds, and as much again of the records that point
   /// to them: a server that sends byte by byte makes records a hundred times as large as what they carry.
-  func isFull(_ answer: Answer) -> Bool { answer.recordBytes >= streamWindow && !answer.holdsAll }
+  func isFull(_ answer: borrowing Answer) -> Bool { answer.recordBytes >= streamWindow && !answer.holdsAll }
 
   /// More than half of either: the server may be silent for that reason.
-  func holdsMuch(_ answer: Answer) -> Bool {
+  func holdsMuch(_ answer: borrowing Answer) -> Bool {
     answer.uncredited > streamWindow / 2 || answer.recordBytes > streamWindow / 2
   }
 
   @inline(__always)
   private func makeRecord(
     _ request: RequestState, bytes: Int, parts: Int
-  ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
+  ) -> UnsafeMutablePointer<EventRecord> {
     guard request.answer.recordBytes > Engine.sharedRecordLimit else {
       return events.makeRecord(bytes: bytes, parts: parts)
     }
@@ -144,13 +142,12 @@ extension Engine {
   /// to be told of each would cost more than the events do.
   @inline(__always)
   private func lend(_ record: UnsafeMutablePointer<EventRecord>, _ request: RequestState, memory: Int) {
-    let answer = request.answer
-    answer.recordBytes += memory
-    answer.unclaimedRecordBytes += memory
-    if answer.unclaimedRecordBytes >= Engine.recordStep {
-      record.pointee.recordBytes = UInt32(clamping: answer.unclaimedRecordBytes)
-      record.pointee.isAwaited = answer.recordBytes > streamWindow / 4
-      answer.unclaimedRecordBytes = 0
+    request.answer.recordBytes += memory
+    request.answer.unclaimedRecordBytes += memory
+    if request.answer.unclaimedRecordBytes >= Engine.recordStep {
+      record.pointee.recordBytes = UInt32(clamping: request.answer.unclaimedRecordBytes)
+      record.pointee.isAwaited = request.answer.recordBytes > streamWindow / 4
+      request.answer.unclaimedRecordBytes = 0
     } else if request.flags.contains(.manualCredit) {
       return
     }
@@ -160,10 +157,9 @@ extension Engine {
   /// While the application holds more than half of the window the server may be silent for that reason: its read
   /// clock stands still.
   private func noteUncredited(_ request: RequestState, _ bytes: Int) {
-    let answer = request.answer
-    answer.uncredited += bytes
-    guard !answer.isHeld, holdsMuch(answer), !answer.isComplete else { return }
-    answer.isHeld = true
+    request.answer.uncredited += bytes
+    guard !request.answer.isHeld, holdsMuch(request.answer), !request.answer.isComplete else { return }
+    request.answer.isHeld = true
     request.port?.isPressed = true
     progressed(request, .heldByApplication)
   }
@@ -173,10 +169,9 @@ extension Engine {
   /// had given credit for before.
   func stageSSE(_ request: RequestState, _ stream: SSEStream, _ input: inout UnsafeRawBufferPointer) -> Int {
     var staged = 0
-    let answer = request.answer
-    let limit = answer.holdsAll ? Int.max : streamWindow
+    let limit = request.answer.holdsAll ? Int.max : streamWindow
     while true {
-      guard answer.recordBytes < limit, answer.delivery == .delivering else {
+      guard request.answer.recordBytes < limit, request.answer.delivery == .delivering else {
         stageJoined(request, stream)
         let ahead = takeCreditAhead(request, staged)
         noteUncredited(request, staged - ahead)
@@ -215,12 +210,12 @@ extension Engine {
     var size = event.data.count + event.event.count
     if !event.id.isEmpty { size += stream.roomForID(event.id, isNew: event.hasID) }
     guard hasMemory(request, size) else { return outOfMemory(request, size) }
-    let (record, chunk) = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
-    record.pointee.data = chunk.copy(event.data)
-    if !event.event.isEmpty { record.pointee.sseEvent = chunk.copy(event.event) }
+    let record = makeSSERecord(request, bytes: size, count: 1, credit: event.credit)
+    record.pointee.data = record.copy(event.data)
+    if !event.event.isEmpty { record.pointee.sseEvent = record.copy(event.event) }
     var memory = Engine.recordMemory
     if event.hasID || !event.id.isEmpty {
-      memory += stream.giveID(event.id, isNew: event.hasID, to: record, in: chunk)
+      memory += stream.giveID(event.id, isNew: event.hasID, to: record)
     }
     record.pointee.sseIDIsUnchanged = !event.hasID
     record.pointee.sseRetry = event.retryMilliseconds ?? .max
@@ -235,9 +230,9 @@ extension Engine {
       joined.removeAll()
       return outOfMemory(request, size)
     }
-    let (record, chunk) = makeSSERecord(request, bytes: size, count: joined.count, credit: joined.credit)
-    record.pointee.data = chunk.copy(joined.data)
-    let inherited = stream.giveID(joined.id, isNew: false, to: record, in: chunk)
+    let record = makeSSERecord(request, bytes: size, count: joined.count, credit: joined.credit)
+    record.pointee.data = record.copy(joined.data)
+    let inherited = stream.giveID(joined.id, isNew: false, to: record)
     record.pointee.sseIDIsUnchanged = true
     lend(record, request, memory: Engine.recordMemory + inherited)
     joined.removeAll()
@@ -246,13 +241,13 @@ extension Engine {
 
   private func makeSSERecord(
     _ request: RequestState, bytes: Int, count: UInt32, credit: Int
-  ) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
-    let (record, chunk) = makeRecord(request, bytes: bytes, parts: 3)
+  ) -> UnsafeMutablePointer<EventRecord> {
+    let record = makeRecord(request, bytes: bytes, parts: 3)
     fill(record, request, .sse)
     record.pointee.sseEvent = Engine.messageType
     record.pointee.sseCount = count
     record.pointee.credit = UInt32(clamping: credit)
-    return (record, chunk)
+    return record
   }
 
   /// The type of an event whose server named none (HTML Living Standard, section 9.2.6).
@@ -268,7 +263,7 @@ extension Engine {
   }
 
   func stageWritable(_ request: RequestState) {
-    let (record, _) = events.makeRecord(bytes: 0, parts: 0)
+    let record = events.makeRecord(bytes: 0, parts: 0)
     fill(record, request, .writable)
     stage(record, request)
   }
@@ -279,7 +274,7 @@ extension Engine {
     _ request: RequestState?, isOfAttempt: Bool
   ) {
     var (fields, message) = (fields, message)
-    let (record, chunk) = events.makeRecord(bytes: fields.utf8.count + message.utf8.count, parts: 2)
+    let record = events.makeRecord(bytes: fields.utf8.count + message.utf8.count, parts: 2)
     record.pointee.kind = .notice
     record.pointee.connectionID = connection.map(Connection.number) ?? 0
     if let request {
@@ -293,34 +288,35 @@ extension Engine {
     }
     record.pointee.userData = watcher.userData
     record.pointee.notice = kind.rawValue
-    record.pointee.headers = fields.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
-    record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
+    record.pointee.headers = fields.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
+    record.pointee.message = message.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
     stage(record, on: port(of: watcher.queue))
   }
 
-  func stageDone(_ request: RequestState, _ completion: Completion) {
-    let answer = request.answer
+  func stageDone(
+    _ request: RequestState, _ completion: Completion, on port: QueuePort
+  ) -> UnsafeMutablePointer<EventRecord> {
     let hasAnswer = completion.failure == nil
     let collects = hasAnswer && !request.isStreamed
     var message =
       completion.isBroken
       ? breakerText(request, completion.attempts) : completion.failure.map { text(of: $0, request) } ?? ""
-    let copiesBody = collects && answer.body.count <= Engine.copiedBodyLimit
-    var size = answer.reason.count + message.utf8.count + (request.attempt.connection?.peer.utf8.count ?? 0)
-    if collects { size += answer.headers.count + (copiesBody ? answer.body.count : 0) }
-    let (record, chunk) = events.makeRecord(bytes: size, parts: 5)
+    let copiesBody = collects && request.answer.body.count <= Engine.copiedBodyLimit
+    var size = request.answer.reason.count + message.utf8.count + (request.attempt.connection?.peer.utf8.count ?? 0)
+    if collects { size += request.answer.headers.count + (copiesBody ? request.answer.body.count : 0) }
+    let record = events.makeRecord(bytes: size, parts: 5)
     fill(record, request, .done)
-    if hasAnswer { fillHead(record, chunk, request) }
+    if hasAnswer { fillHead(record, request) }
     if collects {
-      record.pointee.headers = chunk.copy(answer.headers)
-      if let body = answer.wholeBody {
+      record.pointee.headers = record.copy(request.answer.headers)
+      if let body = request.answer.wholeBody.take() {
         record.pointee.data = body.bytes
         record.pointee.bodyChunk = Unmanaged.passRetained(body.chunk)
       } else if copiesBody {
-        record.pointee.data = chunk.copy(answer.body.readable)
+        record.pointee.data = record.copy(request.answer.body.readable)
       } else {
-        let count = answer.body.count
-        if let memory = answer.body.handOver() {
+        let count = request.answer.body.count
+        if let memory = request.answer.body.handOver() {
           record.pointee.ownedBody = memory
           record.pointee.data = EventBytes(
             base: UnsafePointer(memory.assumingMemoryBound(to: CChar.self)), count: count)
@@ -332,7 +328,8 @@ extension Engine {
     if completion.unseen { record.pointee.flags.insert(.unseen) }
     record.pointee.timings = request.attempt.timings
     record.pointee.hasTimings = true
-    record.pointee.message = message.withUTF8 { chunk.copy(UnsafeRawBufferPointer($0)) }
-    stage(record, request)
+    record.pointee.message = message.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
+    stage(record, on: port)
+    return record
   }
 }

@@ -225,11 +225,11 @@ extension Engine: TurnHolder {
 
   private func run(_ action: Action) {
     switch action {
-    case .send(let attempt, let id, let connection, let isReused): send(attempt, id, connection, isReused)
-    case .complete(let id, let completion): complete(id, completion)
+    case .send(let attempt, let id, let connection, let isReused): with(id) { send($0, attempt, connection, isReused) }
+    case .complete(let id, let completion): with(id) { complete($0, completion) }
     case .hedge(let attempt, let id, let connection, let isReused): hedge(attempt, id, connection, isReused)
     case .promoted(let attempt): promote(attempt)
-    case .deliver(let attempt): if let request = request(attempt) { deliver(request) }
+    case .deliver(let attempt): with(attempt) { deliver($0) }
     case .discard(let attempt): if let request = request(attempt) { discard(request) }
     case .abort(let attempt, _): abort(attempt)
     case .close(let id, _): connection(id)?.close()
@@ -255,9 +255,30 @@ extension Engine: TurnHolder {
   }
 
   func request(_ attempt: AttemptID) -> RequestState? {
-    guard let request = requests[Int(attempt.slot)], request.attempt.id == attempt else { return twin(attempt) }
+    guard let request = requests[Int(attempt.slot)]?.takeUnretainedValue(), request.attempt.id == attempt
+    else { return twin(attempt) }
     return request
   }
+
+  /// The same for `body`, without being counted.
+  @inline(__always)
+  private func with(_ attempt: AttemptID, _ body: (RequestState) -> Void) {
+    let isFound = requests[Int(attempt.slot)]?._withUnsafeGuaranteedRef { request in
+      guard request.attempt.id == attempt else { return false }
+      body(request)
+      return true
+    }
+    if isFound != true, let twin = twin(attempt) { body(twin) }
+  }
+
+  /// Calls `body` with the request, if it is not over, without its being counted.
+  @inline(__always)
+  private func with(_ id: RequestID, _ body: (RequestState) -> Void) {
+    requests[id.slot]?._withUnsafeGuaranteedRef { if $0.id == id { body($0) } }
+  }
+
+  /// Those that are not over.
+  var liveRequests: [RequestState] { requests.compactMap { $0?.takeUnretainedValue() } }
 
   func twin(_ attempt: AttemptID) -> RequestState? {
     guard !twins.isEmpty, let twin = twins[attempt.slot], twin.attempt.id == attempt else { return nil }
@@ -287,7 +308,7 @@ extension Engine: TurnHolder {
 
   private func take(_ message: Message) {
     switch message {
-    case .submit(let request): admit(request)
+    case .submit(let request): request._withUnsafeGuaranteedRef { admit($0) }
     case .cancel(let id): cancel(id)
     case .credit(let id, let bytes, let records): credit(id, bytes, records: records)
     case .queueClosed(let queue): cancelAll(of: queue)
@@ -295,7 +316,7 @@ extension Engine: TurnHolder {
     case .configureBudget(let configuration):
       tell(.budgetConfigured(budget(named: configuration.name), configuration.options))
     case .settle(let id, let input, let output): tell(.settled(id, input: input, output: output))
-    case .warm(let request, let connections): tell(.warm(origin(of: request).id, connections: connections))
+    case .warm(let request, let connections): tell(.warm(originID(of: request), connections: connections))
     case .watch(let watcher): watch(watcher)
     case .written(let id): written(id)
     case .lookedUp(let result):
@@ -312,7 +333,7 @@ extension Engine: TurnHolder {
     unwatch(queue)
     if hearer === queue { takeEarBack() }
     inbox.withLock { if $0.streak.queue == queue.identity { $0.streak.end() } }
-    for case let request? in requests where request.queue === queue { cancel(request.id) }
+    for request in liveRequests where request.queue === queue { cancel(request.id) }
   }
 
   private func apply(_ configuration: Configuration) {
@@ -321,7 +342,7 @@ extension Engine: TurnHolder {
       !new.sharesConnections(with: settings) || !configuration.tls.isSame(as: tls)
       || configuration.proxyRules != proxyRules
     // Those under way keep what they were submitted with, which the messages of their ends will say.
-    for case let request? in requests { request.options = request.options.resolved(with: settings.core) }
+    for request in liveRequests { request.options = request.options.resolved(with: settings.core) }
     for twin in twins.values { twin.options = twin.options.resolved(with: settings.core) }
     settings = new
     quietEvents = new.quietEventNames
@@ -344,9 +365,9 @@ extension Engine: TurnHolder {
     #endif
     if !completed.isEmpty {
       inbox.withLock { shared in
-        for id in completed {
-          shared.live[id.slot] = nil
-          shared.freeSlots.append(Int32(truncatingIfNeeded: id.slot))
+        for each in completed {
+          each.giveAway(shared.live[each.slot].take()!)
+          shared.freeSlots.append(Int32(truncatingIfNeeded: each.slot))
         }
       }
       completed.removeAll(keepingCapacity: true)

@@ -41,7 +41,8 @@ package final class Engine: @unchecked Sendable {
   var actions: [Action] = []
   var running: [Action] = []
   var messages: [Message] = []
-  var requests: [RequestState?] = []
+  /// By their slots. Not counted: the inbox holds each until the end of the turn in which it is over.
+  var requests: [Unmanaged<RequestState>?] = []
   /// Those of whose answers the core has not been told, the oldest first.
   var unheardRefusals: [UnheardRefusal] = []
   /// Second attempts, beside the request in the same slot.
@@ -50,7 +51,7 @@ package final class Engine: @unchecked Sendable {
   var origins: [Origin?] = []
   var originByName: [String: Int] = [:]
   /// Of the last request without a server name, and what its URL said.
-  var lastOrigin: Origin?
+  var lastOrigin: OriginID?
   var lastOriginText: [UInt8] = []
   var budgetNames = BudgetNames()
   /// Of those without series of their own that the core has forgotten.
@@ -94,7 +95,7 @@ package final class Engine: @unchecked Sendable {
   var taker: CompletionQueue?
   /// What epoll reports.
   let readiness = UnsafeMutablePointer<epoll_event>.allocate(capacity: Engine.readinessCapacity)
-  var completed: [RequestID] = []
+  var completed: [Completed] = []
   /// Origins that were forgotten since the statistics were published.
   var forgotten: [String] = []
   /// Durations of this turn.
@@ -186,7 +187,7 @@ package final class Engine: @unchecked Sendable {
       shared.live[slot] = request
       identified(request.id.value)
       let taker = shared.noteSubmission(of: queue, isBusy: isBusy, inbox.rest)
-      inbox.deliver(.submit(request), quietly: taker != .waked, &shared)
+      inbox.deliver(.submit(.passUnretained(request)), quietly: taker != .waked, &shared)
       return taker == .caller ? .lone : .taken
     }
     switch step {

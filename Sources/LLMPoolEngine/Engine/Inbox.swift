@@ -4,7 +4,7 @@ import LLMPoolCore
 
 /// What other threads ask of the engine.
 enum Message {
-  case submit(RequestState)
+  case submit(Unmanaged<RequestState>)  // in `live` until the engine has ended it
   case cancel(RequestID)
   /// `records`: memory of event records that was given back.
   case credit(RequestID, Int, records: Int)

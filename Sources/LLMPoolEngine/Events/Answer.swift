@@ -2,8 +2,8 @@ import Glibc
 import LLMPoolCore
 import LLMPoolWire
 
-/// What has arrived of the answer to one attempt.
-final class Answer {
+/// What has arrived of the answer to one attempt. A part of its request, which is reached without being counted.
+struct Answer: ~Copyable {
   enum Delivery {
     /// The core has not yet said whether the head goes out.
     case held
@@ -47,6 +47,12 @@ final class Answer {
   /// Where records of its own lie once the application holds many: one in the memory of all would keep others' events.
   var events: EventAllocator?
 
+  /// The request is over. What it needed memory for goes on the thread that it came from.
+  mutating func leave() {
+    head.removeAll(keepingCapacity: false)
+    wholeBody = nil
+  }
+
   /// What has come of the body before the head goes out.
   var heldBody: UnsafeRawBufferPointer {
     if !waiting.isEmpty { return waiting.readable }
@@ -78,7 +84,7 @@ struct PlacedBytes {
 /// An answer whose body may say that it refuses for good.
 struct UnheardRefusal {
   let request: RequestState
-  let answer: Answer
+  let attempt: AttemptID
   /// By then the core is told of it, whatever has come of the body.
   let due: Int64
 }

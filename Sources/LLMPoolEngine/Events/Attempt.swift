@@ -1,7 +1,6 @@
 import LLMPoolCore
 
-/// One sending of a request: what the engine knows of it, and what has come of its answer. The next begins with a new
-/// one, whole.
+/// One sending of a request, beside its answer: what the engine knows of it. The next begins with new ones, whole.
 struct Attempt {
   /// nil before the first sending, and once the core knows that it is over.
   var id: AttemptID?
@@ -10,8 +9,8 @@ struct Attempt {
   /// Kept until the request ends, for what DONE says of it.
   private(set) var connection: Connection?
   private(set) var isReused = false
-  /// Over HTTP/2.
-  var streamID: Int32 = 0
+  /// Over HTTP/2, while the session has it, which takes it back.
+  unowned(unsafe) var stream: Http2Stream?
   /// The engine counts it among those that are being sent.
   var isSending = false
   /// Bytes of the body that were handed to the connection.
@@ -20,21 +19,20 @@ struct Attempt {
   var bodyReceived = 0
   /// All that the application brought of an upload is on its way: the core was told that its write clock stands.
   var isUploadWaiting = false
+  /// When the core was told last that something came.
+  var heardAt: Int64 = 0
   var timings = TimingsRecord()
-  let answer: Answer
   /// What went wrong, for people; set before the core is told.
   var failureMessage: String?
 
-  /// Of a request that was not sent yet.
-  init() { answer = Answer() }
+  /// One that has not begun; `number`: of the one before.
+  init(after number: UInt32 = 0) { self.number = number }
 
-  /// `last`: where nothing was ever sent its answer has nothing in it, and is taken.
-  init(_ id: AttemptID, on connection: Connection, isReused: Bool, after last: Attempt) {
+  mutating func begin(_ id: AttemptID, on connection: Connection, isReused: Bool) {
     self.id = id
+    number += 1
     self.connection = connection
     self.isReused = isReused
-    number = last.number + 1
-    answer = last.connection == nil ? last.answer : Answer()
   }
 
   /// The request is over: the connection may go.

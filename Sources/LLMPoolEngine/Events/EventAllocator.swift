@@ -3,9 +3,9 @@ struct EventAllocator {
   private var chunk = EventChunk(capacity: EventChunk.usualSize)
 
   /// A record, and room behind it for `bytes` bytes in at most `parts` runs.
-  mutating func makeRecord(bytes: Int, parts: Int) -> (UnsafeMutablePointer<EventRecord>, EventChunk) {
+  mutating func makeRecord(bytes: Int, parts: Int) -> UnsafeMutablePointer<EventRecord> {
     makeRoom(EventChunk.rounded(MemoryLayout<EventRecord>.size) + bytes + parts * 32)
-    return (chunk.makeRecord(), chunk)
+    return chunk.makeRecord()
   }
 
   /// Makes room for a large record. False: there is no memory for it.

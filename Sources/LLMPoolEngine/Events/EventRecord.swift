@@ -77,6 +77,9 @@ package struct EventRecord {
   var ownedBody: UnsafeMutableRawPointer?
   /// Whom releasing this event gives credit to; nil where it stands for none.
   var creditor: Unmanaged<RequestState>?
+  /// Of a DONE: a small request goes with it, on the application's thread, from which its memory came. Freed on another
+  /// it would go by the caches that malloc has for each.
+  var request: Unmanaged<RequestState>?
   /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
   var recordBytes: UInt32 = 0
 
@@ -98,6 +101,7 @@ package struct EventRecord {
       }
       creditor.release()
     }
+    record.pointee.request?.release()
     record.pointee.bodyChunk?.release()
     record.pointee.chunk.release()
   }
@@ -107,6 +111,14 @@ extension UnsafeMutablePointer {
   fileprivate func initialized(to value: Pointee) -> Self {
     initialize(to: value)
     return self
+  }
+}
+
+extension UnsafeMutablePointer<EventRecord> {
+  /// Puts bytes behind the record. Its chunk, which it keeps, is not counted for it: the application's threads change
+  /// that count at the same time.
+  func copy(_ bytes: UnsafeRawBufferPointer) -> EventBytes {
+    pointee.chunk._withUnsafeGuaranteedRef { $0.copy(bytes) }
   }
 }
 

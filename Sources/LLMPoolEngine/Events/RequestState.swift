@@ -32,6 +32,8 @@ final class RequestState: @unchecked Sendable {
   private let authorityCount: Int
   private let headersCount: Int
   let bodyCount: Int
+  /// Of all its bytes.
+  let size: Int
   private let budgetNameCount: Int
   let serverName: String?
   /// The body where it comes in pieces.
@@ -41,7 +43,8 @@ final class RequestState: @unchecked Sendable {
   var id = RequestID(value: 0)
   /// The sending that runs, or ran last.
   var attempt = Attempt()
-  var answer: Answer { attempt.answer }
+  /// What has come for it.
+  var answer = Answer()
   var origin: Int32 = -1
   var budget = BudgetID.none
   /// When its budget had room for it, in microseconds.
@@ -91,10 +94,11 @@ final class RequestState: @unchecked Sendable {
     bodyCount = input.body.count
     budgetNameCount = input.budget.count
     guard
-      let size = Memory.sum(methodCount, urlCount, url.authorityRoom, headersCount, bodyCount, budgetNameCount)
+      let size = Memory.sum([methodCount, urlCount, url.authorityRoom, headersCount, bodyCount, budgetNameCount])
     else {
       throw Fault(.invalidArgument, "body_size: more than memory can have")
     }
+    self.size = size
     guard let memory = Memory.allocate(size) else {
       throw Fault(.outOfMemory, "body_size: no memory for a request of \(size) bytes")
     }
@@ -125,6 +129,7 @@ final class RequestState: @unchecked Sendable {
     summary = other.summary
     bytes = other.bytes
     owner = other
+    size = other.size
     methodCount = other.methodCount
     urlCount = other.urlCount
     authorityCount = other.authorityCount
@@ -150,6 +155,27 @@ final class RequestState: @unchecked Sendable {
   }
 
   deinit { if owner == nil { free(bytes) } }
+
+  /// A sending begins. Where none was before there is nothing in the answer.
+  func begin(_ id: AttemptID, on connection: Connection, isReused: Bool) {
+    if attempt.connection != nil {
+      answer = Answer()
+      attempt = Attempt(after: attempt.number)
+    }
+    attempt.begin(id, on: connection, isReused: isReused)
+  }
+
+  /// It is over: the connection may go, and what came is in its DONE.
+  func leave() {
+    attempt.leave()
+    answer.leave()
+  }
+
+  /// Nothing of what was sent, or came, is left.
+  func forgetSending() {
+    attempt = Attempt()
+    answer = Answer()
+  }
 
   private func part(_ start: Int, _ count: Int) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: bytes + start, count: count)

@@ -20,20 +20,22 @@ final class SSEStream {
   /// Gives the record the last event id, which is of this event or an earlier one. Returns how much memory it took
   /// that no bytes of this event stand for.
   func giveID(
-    _ id: UnsafeRawBufferPointer, isNew: Bool, to record: UnsafeMutablePointer<EventRecord>, in chunk: EventChunk
+    _ id: UnsafeRawBufferPointer, isNew: Bool, to record: UnsafeMutablePointer<EventRecord>
   ) -> Int {
     if isNew { sharedID = nil }
     guard id.count > SSEStream.copiedIDLimit else {
-      record.pointee.sseID = chunk.copy(id)
+      record.pointee.sseID = record.copy(id)
       return isNew ? 0 : id.count
     }
     guard let shared = sharedID else {
-      record.pointee.sseID = chunk.copy(id)
-      sharedID = PlacedBytes(bytes: record.pointee.sseID, chunk: chunk)
+      record.pointee.sseID = record.copy(id)
+      sharedID = PlacedBytes(bytes: record.pointee.sseID, chunk: record.pointee.chunk.takeUnretainedValue())
       return isNew ? 0 : id.count
     }
     record.pointee.sseID = shared.bytes
-    if shared.chunk !== chunk { record.pointee.bodyChunk = Unmanaged.passRetained(shared.chunk) }
+    if shared.chunk !== record.pointee.chunk.takeUnretainedValue() {
+      record.pointee.bodyChunk = Unmanaged.passRetained(shared.chunk)
+    }
     return 0
   }
 }

@@ -1,4 +1,5 @@
 import CLLMPoolSystem
+import Glibc
 import LLMPoolCore
 import LLMPoolWire
 
@@ -20,9 +21,10 @@ final class Http2Connection: HTTPSession {
   private var session: OpaquePointer?
   /// Taken from nghttp2, and not yet by the socket.
   private var unsent = ByteBuffer()
-  private var streams: [Int32: Http2Stream] = [:]
+  /// Those that are not over, in no order.
+  private var streams: [Http2Stream] = []
   /// Their last byte was taken from nghttp2.
-  private var lastByteQueued: [Http2Stream] = []
+  private var lastByteQueued: [Int32] = []
   /// Nothing more of their uploads was there to be taken.
   private var drainedUploads: [Http2Stream] = []
   private var isFailed = false
@@ -59,7 +61,10 @@ final class Http2Connection: HTTPSession {
     transport.needsFlush()
   }
 
-  deinit { nghttp2_session_del(session) }
+  deinit {
+    for stream in streams { stream.request.attempt.stream = nil }
+    nghttp2_session_del(session)
+  }
 
   // MARK: Requests
 
@@ -68,10 +73,13 @@ final class Http2Connection: HTTPSession {
     var provider = nghttp2_data_provider()
     provider.source.ptr = Unmanaged.passUnretained(stream).toOpaque()
     provider.read_callback = Http2Callbacks.readBody
-    let id = workspace.headers.withFields(of: request) { fields, count in
-      let user = Unmanaged.passUnretained(stream).toOpaque()
-      guard request.hasBody else { return nghttp2_submit_request(session, nil, fields, count, nil, user) }
-      return nghttp2_submit_request(session, nil, fields, count, &provider, user)
+    workspace.headers.take(request)
+    let id = withUnsafePointer(to: provider) { provider in
+      workspace.headers.fields.withUnsafeBufferPointer { fields in
+        nghttp2_submit_request(
+          session, nil, fields.baseAddress!, fields.count, request.hasBody ? provider : nil,
+          provider.pointee.source.ptr)
+      }
     }
     if id == NGHTTP2_ERR_NOMEM.rawValue {
       request.attempt.failureMessage = transport.located("no memory for the head of the request")
@@ -84,16 +92,27 @@ final class Http2Connection: HTTPSession {
       return host.finished(request, Outcome(failure: .refused, unseen: true), reusable: true)
     }
     stream.id = id
-    request.attempt.streamID = id
-    streams[id] = stream
+    stream.place = streams.count
+    request.attempt.stream = stream
+    streams.append(consume stream)
     transport.needsFlush()
   }
 
-  func abort(_ request: RequestState) {
-    guard let stream = streams[request.attempt.streamID], stream.request === request else { return }
-    streams[request.attempt.streamID] = nil
+  /// The one at that place is over for the engine: from now on nghttp2 gives it to nobody.
+  private func abandon(_ place: Int) -> Http2Stream {
+    streams.withUnsafeMutableBufferPointer { $0.swapAt(place, $0.count - 1) }  // not counted, as by the array's own
+    let stream = streams.removeLast()
+    if place < streams.count { streams[place].place = place }
+    assert(stream.request.attempt.stream === stream)
+    stream.isAbandoned = true
+    stream.request.attempt.stream = nil
     nghttp2_session_set_stream_user_data(session, stream.id, nil)
-    stream.abandon()
+    return stream
+  }
+
+  func abort(_ request: RequestState) {
+    guard let place = request.attempt.stream?.place else { return }
+    let stream = abandon(place)
     abandoned.append(stream)
     // What nghttp2 has not begun to send it drops at a reset, and sends neither.
     if request.answer.hasHead || !stream.isOnWire { reset(stream, NGHTTP2_CANCEL) } else { holdReset(stream) }
@@ -151,14 +170,14 @@ final class Http2Connection: HTTPSession {
   }
 
   func credit(_ request: RequestState, _ bytes: Int) {
-    guard streams[request.attempt.streamID]?.request === request else { return }
-    nghttp2_session_consume_stream(session, request.attempt.streamID, bytes)
+    guard let stream = request.attempt.stream else { return }
+    nghttp2_session_consume_stream(session, stream.id, bytes)
     transport.needsFlush()
   }
 
   func bodyArrived(_ request: RequestState) {
-    guard streams[request.attempt.streamID]?.request === request else { return }
-    nghttp2_session_resume_data(session, request.attempt.streamID)
+    guard let stream = request.attempt.stream else { return }
+    nghttp2_session_resume_data(session, stream.id)
     transport.needsFlush()
   }
 
@@ -235,9 +254,7 @@ final class Http2Connection: HTTPSession {
   }
 
   private func tellSent() {
-    for stream in lastByteQueued where !stream.isAbandoned {
-      host.sent(stream.request)
-    }
+    for id in lastByteQueued { with(id) { host.sent($0.request) } }
     lastByteQueued.removeAll(keepingCapacity: true)
     for stream in drainedUploads where !stream.isAbandoned && stream.request.upload?.isDrained == true {
       host.uploadWaits(stream.request)
@@ -266,10 +283,12 @@ final class Http2Connection: HTTPSession {
     isFailed = true
     host.tell(.goAway(transport.id))
     let message = hasSpoken || transport.isTLS ? message : "\(message); \(Self.priorKnowledge)"
-    let lost = streams.values.sorted { $0.id < $1.id }
+    let lost = streams.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
-      let request = stream.abandon()
+      let request = stream.request
+      stream.isAbandoned = true
+      request.attempt.stream = nil
       if stream.remoteEnded {
         host.finished(request, .success, reusable: true)
       } else {
@@ -283,22 +302,24 @@ final class Http2Connection: HTTPSession {
 
   // MARK: What nghttp2 tells
 
-  fileprivate func stream(_ id: Int32) -> Http2Stream? {
+  /// Calls `body` with the stream, if it is not over. Not counted: it is among `streams`, or, given up meanwhile, among
+  /// `abandoned`, until nghttp2 has returned.
+  @inline(__always)
+  @discardableResult
+  private func with<Result>(_ id: Int32, _ body: (Http2Stream) -> Result) -> Result? {
     guard let pointer = nghttp2_session_get_stream_user_data(session, id) else { return nil }
-    return Unmanaged<Http2Stream>.fromOpaque(pointer).takeUnretainedValue()
+    return Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef(body)
   }
 
   fileprivate func header(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32 {
-    guard let pointer = nghttp2_session_get_stream_user_data(session, id) else { return 0 }
-    return Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { header($0, name, value) }
+    with(id) { header($0, name, value) } ?? 0
   }
 
   private func header(
     _ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
   ) -> Int32 {
-    let answer = stream.request.answer
     // Trailers are read over: nobody asked for them.
-    guard !answer.hasHead else { return 0 }
+    guard !stream.request.answer.hasHead else { return 0 }
     if name.first == UInt8(ascii: ":") {
       // nghttp2 has checked that it is :status with three digits, once and first (RFC 9113, section 8.3.2).
       if value.count == 3 { stream.status = value.reduce(0) { $0 * 10 + UInt16($1 &- 0x30) } }
@@ -308,14 +329,14 @@ final class Http2Connection: HTTPSession {
       }
       return 0
     }
-    guard answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
+    guard stream.request.answer.head.count + name.count + value.count + 4 <= Self.maximumHeaderBytes else {
       stream.localFailure = (.tooLarge, "more than \(Self.maximumHeaderBytes) bytes of headers")
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
-    if name.count == 14, !stream.request.isStreamed { noteLength(stream, name, value) }
+    if Self.isContentLength(name), !stream.request.isStreamed { noteLength(stream, value) }
     // At once what most answers need: each growth is an allocation.
-    if answer.head.isEmpty { answer.head.reserve(512) }
-    HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &answer.head)
+    if stream.request.answer.head.isEmpty { stream.request.answer.head.reserve(512) }
+    HeaderBlock.appendLine(name: name, value: HeaderBlock.trimmed(value), to: &stream.request.answer.head)
     return 0
   }
 
@@ -323,17 +344,21 @@ final class Http2Connection: HTTPSession {
   fileprivate func invalidHeader(_ id: Int32, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) -> Int32
   {
     let isName = nghttp2_check_header_name(name.bindMemory(to: UInt8.self).baseAddress, name.count) != 0
-    let isLength = name.elementsEqual("content-length".utf8)
-    guard isName, !isLength, !HeaderBlock.isOfConnection(name), HeaderBlock.isReadable(value) else {
+    guard isName, !Self.isContentLength(name), !HeaderBlock.isOfConnection(name), HeaderBlock.isReadable(value) else {
       return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue)
     }
     return header(id, name, value)
   }
 
+  private static let contentLength: StaticString = "content-length"
+  private static func isContentLength(_ name: UnsafeRawBufferPointer) -> Bool {
+    name.count == 14 && memcmp(name.baseAddress!, contentLength.utf8Start, 14) == 0
+  }
+
   /// An answer to HEAD, and 204 and 304, have no body.
-  private func noteLength(_ stream: Http2Stream, _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) {
+  private func noteLength(_ stream: Http2Stream, _ value: UnsafeRawBufferPointer) {
     let hasBody = !stream.request.isHEAD && stream.status != 204 && stream.status != 304 && stream.status >= 200
-    guard hasBody, name.elementsEqual("content-length".utf8), value.count <= 19 else { return }
+    guard hasBody, value.count <= 19 else { return }
     guard !value.isEmpty, value.allSatisfy({ $0 &- 0x30 < 10 }) else { return }
     let length = value.reduce(UInt64(0)) { $0 &* 10 &+ UInt64($1 &- 0x30) }
     stream.request.answer.announcedLength = length
@@ -344,15 +369,15 @@ final class Http2Connection: HTTPSession {
     let header = frame.pointee.hd
     switch nghttp2_frame_type(UInt32(header.type)) {
     case NGHTTP2_HEADERS:
-      guard let stream = stream(header.stream_id) else { return }
-      host.received(stream.request)
-      if !stream.request.answer.hasHead { takeHead(stream) }
-      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
+      with(header.stream_id) { stream in
+        host.received(stream.request)
+        if !stream.request.answer.hasHead { takeHead(stream) }
+        if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
+      }
     case NGHTTP2_DATA:
-      guard let stream = stream(header.stream_id) else { return }
-      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { remoteEnded(stream) }
+      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 { with(header.stream_id) { remoteEnded($0) } }
     case NGHTTP2_RST_STREAM:
-      stream(header.stream_id)?.isResetByPeer = true
+      with(header.stream_id) { $0.isResetByPeer = true }
     case NGHTTP2_SETTINGS where header.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0:
       hasSpoken = true
       let limit = nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
@@ -367,13 +392,12 @@ final class Http2Connection: HTTPSession {
   }
 
   private func takeHead(_ stream: Http2Stream) {
-    let answer = stream.request.answer
     if (100..<200).contains(stream.status) {
-      if let error = stream.interim.take(answer.head.count) {
+      if let error = stream.interim.take(stream.request.answer.head.count) {
         stream.localFailure = (.tooLarge, error.message)
         reset(stream, NGHTTP2_PROTOCOL_ERROR)
       }
-      answer.head.removeAll(keepingCapacity: true)
+      stream.request.answer.head.removeAll(keepingCapacity: true)
       return
     }
     if stream.status >= 300, !stream.isSent {
@@ -399,22 +423,21 @@ final class Http2Connection: HTTPSession {
   fileprivate func dataReceived(_ id: Int32, _ bytes: UnsafeRawBufferPointer, isLast: Bool) {
     // The connection's window is for everybody: credited on receipt. The stream's is its reader's.
     nghttp2_session_consume_connection(session, bytes.count)
-    guard let stream = stream(id) else {
-      nghttp2_session_consume_stream(session, id, bytes.count)
-      return
+    let credit = with(id) { stream in
+      host.received(stream.request)
+      return host.answerBody(stream.request, bytes, isWhole: isLast)
     }
-    host.received(stream.request)
-    let credit = host.answerBody(stream.request, bytes, isWhole: isLast)
-    if credit > 0 { nghttp2_session_consume_stream(session, id, credit) }
+    // What comes for nobody is credited at once, too.
+    if credit != 0 { nghttp2_session_consume_stream(session, id, credit ?? bytes.count) }
   }
 
   fileprivate func streamClosed(_ id: Int32, _ code: UInt32) {
-    guard let stream = streams.removeValue(forKey: id) else {
+    guard let pointer = nghttp2_session_get_stream_user_data(session, id) else {
       // Given up, and ended by the server before its reset went out.
       return heldResets.removeAll { $0.id == id }
     }
-    nghttp2_session_set_stream_user_data(session, id, nil)
-    let request = stream.abandon()
+    let stream = abandon(Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.place })
+    let request = stream.request
     if stream.remoteEnded { return host.finished(request, .success, reusable: true) }
     let failure: Failure
     let text: String
@@ -441,26 +464,51 @@ final class Http2Connection: HTTPSession {
     let header = frame.pointee.hd
     let type = nghttp2_frame_type(UInt32(header.type))
     if type == NGHTTP2_GOAWAY { return noteViolation(frame.pointee.goaway) }
-    guard type == NGHTTP2_HEADERS || type == NGHTTP2_DATA, let stream = stream(header.stream_id) else { return }
-    stream.isOnWire = true
-    if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 {
-      stream.isSent = true
-      lastByteQueued.append(stream)
-    } else {
-      host.progressed(stream.request, .wrote)
-      // nghttp2 does not ask for more where the server's window is used up.
-      if stream.request.upload?.isDrained == true { uploadDrained(stream) }
+    guard type == NGHTTP2_HEADERS || type == NGHTTP2_DATA else { return }
+    with(header.stream_id) { stream in
+      stream.isOnWire = true
+      if header.flags & UInt8(NGHTTP2_FLAG_END_STREAM.rawValue) != 0 {
+        stream.isSent = true
+        lastByteQueued.append(header.stream_id)
+      } else {
+        host.progressed(stream.request, .wrote)
+        // nghttp2 does not ask for more where the server's window is used up.
+        if stream.request.upload?.isDrained == true { uploadDrained(stream) }
+      }
     }
   }
 
   /// nghttp2 closes the stream as if the server had refused it: where it has not, it is told what it was.
   fileprivate func frameNotSent(_ frame: UnsafePointer<nghttp2_frame>, _ code: Int32) {
     let header = frame.pointee.hd
-    guard nghttp2_frame_type(UInt32(header.type)) == NGHTTP2_HEADERS, let stream = stream(header.stream_id),
+    guard nghttp2_frame_type(UInt32(header.type)) == NGHTTP2_HEADERS,
       code != Int32(NGHTTP2_ERR_START_STREAM_NOT_ALLOWED.rawValue)
     else { return }
     let text = String(cString: nghttp2_strerror(code))
-    stream.localFailure = (.internalError, "HTTP/2: the request could not be framed: \(text)")
+    with(header.stream_id) {
+      $0.localFailure = (.internalError, "HTTP/2: the request could not be framed: \(text)")
+    }
+  }
+
+  /// Gives nghttp2 what comes next of a request's body.
+  fileprivate func readBody(
+    _ stream: Http2Stream, _ buffer: UnsafeMutableRawBufferPointer, _ flags: UnsafeMutablePointer<UInt32>
+  ) -> Int {
+    guard !stream.dropsBody, !stream.isAbandoned else { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
+    let request = stream.request
+    if let upload = request.upload {
+      let taken = upload.take(buffer.count) { buffer.copyMemory(from: $0) }
+      host.uploadTaken(request, taken)
+      if taken.isLast { flags.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+      guard taken.count == 0, !taken.isLast else { return taken.count }
+      uploadDrained(stream)
+      return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+    }
+    let rest = request.body[request.attempt.bodySent...].prefix(buffer.count)
+    buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: rest))
+    request.attempt.bodySent += rest.count
+    if request.attempt.bodySent == request.bodyCount { flags.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
+    return rest.count
   }
 
   private func noteViolation(_ goAway: nghttp2_goaway) {
@@ -525,25 +573,9 @@ private enum Http2Callbacks {
   }
 
   static let readBody: nghttp2_data_source_read_callback = { _, _, buffer, capacity, flags, source, user in
-    let stream = Unmanaged<Http2Stream>.fromOpaque(source!.pointee.ptr).takeUnretainedValue()
-    guard !stream.dropsBody, let request = stream.request else { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
-    if let upload = request.upload {
-      let taken = upload.take(capacity) { bytes in
-        buffer!.update(from: bytes.bindMemory(to: UInt8.self).baseAddress!, count: bytes.count)
-      }
-      with(user) { $0.host.uploadTaken(request, taken) }
-      if taken.isLast { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
-      guard taken.count == 0, !taken.isLast else { return taken.count }
-      with(user) { $0.uploadDrained(stream) }
-      return Int(NGHTTP2_ERR_DEFERRED.rawValue)
+    // Not counted: the connection has it until nghttp2 has no use for it any more.
+    Unmanaged<Http2Stream>.fromOpaque(source!.pointee.ptr)._withUnsafeGuaranteedRef { stream in
+      with(user) { $0.readBody(stream, UnsafeMutableRawBufferPointer(start: buffer, count: capacity), flags!) }
     }
-    let count = min(capacity, request.bodyCount - request.attempt.bodySent)
-    if count > 0 {
-      buffer!.update(
-        from: request.body.bindMemory(to: UInt8.self).baseAddress! + request.attempt.bodySent, count: count)
-    }
-    request.attempt.bodySent += count
-    if request.attempt.bodySent == request.bodyCount { flags!.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue) }
-    return count
   }
 }

@@ -4,13 +4,12 @@ import LLMPoolWire
 /// Turns a request into nghttp2's header fields; its memory is used again for each.
 struct Http2HeaderWriter {
   private var path: [UInt8] = []
-  private var fields: [nghttp2_nv] = []
+  /// They point to the request, and to what lies here, until the next is taken; nghttp2 copies them, with names in
+  /// lower case (RFC 9113, section 8.2.1).
+  private(set) var fields: [nghttp2_nv] = []
   private var length: [UInt8] = []
 
-  /// Calls `body` with the fields; nghttp2 copies them, with names in lower case (RFC 9113, section 8.2.1).
-  mutating func withFields(
-    of request: RequestState, _ body: (UnsafePointer<nghttp2_nv>, Int) -> Int32
-  ) -> Int32 {
+  mutating func take(_ request: RequestState) {
     fields.removeAll(keepingCapacity: true)
     length.removeAll(keepingCapacity: true)
     length.append(contentsOf: String(request.summary.contentLength ?? UInt64(request.bodyCount)).utf8)
@@ -43,7 +42,6 @@ struct Http2HeaderWriter {
     {
       length.withUnsafeBytes { add("content-length", $0) }
     }
-    return fields.withUnsafeBufferPointer { body($0.baseAddress!, $0.count) }
   }
 
   private static func bytes(_ text: StaticString) -> UnsafeRawBufferPointer {

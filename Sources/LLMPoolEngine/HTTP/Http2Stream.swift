@@ -3,9 +3,11 @@ import LLMPoolWire
 
 /// One request on one HTTP/2 connection.
 final class Http2Stream {
-  /// nil once it has ended for the engine: the stream may outlive it within nghttp2.
-  private(set) var request: RequestState!
+  /// Kept until the stream is gone, so that it is reached without being counted.
+  let request: RequestState
   var id: Int32 = 0
+  /// Among the connection's.
+  var place = 0
   var status: UInt16 = 0
   var interim = InterimAllowance()
   var isOnWire = false
@@ -13,16 +15,10 @@ final class Http2Stream {
   var dropsBody = false
   var remoteEnded = false
   var isResetByPeer = false
-  var isAbandoned: Bool { request == nil }
+  /// It has ended for the engine, and its request is free: it may outlive that within nghttp2.
+  var isAbandoned = false
   /// Why we reset it ourselves.
   var localFailure: (Failure, String)?
 
   init(_ request: RequestState) { self.request = request }
-
-  /// The request is over for the engine, and free.
-  @discardableResult
-  func abandon() -> RequestState {
-    defer { request = nil }
-    return request
-  }
 }

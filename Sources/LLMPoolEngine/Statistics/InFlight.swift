@@ -19,7 +19,7 @@ extension Engine {
   package var inFlight: [InFlight] {
     turn.lock()
     let now = monotonicNow()
-    let all = requests.compactMap { request in request.flatMap { look(at: $0, now) } }
+    let all = liveRequests.compactMap { look(at: $0, now) }
     giveTurnBack()
     return all.sorted { ($1.age, $0.id) < ($0.age, $1.id) }
   }

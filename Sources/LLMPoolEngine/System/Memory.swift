@@ -14,11 +14,11 @@ enum Memory {
   }
 
   /// The sum of sizes that a caller or a peer decides; nil where it is none that memory could have.
-  static func sum(_ sizes: Int...) -> Int? {
+  static func sum<let count: Int>(_ sizes: InlineArray<count, Int>) -> Int? {
     var sum = 0
-    for size in sizes {
-      let (next, isTooMuch) = sum.addingReportingOverflow(size)
-      guard size >= 0, !isTooMuch else { return nil }
+    for index in sizes.indices {
+      let (next, isTooMuch) = sum.addingReportingOverflow(sizes[index])
+      guard sizes[index] >= 0, !isTooMuch else { return nil }
       sum = next
     }
     return sum
