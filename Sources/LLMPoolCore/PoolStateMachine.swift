@@ -103,6 +103,14 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     end(&actions)
   }
 
+  /// As `handle` does with `.progressed`, of which each request has several: without an event, which is as large as the
+  /// largest kind, and without a look at what it cannot have changed.
+  public mutating func progressed(_ attempt: AttemptID, _ phase: Phase, now: Instant) {
+    if now > self.now { self.now = now }
+    if let slot = live(attempt) { progressed(slot, phase) } else { tellHedge(.progressed(attempt, phase)) }
+    assert(actions.isEmpty && unserved.isEmpty && touchedBudgets.isEmpty)
+  }
+
   /// Does everything that is due.
   public mutating func advance(to now: Instant, into actions: inout [Action]) {
     begin(now, &actions)

@@ -133,7 +133,7 @@ extension Engine {
     let isReleased = request.answer.isHeld && !holdsMuch(request.answer)
     if isReleased {
       request.answer.isHeld = false
-      if let attempt = request.attempt.id { tell(.progressed(attempt, .releasedByApplication)) }
+      if let attempt = request.attempt.id { tell(attempt, .releasedByApplication) }
     }
     if credited > 0 || isReleased { request.attempt.connection?.session?.credit(request, credited) }
   }

@@ -6,7 +6,7 @@ import LLMPoolWire
 extension Engine: SessionHost {
   func progressed(_ request: RequestState, _ phase: Phase) {
     if phase == .sent { endSending(request) }
-    if let attempt = request.attempt.id { tell(.progressed(attempt, phase)) }
+    if let attempt = request.attempt.id { tell(attempt, phase) }
   }
 
   func sent(_ request: RequestState) {
@@ -104,7 +104,7 @@ extension Engine: SessionHost {
       return isStream ? noteUnwatched(request, isEncoded: kind == .encodedEvents) : ()
     }
     request.answer.watch = WatchedEvents(events: EventWatch(quietNames: quietEvents), headAt: now)
-    tell(.progressed(attempt, .beganEvents))
+    tell(attempt, .beganEvents)
   }
 
   private func noteUnwatched(_ request: RequestState, isEncoded: Bool) {
@@ -118,7 +118,7 @@ extension Engine: SessionHost {
     request.answer.watch?.lastByte = now
     guard request.answer.watch?.events.take(bytes) == true else { return }
     request.answer.watch?.lastEvent = now
-    if let attempt = request.attempt.id { tell(.progressed(attempt, .receivedEvent)) }
+    if let attempt = request.attempt.id { tell(attempt, .receivedEvent) }
   }
 
   /// A body that does not come keeps no refusal from the core for longer than this.

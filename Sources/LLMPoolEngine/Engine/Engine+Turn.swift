@@ -213,6 +213,11 @@ extension Engine: TurnHolder {
     core.handle(event, now: Instant(nanoseconds: now), into: &actions)
   }
 
+  func tell(_ attempt: AttemptID, _ phase: Phase) {
+    recording?.append(.progressed(attempt, phase), Instant(nanoseconds: now))
+    core.progressed(attempt, phase, now: Instant(nanoseconds: now))
+  }
+
   /// Actions may cause events, which cause actions; they run in the order in which they were decided.
   private func runActions() {
     while !actions.isEmpty {
