@@ -99,20 +99,19 @@ final class Http2Connection: HTTPSession {
   }
 
   /// The one at that place is over for the engine: from now on nghttp2 gives it to nobody.
-  private func abandon(_ place: Int) -> Http2Stream {
+  private func abandon(_ place: Int) -> (Http2Stream, RequestState) {
     streams.withUnsafeMutableBufferPointer { $0.swapAt(place, $0.count - 1) }  // not counted, as by the array's own
     let stream = streams.removeLast()
     if place < streams.count { streams[place].place = place }
     assert(stream.request.attempt.stream === stream)
-    stream.isAbandoned = true
-    stream.request.attempt.stream = nil
+    let request = stream.abandon()
     nghttp2_session_set_stream_user_data(session, stream.id, nil)
-    return stream
+    return (stream, request)
   }
 
   func abort(_ request: RequestState) {
     guard let place = request.attempt.stream?.place else { return }
-    let stream = abandon(place)
+    let (stream, _) = abandon(place)
     abandoned.append(stream)
     // What nghttp2 has not begun to send it drops at a reset, and sends neither.
     if request.answer.hasHead || !stream.isOnWire { reset(stream, NGHTTP2_CANCEL) } else { holdReset(stream) }
@@ -286,9 +285,7 @@ final class Http2Connection: HTTPSession {
     let lost = streams.sorted { $0.id < $1.id }
     streams.removeAll()
     for stream in lost {
-      let request = stream.request
-      stream.isAbandoned = true
-      request.attempt.stream = nil
+      let request = stream.abandon()
       if stream.remoteEnded {
         host.finished(request, .success, reusable: true)
       } else {
@@ -436,8 +433,8 @@ final class Http2Connection: HTTPSession {
       // Given up, and ended by the server before its reset went out.
       return heldResets.removeAll { $0.id == id }
     }
-    let stream = abandon(Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.place })
-    let request = stream.request
+    let (stream, request) = abandon(
+      Unmanaged<Http2Stream>.fromOpaque(pointer)._withUnsafeGuaranteedRef { $0.place })
     if stream.remoteEnded { return host.finished(request, .success, reusable: true) }
     let failure: Failure
     let text: String

@@ -3,8 +3,9 @@ import LLMPoolWire
 
 /// One request on one HTTP/2 connection.
 final class Http2Stream {
-  /// Kept until the stream is gone, so that it is reached without being counted.
-  let request: RequestState
+  /// There until the stream is abandoned: reached without being counted.
+  unowned(unsafe) let request: RequestState
+  private var owner: RequestState?
   var id: Int32 = 0
   /// Among the connection's.
   var place = 0
@@ -15,10 +16,21 @@ final class Http2Stream {
   var dropsBody = false
   var remoteEnded = false
   var isResetByPeer = false
-  /// It has ended for the engine, and its request is free: it may outlive that within nghttp2.
-  var isAbandoned = false
+  /// It has ended for the engine, and its request is free: it may outlive that within nghttp2, until the server takes
+  /// its reset.
+  var isAbandoned: Bool { owner == nil }
   /// Why we reset it ourselves.
   var localFailure: (Failure, String)?
 
-  init(_ request: RequestState) { self.request = request }
+  init(_ request: RequestState) {
+    self.request = request
+    owner = request
+  }
+
+  /// The request is over for the engine, and free.
+  func abandon() -> RequestState {
+    defer { owner = nil }
+    request.attempt.stream = nil
+    return owner!
+  }
 }
