@@ -30,6 +30,9 @@ public enum Action: Sendable {
   case forgetBudget(BudgetID, refusals: Int)
   /// Its budget has room for the request, which now seeks a connection.
   case admitted(RequestID)
+  /// It wants to be lent more, or to say that it lives: `askForLease` says what to ask the store for, and the answer
+  /// comes by `leaseGranted`. Said once until it has asked.
+  case leaseWanted(BudgetID)
   case notice(Notice)
   /// After `closing`: nothing is left.
   case stopped

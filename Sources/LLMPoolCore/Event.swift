@@ -47,6 +47,12 @@ public enum Event: Sendable {
   case budgetConfigured(BudgetID, BudgetOptions)
   /// What a request took, in tokens; it may be over.
   case settled(RequestID, input: Int64, output: Int64)
+  /// Other processes spend of it, too; nil: it is this one's alone again. `none`: so are all, those to come as well.
+  case budgetShared(BudgetID, ShareOptions?)
+  /// What `askForLease` has asked for.
+  case leaseGranted(BudgetID, LeaseGrant)
+  /// The machine was suspended for so long, which the clock that the core is told has not counted.
+  case clockLeapt(Nanoseconds)
 }
 
 /// What an attempt is doing; each report restarts the clock of that phase.

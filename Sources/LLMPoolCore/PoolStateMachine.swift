@@ -187,6 +187,9 @@ public struct PoolStateMachine: ~Copyable, Sendable {
     case .budgetNamed(let id): addBudget(id)
     case .budgetConfigured(let id, let options): configureBudget(id, options)
     case .settled(let id, let input, let output): settled(id, input: input, output: output)
+    case .budgetShared(let id, let share): shareBudget(id, share)
+    case .leaseGranted(let id, let grant): granted(id, grant)
+    case .clockLeapt(let time): clockLeapt(time)
     }
   }
 

@@ -227,6 +227,7 @@ final class Script {
     case .forget(let origin): return "forget o\(origin.slot)"
     case .forgetBudget(let id, _): return "forget b\(id.slot)"
     case .admitted(let request): return "admit \(requestNames[request]!)"
+    case .leaseWanted(let id): return "lease of b\(id.slot) wanted"
     case .notice(let notice): return describe(notice)
     case .stopped: return "stopped"
     }

@@ -226,6 +226,8 @@ package final class Model {
     case .settled(let id, let input, let output): settled(id, Cost(requests: 1, input: input, output: output))
     case .finished(let id, let outcome, _): finished(id, outcome, core)
     case .cancelled, .warm, .watching: break
+    // Shares have a simulation of their own.
+    case .budgetShared, .leaseGranted, .clockLeapt: break
     }
   }
 
@@ -515,6 +517,7 @@ package final class Model {
         fail("a budget is forgotten that is in use")
       }
     case .admitted(let id): admitted(id, core)
+    case .leaseWanted: break
     case .notice(.retry(let id, _, let failure, _, let delay, _)): retried(id, failure, delay)
     case .notice(.breakerOpened(let origin, let cause, _, let failures)): breakerOpened(origin, cause, failures)
     case .notice(.breakerClosed(let origin, _, _)): breakerClosed(origin)

@@ -13,6 +13,8 @@ public struct BudgetView: Sendable {
     /// Which of those that answers tell it is; nil: it was configured.
     public var told: ToldLimit?
     public var isTold: Bool { told != nil }
+    /// Since the budget is shared, in all; 0 where it is not.
+    public var spent: Int64 = 0
   }
   public var limits: [Limit]
   public var options: BudgetOptions
@@ -27,6 +29,8 @@ public struct BudgetView: Sendable {
   public var adaptive: Int?
   /// Somebody has answered: what it allows is known as far as answers tell.
   public var isAnswered: Bool
+  /// nil: it is not shared.
+  public var share: ShareView?
 }
 
 extension BudgetView {

@@ -245,6 +245,7 @@ extension Engine: TurnHolder {
     case .forget(let origin): forget(origin)
     case .admitted(let id): budgeted(id)
     case .forgetBudget(let id, let refusals): forgetBudget(id, refusals)
+    case .leaseWanted: break
     case .notice(let notice): note(notice)
     case .stopped:
       isStopped = true
