@@ -9,18 +9,20 @@ public struct LeaseDemand: Sendable, Equatable {
     public var window: Nanoseconds
     /// Of it, what can be spent at once.
     public var capacity: Int64
-    /// What is left of what was lent: below zero where more was spent, never above where no lease holds.
+    /// What is left of what was lent, less what is set aside for requests that are admitted and not sent. Below zero
+    /// where more was spent, never above where no lease holds.
     public var held: Int64
-    /// Since the budget is shared, in all, less what was given back. May fall.
+    /// Since the budget is shared, in all, with what is set aside, less what was given back. May fall.
     public var spent: Int64
-    /// What the requests that wait cost, for which what is held is there first. These of a priority above 0, aged, or
-    /// admitted and not sent yet.
+    /// What the requests that wait cost, for which what is held is there first. These of a priority above 0, or aged.
     public var wantedHigh: Int64
     /// Of priority 0.
     public var wanted: Int64
     /// Of one below.
     public var wantedLow: Int64
-    /// Beyond those, what will probably be used soon.
+    /// What the first of them costs: less is of no use.
+    public var least: Int64
+    /// Beyond what they cost, what will probably be used soon.
     public var expected: Int64
     /// What an answer has told is left of it since the last demand; nil: none has.
     public var remaining: Int64?
