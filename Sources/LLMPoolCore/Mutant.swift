@@ -12,6 +12,11 @@ package enum Mutant: Int, CaseIterable, Sendable {
   case breakerIgnoresAnswers, breakerUntold, breakerManyTrials, breakerForgetsToDial, breakerRetries
   case hedgeUnasked, hedgeTooEarly, hedgeAnswering, hedgeConsumed, hedgeBeyondShare, hedgeBeyondBudget, hedgeBeside
   case forgottenHedgeTimer, hedgeStreamKept, hedgePlaceKept, hedgeRefusalWins, refusalBeatsHedge, hedgeKept
+  case lapseKeepsLevel, safeShareWhole, grantTwice, validFromGrant, leaseForEver, leapIgnored, placesIgnored
+  case forgottenLeaseTimer, nothingGivenBack, stopEchoed
+
+  /// Those that show in a fleet alone.
+  package static var ofFleets: [Mutant] { allCases.filter { $0.rawValue >= Mutant.lapseKeepsLevel.rawValue } }
 }
 
 extension PoolStateMachine {

@@ -219,11 +219,29 @@ extension PoolStateMachine {
     for kind in 0..<BudgetRecord.bucketCount where buckets[bucket(slot, kind)].holds != budget.limiting.contains(kind) {
       return broken("whether bucket \(kind) limits")
     }
+    if let wrong = checkLease(of: slot) { return broken(wrong) }
     for (index, entry) in budget.queue.entries.enumerated() {
       if queuePositions[Int(entry.slot)] != Int32(index) { return broken("a wrong place in its queue") }
       if entry.key != rank(Int(entry.slot)) { return broken("an old rank") }
     }
     return nil
+  }
+
+  /// Its buckets fill as its lease stands, and something will look at it when that ends.
+  private func checkLease(of budget: Int) -> String? {
+    for index in bucketIndices(budget) {
+      let filling = budgets[budget].isShared ? leases[budget].filling : .alone
+      if buckets[index].filling != filling { return "a bucket that fills otherwise than its lease says" }
+      let level = buckets[index].level(now)
+      if buckets[index].holds, level > buckets[index].most + Bucket.tolerance { return "more than there can be" }
+    }
+    guard budgets[budget].isShared, !isStopped else { return nil }
+    if leases[budget].filling == .alone { return "a lease of what is not shared" }
+    let due = leaseDeadline(budget)
+    guard due != .never else { return nil }
+    guard budgetTimerPositions[budget] != IndexedHeap.absent else { return "no timer for its lease" }
+    let armed = budgetTimers.key(of: Int32(budget), budgetTimerPositions).major
+    return armed > due.nanoseconds ? "its timer is later than its lease" : nil
   }
 
   private func checkConnection(_ slot: Int) -> String? {

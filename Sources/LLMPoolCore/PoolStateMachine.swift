@@ -69,6 +69,12 @@ public struct PoolStateMachine: ~Copyable, Sendable {
   var budgetLinks = SlotList.Links()
   var knownBudgets = 0
   var touchedBudgets: [Int32] = []
+  /// By the slots of budgets, as far as they have been shared.
+  var leases = ContiguousArray<Lease>()
+  var loans = ContiguousArray<Loan>()
+  /// How budgets that are named from now on are shared.
+  var shareOfNew: ShareOptions?
+  var nextLease: UInt64 = 0
 
   /// By the slots of requests, as far as they have asked for hedges.
   var hedges = ContiguousArray<Hedge>()

@@ -139,6 +139,31 @@ final class Script {
     change(&options)
     return handle(.budgetConfigured(BudgetID(slot: slot), options))
   }
+  @discardableResult func share(_ safeShare: Double? = 0.25, hasStore: Bool = true) -> [String] {
+    handle(.budgetShared(BudgetID(slot: 0), safeShare.map { ShareOptions(safeShare: $0, hasStore: hasStore) }))
+  }
+  /// What budget 0 asks its store for.
+  @discardableResult func ask() -> LeaseDemand {
+    defer { if let broken = pool.checkInvariants() { Issue.record("\(broken) after an ask") } }
+    return pool.askForLease(BudgetID(slot: 0), now: now)!
+  }
+  func askOther(_ slot: Int32) -> LeaseDemand? { pool.askForLease(BudgetID(slot: slot), now: now) }
+  /// So much of each limit that was asked for, in their order.
+  @discardableResult func grant(
+    _ demand: LeaseDemand, _ amounts: Int64..., members: Int = 4, valid: Nanoseconds = .seconds(2),
+    places: Int = .max, stopped: Nanoseconds = 0, of whole: Int64 = 0
+  ) -> [String] {
+    let limits = zip(demand.limits, amounts).map {
+      LeaseGrant.Limit(unit: $0.unit, told: $0.told, window: $0.window, amount: whole, granted: $1)
+    }
+    let grant = LeaseGrant(
+      sequence: demand.sequence, validFor: valid, members: members, places: places, stoppedFor: stopped,
+      limits: limits)
+    return handle(.leaseGranted(BudgetID(slot: 0), grant))
+  }
+  var shareView: ShareView? { pool.view(of: BudgetID(slot: 0), now: now)!.share }
+  /// The clock goes on, and nobody tells the core.
+  func sleep(_ time: Nanoseconds) { now = now + time }
   /// A request of budget 0, with so many tokens.
   @discardableResult func spend(
     _ input: Int64 = 0, _ output: Int64 = 0, priority: Int32 = 0, flags: RequestOptions.Flags = [],

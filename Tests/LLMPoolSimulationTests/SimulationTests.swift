@@ -70,7 +70,8 @@ import Testing
     return pool.activate(.lifo)
   }
 
-  @Test(.enabled(if: exist), arguments: Mutant.allCases) func isCaught(mutant: Mutant) {
+  @Test(.enabled(if: exist), arguments: Mutant.allCases.filter { !Mutant.ofFleets.contains($0) })
+  func isCaught(mutant: Mutant) {
     #expect(hunt(mutant) != nil, "\(mutant) survives")
   }
 

@@ -1,6 +1,17 @@
-/// One limit of a budget: what is left of it, and how it comes back. Debited when a request is sent, filled with time,
-/// corrected by what answers say.
+/// One limit of a budget: what is left of it, and how it comes back. Debited when a request is sent, filled with time
+/// or by what is lent, corrected by what answers say.
 struct Bucket {
+  /// How it comes back.
+  enum Filling: UInt8 {
+    /// With time, all of it.
+    case alone
+    /// With time, a share of it, and no more than that share of it can be there.
+    case safe
+    /// By what is lent.
+    case lent
+    /// By what is lent and, as that is late, a share of it with time.
+    case late
+  }
   var unit = BudgetUnit.requests
   /// As it was configured or told last; 0: there is none, or not yet. Then only the debits are counted.
   var limit: Int64 = 0
@@ -8,6 +19,9 @@ struct Bucket {
   var capacity = Double.infinity
   /// What comes back in a nanosecond.
   var rate = 0.0
+  private(set) var filling = Filling.alone
+  /// Of what comes back, what is this process's.
+  private(set) var share = 1.0
   private var level = 0.0
   private var levelAt: Instant
   /// More than is wanted must be there: what is known of the provider is older than what it knows when the request
@@ -20,20 +34,28 @@ struct Bucket {
   private var missing = 0.0
   private var missingTime = 0.0
 
-  init(_ unit: BudgetUnit, now: Instant) {
+  init(_ unit: BudgetUnit, _ filling: Filling = .alone, share: Double = 1, now: Instant) {
     self.unit = unit
+    self.filling = filling
+    self.share = share
     levelAt = now
   }
 
   /// It limits something.
   var holds: Bool { rate > 0 }
 
+  /// Most that can be there.
+  var most: Double { filling == .safe ? capacity * share : capacity }
+
+  /// What is to be counted on in a nanosecond, be it lent.
+  var pace: Double { rate * share }
+
   func level(_ now: Instant) -> Double {
-    holds ? min(capacity, level + rate * Double(now - levelAt)) : level
+    holds && filling != .lent ? min(most, level + pace * Double(now - levelAt)) : level
   }
 
   private mutating func move(to new: Double, _ now: Instant) {
-    level = min(capacity, new)
+    level = min(most, new)
     levelAt = now
   }
 
@@ -41,14 +63,20 @@ struct Bucket {
 
   mutating func credit(_ amount: Int64, _ now: Instant) { debit(-amount, now) }
 
-  /// When so much is there, or, of more than there can be, all; `never` by time alone where with what is set aside it
-  /// is more than there can be: then it is there once that has been sent, or given back.
+  /// When so much is there, or, of more than there can be, all; `never` by time alone where it is lent, or with what is
+  /// set aside is more than there can be: then it is there once that has been sent, or given back.
   func ready(_ amount: Int64, reserved: Int64, _ now: Instant) -> Instant {
+    let likely = likely(amount, reserved: reserved, now)
+    return filling == .lent && likely > now ? .never : likely
+  }
+
+  /// The same, where what is lent is taken to come as evenly as time.
+  func likely(_ amount: Int64, reserved: Int64, _ now: Instant) -> Instant {
     guard holds else { return now }
-    let wanted = min(Double(amount) + slack, capacity) + Double(reserved)
-    guard wanted <= capacity + Bucket.tolerance || reserved == 0 else { return .never }
+    let wanted = min(Double(amount) + (filling == .lent ? 0 : slack * share), most) + Double(reserved)
+    guard wanted <= most + Bucket.tolerance || reserved == 0 else { return .never }
     let missing = wanted - level(now)
-    return missing <= Bucket.tolerance ? now : now + Nanoseconds((missing / rate).rounded(.up).clamped(to: 1...9e18))
+    return missing <= Bucket.tolerance ? now : now + Nanoseconds((missing / pace).rounded(.up).clamped(to: 1...9e18))
   }
 
   /// Of sums of fractions.
@@ -57,10 +85,34 @@ struct Bucket {
   /// Nothing is left at that time, and from then on it comes back as ever.
   mutating func drain(until end: Instant, _ now: Instant) {
     guard holds, capacity / rate <= Bucket.longestDrained else { return }
-    move(to: min(level(now), -rate * Double(end - now)), now)
+    move(to: min(level(now), filling == .lent ? 0 : -pace * Double(end - now)), now)
   }
   /// A limit of a day is not what a server means that wants to be left alone for a while.
   static var longestDrained: Double { 61e9 }
+
+  // MARK: Shared
+
+  /// From now on it comes back in another way. What is there stays, as far as there is room.
+  mutating func fill(_ new: Filling, share newShare: Double, _ now: Instant) {
+    let before = level(now)
+    filling = new
+    share = newShare
+    move(to: before, now)
+  }
+
+  /// No more than that is there from now on.
+  mutating func fall(to most: Double, _ now: Instant) { move(to: min(level(now), most), now) }
+
+  /// Others know another amount of it, which holds here, too.
+  mutating func resize(to amount: Int64, _ now: Instant) {
+    guard holds, amount > 0, amount != limit else { return }
+    let before = level(now)
+    let factor = Double(amount) / Double(limit)
+    limit = amount
+    rate *= factor
+    capacity *= factor
+    move(to: before, now)
+  }
 
   // MARK: Configured
 
@@ -69,18 +121,20 @@ struct Bucket {
     unit == new.unit && new.exists && abs(Double(limit) / rate - Double(new.window)) < 1
   }
 
-  /// A new one is full. One that changes keeps what was spent.
+  /// A new one is full. One that changes keeps what was spent; one that is shared what is there, a new one nothing.
   mutating func configure(_ new: BudgetLimit, burst: Nanoseconds, _ now: Instant) {
     guard new.exists else {
-      self = Bucket(new.unit, now: now)
+      self = Bucket(new.unit, filling, share: share, now: now)
       return
     }
-    let spent = holds && unit == new.unit ? capacity - level(now) : 0
+    let isKept = holds && unit == new.unit
+    let held = isKept ? level(now) : 0
+    let spent = isKept ? capacity - held : 0
     unit = new.unit
     limit = new.amount
     rate = Double(new.amount) / Double(new.window)
     capacity = rate * Double(min(new.window, burst))
-    move(to: capacity - spent, now)
+    move(to: filling == .alone ? capacity - spent : held, now)
   }
 
   // MARK: Told
@@ -93,13 +147,24 @@ struct Bucket {
     }
     limit = entry.limit
     let before = level(now)
+    let isNew = !holds
     learnRate(entry)
     guard holds else { return }
     capacity = burst == .max ? Double(limit) : min(Double(limit), rate * Double(burst))
-    let after = min(capacity, before + Double(entry.remaining) - (held + correction))
+    var after = before + Double(entry.remaining) - (held + correction)
+    if filling != .alone { after = ofShare(entry, before, since: before - (held + correction), isNew) }
+    after = min(most, after)
     correction += after - before
     move(to: after, now)
     slack = min(rate * Bucket.spread, capacity / 10)
+  }
+
+  /// What is left is everybody's: of a limit that is heard of first a share of it is there, and where only a share is
+  /// spent no more than that. What is lent the store corrects.
+  private func ofShare(_ entry: RateReport.Entry, _ before: Double, since: Double, _ isNew: Bool) -> Double {
+    let fair = Double(max(0, entry.remaining)) * share
+    if isNew { return fair + min(0, since) }
+    return filling == .safe ? min(before, fair) : before
   }
 
   /// By so much the times differ that requests take to come to the provider.

@@ -6,6 +6,8 @@ struct BudgetRecord {
   var isKnown = false
   /// By the application, not only named: it is never forgotten.
   var isConfigured = false
+  /// Others spend of it, too: it has a lease.
+  var isShared = false
   /// Told apart from a later one in the same slot.
   var generation: UInt32 = 0
   var options = BudgetOptions()
@@ -41,8 +43,8 @@ struct BudgetRecord {
   /// Somebody may be admitted: looked at when the event is over.
   var isTouched = false
 
-  /// Where nobody waits, and no end of a stop is to be told, there is nothing to look at.
-  var isToBeTouched: Bool { !isTouched && (!queue.isEmpty || isStopTold) }
+  /// Where nobody waits, no end of a stop is to be told, and no lease is to be asked for, there is nothing to look at.
+  var isToBeTouched: Bool { !isTouched && (!queue.isEmpty || isStopTold || isShared) }
 
   /// One more is admitted.
   mutating func setAside(_ cost: Cost, _ now: Instant) {
@@ -65,9 +67,8 @@ struct BudgetRecord {
     inFlight -= 1
   }
 
-  static func newBucket(_ index: Int, _ now: Instant) -> Bucket {
-    Bucket(told(index)?.unit ?? .requests, now: now)
-  }
+  /// What a bucket counts before it is known.
+  static func unit(_ index: Int) -> BudgetUnit { told(index)?.unit ?? .requests }
 
   /// Which limit that answers tell a bucket is; nil: it is a configured one.
   static func told(_ index: Int) -> ToldLimit? {

@@ -4,7 +4,8 @@
 extension PoolStateMachine {
   /// More that are only named are forgotten, those first that are idle and full.
   static var budgetMemory: Int { 1_000 }
-  /// Until the first answer of a budget that learns nobody knows what it allows.
+  /// Until the first answer of a budget that learns nobody knows what it allows. Of those that share it each sends its
+  /// share of half as many.
   static var unansweredLimit: Int64 { 16 }
   static var unansweredStep: Nanoseconds { .seconds(2) }
   /// So many behind the first are looked at, whether they may pass it.
@@ -23,7 +24,9 @@ extension PoolStateMachine {
 
   /// A bucket has changed, and perhaps whether it limits something.
   mutating func noteLimiting(_ budget: Int, _ kind: Int) {
-    budgets[budget].limiting.set(kind, buckets[bucket(budget, kind)].holds)
+    let holds = buckets[bucket(budget, kind)].holds
+    if budgets[budget].isShared, holds, !budgets[budget].limiting.contains(kind) { leases[budget].isUrgent = true }
+    budgets[budget].limiting.set(kind, holds)
   }
 
   // MARK: Names
@@ -42,12 +45,13 @@ extension PoolStateMachine {
     configureBuckets(slot, new)
     if !new.learns {
       for (kind, index) in bucketIndices(slot).enumerated().dropFirst(BudgetOptions.limitCount) {
-        buckets[index] = BudgetRecord.newBucket(kind, now)
+        buckets[index] = newBucket(slot, BudgetRecord.unit(kind))
         noteLimiting(slot, kind)
       }
       budgets[slot].adaptive = .infinity
     }
     budgets[slot].stoppedUntil = min(budgets[slot].stoppedUntil, now)
+    if budgets[slot].isShared { leases[slot].stoppedUntil = now }
     touch(id.slot)
   }
 
@@ -64,7 +68,7 @@ extension PoolStateMachine {
     keep { $0.isOf($1) }
     keep { $0.unit == $1.unit }
     for index in 0..<BudgetOptions.limitCount {
-      buckets[first + index] = kept[index] ?? Bucket(new.limits[index].unit, now: now)
+      buckets[first + index] = kept[index] ?? newBucket(slot, new.limits[index].unit)
       buckets[first + index].configure(new.limits[index], burst: new.burst, now)
       noteLimiting(slot, index)
     }
@@ -73,7 +77,7 @@ extension PoolStateMachine {
   mutating func addBudget(_ id: BudgetID) {
     while budgets.count <= Int(id.slot) {
       budgets.append(BudgetRecord())
-      for index in 0..<BudgetRecord.bucketCount { buckets.append(BudgetRecord.newBucket(index, now)) }
+      for kind in 0..<BudgetRecord.bucketCount { buckets.append(Bucket(BudgetRecord.unit(kind), now: now)) }
       budgetTimerPositions.append(IndexedHeap.absent)
       budgetLinks.append(SlotList.Link())
     }
@@ -81,13 +85,14 @@ extension PoolStateMachine {
     let generation = budgets[Int(id.slot)].generation &+ 1
     budgets[Int(id.slot)] = BudgetRecord()
     for (kind, index) in bucketIndices(Int(id.slot)).enumerated() {
-      buckets[index] = BudgetRecord.newBucket(kind, now)
+      buckets[index] = Bucket(BudgetRecord.unit(kind), now: now)
     }
     budgets[Int(id.slot)].isKnown = true
     budgets[Int(id.slot)].generation = generation
     knownBudgets += 1
     if knownBudgets > PoolStateMachine.budgetMemory { forgetBudget() }
     idleBudgets.append(id.slot, &budgetLinks)
+    if let shareOfNew { setShare(Int(id.slot), shareOfNew) }
   }
 
   /// Of the few that have been idle longest the first that is full: it knows least. None where all are in use.
@@ -126,6 +131,10 @@ extension PoolStateMachine {
     uses[slot].begin(Cost(requests: 1, input: options.inputCost, output: options.outputCost))
     budgets[Int(budget)].requests += 1
     idleBudgets.removeIfLinked(budget, &budgetLinks)
+    if budgets[Int(budget)].isShared {
+      leases[Int(budget)].usedAt = now
+      touch(budget)
+    }
   }
 
   mutating func partFromBudget(_ slot: Int) {
@@ -145,6 +154,7 @@ extension PoolStateMachine {
   mutating func enterBudget(_ slot: Int) {
     let budget = Int(requests[slot].options.budget.slot)
     let isBeyond = isBeyondLimit(slot)
+    if budgets[budget].isShared { checkLease(budget) }
     if !isBeyond, hasRoomNow(budget, uses[slot].cost) { return admit(slot, isNew: true) }
     beginWaiting(slot)
     if isBeyond { return complete(slot, .budget) }
@@ -187,8 +197,10 @@ extension PoolStateMachine {
   /// Its turn will certainly come too late.
   private func isMissed(_ slot: Int) -> Bool {
     let budget = Int(requests[slot].options.budget.slot)
-    // What is set aside for others may come back.
-    return max(budgets[budget].stoppedUntil, ready(budget, uses[slot].cost, reserved: Cost())) > budgetDeadline(slot)
+    // What others have left may be lent at any time, and what is set aside for others may come back.
+    let isLent = budgets[budget].isShared && leases[budget].options.hasStore
+    let ready = isLent ? now : ready(budget, uses[slot].cost, reserved: Cost())
+    return max(budgets[budget].stoppedUntil, ready) > budgetDeadline(slot)
   }
 
   /// By then it must have been admitted.
@@ -197,7 +209,7 @@ extension PoolStateMachine {
     return min(requests[slot].waitsSince + options.timeouts.budget, options.submittedAt + options.timeouts.total)
   }
 
-  private func ready(_ budget: Int, _ cost: Cost) -> Instant {
+  func ready(_ budget: Int, _ cost: Cost) -> Instant {
     ready(budget, cost, reserved: isMutant(.reservationIgnored) ? Cost() : budgets[budget].reserved)
   }
 
@@ -212,12 +224,22 @@ extension PoolStateMachine {
     return ready
   }
 
+  /// The same without what is set aside, and as if what is lent came evenly.
+  private func likely(_ budget: Int, _ cost: Cost) -> Instant {
+    var likely = now
+    for kind in budgets[budget].limiting {
+      let index = bucket(budget, kind)
+      likely = max(likely, buckets[index].likely(cost.amount(buckets[index].unit), reserved: 0, now))
+    }
+    return likely
+  }
+
   private func fits(_ budget: Int, _ cost: Cost) -> Bool { hasPlace(budget, cost) && ready(budget, cost) <= now }
 
   /// Do all the limits but those of the buckets admit one more?
-  private func hasPlace(_ budget: Int, _ cost: Cost) -> Bool {
+  func hasPlace(_ budget: Int, _ cost: Cost) -> Bool {
     if budgets[budget].stoppedUntil > now, !isMutant(.stopIgnored) { return false }
-    let isBeyond = budgets[budget].inFlight >= budgets[budget].options.maxConcurrent
+    let isBeyond = budgets[budget].inFlight >= places(budget)
     if isBeyond, !isMutant(.concurrencyIgnored) { return false }
     if Double(budgets[budget].headless.requests) >= budgets[budget].adaptive.rounded(.down) { return false }
     guard budgets[budget].options.learns, !budgets[budget].isAnswered else { return true }
@@ -227,22 +249,35 @@ extension PoolStateMachine {
   /// Before the first answer: few, and no more than the configured limits give in a second: nobody knows what is left.
   /// Where the answer takes long twice as many each time.
   private func isModest(_ budget: Int, _ cost: Cost) -> Bool {
-    let waited = now - min(budgets[budget].firstAdmittedAt, now)
-    let factor = Int64(1) << min(waited / PoolStateMachine.unansweredStep, 20)
-    guard budgets[budget].headless.requests < PoolStateMachine.unansweredLimit * factor else { return false }
+    let factor = unansweredFactor(budget)
+    guard budgets[budget].headless.requests < unansweredLimit(budget) else { return false }
     for kind in budgets[budget].limiting.intersection(.configurable) {
       let index = bucket(budget, kind)
       let unit = buckets[index].unit
       let sum = budgets[budget].headless.amount(unit) + cost.amount(unit)
       // What a day gives is nothing in a second.
       guard Double(buckets[index].limit) / buckets[index].rate <= Bucket.longestDrained else { continue }
-      if Double(sum) > buckets[index].rate * Double(factor) * Double(Nanoseconds.seconds(1)) { return false }
+      if Double(sum) > buckets[index].pace * Double(factor) * Double(Nanoseconds.seconds(1)) { return false }
     }
     return true
   }
 
+  private func unansweredFactor(_ budget: Int) -> Int64 {
+    let waited = now - min(budgets[budget].firstAdmittedAt, now)
+    return 1 << min(waited / PoolStateMachine.unansweredStep, 20)
+  }
+
+  func unansweredLimit(_ budget: Int) -> Int64 {
+    let limit = PoolStateMachine.unansweredLimit
+    let own = budgets[budget].isShared ? max(1, Int64(Double(limit / 2) * leases[budget].share)) : limit
+    return own * unansweredFactor(budget)
+  }
+
   /// Now, and before nobody.
-  func hasRoomNow(_ budget: Int, _ cost: Cost) -> Bool { budgets[budget].queue.isEmpty && fits(budget, cost) }
+  func hasRoomNow(_ budget: Int, _ cost: Cost) -> Bool {
+    guard budgets[budget].queue.isEmpty, fits(budget, cost) else { return false }
+    return !budgets[budget].isShared || !leases[budget].isOver(now) || isMutant(.leaseForEver)
+  }
 
   /// Its cost is set aside; it goes on to a connection.
   private mutating func admit(_ slot: Int, isNew: Bool = false) {
@@ -300,10 +335,12 @@ extension PoolStateMachine {
   /// Admits whom the budget has room for, by priority, then age.
   mutating func pump(_ budget: Int32) {
     budgets[Int(budget)].isTouched = false
+    if budgets[Int(budget)].isShared { checkLease(Int(budget)) }
     while let first = budgets[Int(budget)].queue.first, fits(Int(budget), uses[Int(first.slot)].cost) {
       admit(Int(first.slot))
     }
     letSmallerPass(budget)
+    if budgets[Int(budget)].isShared { wantLease(Int(budget)) }
     armBudget(budget)
   }
 
@@ -338,7 +375,7 @@ extension PoolStateMachine {
   private func mayPass(_ budget: Int, _ cost: Cost, _ first: Int) -> Bool {
     if isMutant(.passedForEver) { return true }
     guard hasPlace(budget, uses[first].cost) else { return false }
-    let wait = ready(budget, uses[first].cost, reserved: Cost()) - uses[first].firstSince
+    let wait = likely(budget, uses[first].cost) - uses[first].firstSince
     return uses[first].loss + loss(budget, cost, first) < wait / 10
   }
 
@@ -350,7 +387,7 @@ extension PoolStateMachine {
       let unit = buckets[index].unit
       let reserved = budgets[budget].reserved.amount(unit)
       let ready = buckets[index].ready(uses[first].cost.amount(unit), reserved: reserved, now)
-      if ready > now { loss = max(loss, Double(cost.amount(unit)) / buckets[index].rate) }
+      if ready > now { loss = max(loss, Double(cost.amount(unit)) / buckets[index].pace) }
     }
     return Nanoseconds(min(loss, 9e17))
   }
@@ -379,7 +416,8 @@ extension PoolStateMachine {
   }
 
   mutating func armBudget(_ budget: Int32) {
-    let due = admissionDeadline(budget)
+    var due = admissionDeadline(budget)
+    if budgets[Int(budget)].isShared { due = min(due, leaseDeadline(Int(budget))) }
     guard due != .never else { return budgetTimers.removeIfPresent(budget, &budgetTimerPositions) }
     let key = IndexedHeap.Key(major: due.nanoseconds, minor: UInt64(budget))
     budgetTimers.set(budget, key, &budgetTimerPositions)
@@ -403,13 +441,22 @@ extension PoolStateMachine {
     let record = budgets[slot]
     var limits: [BudgetView.Limit] = []
     for kind in record.limiting {
-      limits.append(buckets[bucket(slot, kind)].view(BudgetRecord.told(kind), now))
+      let index = bucket(slot, kind)
+      limits.append(buckets[index].view(BudgetRecord.told(kind), spent: record.isShared ? loans[index].spent : 0, now))
     }
     return BudgetView(
       limits: limits, options: record.options, inFlight: record.inFlight, waiting: record.queue.count,
       stoppedFor: record.stoppedUntil > now ? record.stoppedUntil - now : 0,
       refusals: record.refusals, adaptive: record.adaptive.isFinite ? Int(record.adaptive) : nil,
-      isAnswered: record.isAnswered)
+      isAnswered: record.isAnswered, share: record.isShared ? shareView(slot, now) : nil)
+  }
+
+  private func shareView(_ budget: Int, _ now: Instant) -> ShareView {
+    let lease = leases[budget]
+    let isLeased = lease.filling != .safe && lease.validUntil > now
+    return ShareView(
+      isLeased: isLeased, validFor: isLeased ? lease.validUntil - now : 0, members: lease.members, share: lease.share,
+      lapses: lease.lapses, places: places(budget))
   }
 
   /// Some of those that hold the places of a budget, for the message of who waited for one in vain. Looks at all
@@ -426,12 +473,14 @@ extension PoolStateMachine {
 }
 
 extension Bucket {
-  fileprivate func view(_ told: ToldLimit?, _ now: Instant) -> BudgetView.Limit {
-    let missing = max(0, capacity - level(now))
+  /// In which the limit comes back.
+  var window: Nanoseconds { Nanoseconds(min(Double(limit) / rate, 9e18)) }
+
+  fileprivate func view(_ told: ToldLimit?, spent: Int64, _ now: Instant) -> BudgetView.Limit {
+    let missing = max(0, most - level(now))
     let remaining = (level(now) + Bucket.tolerance).rounded(.down).clamped(to: -9e18...9e18)
     return BudgetView.Limit(
       unit: unit, limit: limit, remaining: Int64(remaining),
-      untilFull: Nanoseconds(min(missing / rate, 9e18)), window: Nanoseconds(min(Double(limit) / rate, 9e18)),
-      told: told)
+      untilFull: Nanoseconds(min(missing / pace, 9e18)), window: window, told: told, spent: spent)
   }
 }

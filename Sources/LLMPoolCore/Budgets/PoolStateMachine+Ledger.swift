@@ -15,10 +15,13 @@ extension PoolStateMachine {
     uses[slot].tracked = tracksAll ? .all : budgets[budget].limiting
     for kind in uses[slot].tracked {
       let index = bucket(budget, kind)
-      buckets[index].debit(cost.amount(buckets[index].unit), now)
+      let amount = cost.amount(buckets[index].unit)
+      buckets[index].debit(amount, now)
+      if budgets[budget].isShared { loans[index].take(amount) }
       uses[slot].held[kind] = buckets[index].held(now)
     }
     uses[slot].held[BudgetRecord.bucket(.output)] += Double(budgets[budget].output)
+    if budgets[budget].isShared { leases[budget].usedAt = now }
   }
 
   /// The server provably acted on nothing.
@@ -27,10 +30,15 @@ extension PoolStateMachine {
     uses[slot].isDebited = false
     let budget = Int(requests[slot].options.budget.slot)
     for kind in uses[slot].tracked {
-      let index = bucket(budget, kind)
-      buckets[index].credit(uses[slot].cost.amount(buckets[index].unit), now)
+      giveBack(budget, kind, uses[slot].cost.amount(buckets[bucket(budget, kind)].unit))
     }
     touch(Int32(budget))
+  }
+
+  private mutating func giveBack(_ budget: Int, _ kind: Int, _ amount: Int64) {
+    let index = bucket(budget, kind)
+    buckets[index].credit(amount, now)
+    if budgets[budget].isShared { loans[index].giveBack(amount) }
   }
 
   // MARK: Answers
@@ -46,6 +54,7 @@ extension PoolStateMachine {
       var held = uses[slot].held[kind]
       if !uses[slot].tracked.contains(kind) || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
       buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
+      if budgets[budget].isShared { loans[index].remaining = report[limit].remaining }
       noteLimiting(budget, kind)
       // Without a time in which it comes back it limits nothing.
       guard buckets[index].holds else { continue }
@@ -77,7 +86,11 @@ extension PoolStateMachine {
     guard advice.shouldRetry != false else { return }
     let pause = advice.retryAfter ?? 0
     if uses[slot].told.isEmpty, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
-    if pause > 0 { stop(budget, until: now + min(pause, PoolStateMachine.longestStop), status, for: slot) }
+    guard pause > 0 else { return }
+    let end = now + min(pause, PoolStateMachine.longestStop)
+    // The others of a fleet are told of it.
+    if budgets[budget].isShared { leases[budget].stoppedUntil = max(leases[budget].stoppedUntil, end) }
+    stop(budget, until: end, status, for: requests[slot].id)
   }
 
   /// A server that asks for a day is asked again sooner, with one request.
@@ -104,7 +117,7 @@ extension PoolStateMachine {
 
   /// Nothing of the budget is sent until then, and afterwards at the pace of its limits; who cannot wait so long is
   /// told now.
-  private mutating func stop(_ budget: Int, until end: Instant, _ status: Int, for slot: Int) {
+  mutating func stop(_ budget: Int, until end: Instant, _ status: Int, for request: RequestID) {
     guard end > budgets[budget].stoppedUntil else { return }
     budgets[budget].stoppedUntil = end
     for index in bucketIndices(budget) { buckets[index].drain(until: end, now) }
@@ -115,7 +128,7 @@ extension PoolStateMachine {
         let waiting = budgets[budget].queue.count
         actions.append(
           .notice(
-            .budgetStopped(id, requests[slot].id, delay: end - now, httpStatus: status, waiting: waiting)))
+            .budgetStopped(id, request, delay: end - now, httpStatus: status, waiting: waiting)))
       }
     }
     let missed = budgets[budget].queue.entries.map { Int($0.slot) }.filter { budgetDeadline($0) < end }
@@ -160,9 +173,8 @@ extension PoolStateMachine {
     guard budgets[budget].isKnown, budgets[budget].generation == debit.generation else { return }
     for kind in debit.tracked {
       guard !debit.told.contains(kind) || kind == BudgetRecord.bucket(.output) else { continue }
-      let index = bucket(budget, kind)
-      let unit = buckets[index].unit
-      buckets[index].credit(debit.cost.amount(unit) - actual.amount(unit), now)
+      let unit = buckets[bucket(budget, kind)].unit
+      giveBack(budget, kind, debit.cost.amount(unit) - actual.amount(unit))
     }
     touch(debit.budget.slot)
   }
