@@ -256,6 +256,27 @@ private func makePool(_ budget: (inout BudgetOptions) -> Void = { _ in }) -> Scr
     #expect(pool.left.last == 50)
   }
 
+  /// The store knows it by what it is, not by where it stands.
+  @Test func aLimitThatMovesTakesItsBooksAlong() {
+    let pool = makePool {
+      $0.limits[1] = BudgetLimit(.tokens, 1_000, per: .seconds(60))
+      // Twice the same.
+      $0.limits[2] = BudgetLimit(.tokens, 2_000, per: .seconds(60))
+    }
+    pool.share()
+    let demand = pool.ask()
+    #expect(demand.limits.map(\.amount) == [600, 1_000])
+    pool.grant(demand, 10, 500)
+    #expect(pool.left == [10, 500, 500])
+    pool.spend(100)
+    pool.budget {
+      $0.limits[0] = BudgetLimit(.tokens, 3_000, per: .seconds(60))
+      $0.limits[3] = BudgetLimit(.requests, 600, per: .seconds(60))
+    }
+    let moved = pool.ask().limits
+    #expect(moved.map(\.spent) == [100, 1] && moved.map(\.unit) == [.tokens, .requests])
+  }
+
   @Test func ofALimitThatIsToldFirstAShareIsThere() {
     let pool = makePool { $0.learns = true }
     pool.share()

@@ -22,6 +22,9 @@ struct Bucket {
   private(set) var filling = Filling.alone
   /// Of what comes back, what is this process's.
   private(set) var share = 1.0
+  /// Most that can be there, and what comes by time in a nanosecond.
+  private(set) var most = Double.infinity
+  private var gain = 0.0
   private var level = 0.0
   private var levelAt: Instant
   /// More than is wanted must be there: what is known of the provider is older than what it knows when the request
@@ -44,14 +47,17 @@ struct Bucket {
   /// It limits something.
   var holds: Bool { rate > 0 }
 
-  /// Most that can be there.
-  var most: Double { filling == .safe ? capacity * share : capacity }
-
   /// What is to be counted on in a nanosecond, be it lent.
   var pace: Double { rate * share }
 
   func level(_ now: Instant) -> Double {
-    holds && filling != .lent ? min(most, level + pace * Double(now - levelAt)) : level
+    holds ? min(most, level + gain * Double(now - levelAt)) : level
+  }
+
+  /// The rate, the capacity, or how much of them is here has changed.
+  private mutating func recount() {
+    most = filling == .safe ? capacity * share : capacity
+    gain = filling == .lent ? 0 : pace
   }
 
   private mutating func move(to new: Double, _ now: Instant) {
@@ -97,6 +103,7 @@ struct Bucket {
     let before = level(now)
     filling = new
     share = newShare
+    recount()
     move(to: before, now)
   }
 
@@ -111,6 +118,7 @@ struct Bucket {
     limit = amount
     rate *= factor
     capacity *= factor
+    recount()
     move(to: before, now)
   }
 
@@ -134,6 +142,7 @@ struct Bucket {
     limit = new.amount
     rate = Double(new.amount) / Double(new.window)
     capacity = rate * Double(min(new.window, burst))
+    recount()
     move(to: filling == .alone ? capacity - spent : held, now)
   }
 
@@ -151,6 +160,7 @@ struct Bucket {
     learnRate(entry)
     guard holds else { return }
     capacity = burst == .max ? Double(limit) : min(Double(limit), rate * Double(burst))
+    recount()
     var after = before + Double(entry.remaining) - (held + correction)
     if filling != .alone { after = ofShare(entry, before, since: before - (held + correction), isNew) }
     after = min(most, after)

@@ -58,17 +58,23 @@ extension PoolStateMachine {
   /// What was spent of a limit stays spent, wherever it stands in the list now.
   private mutating func configureBuckets(_ slot: Int, _ new: BudgetOptions) {
     let first = bucketIndices(slot).lowerBound
-    var old = (0..<BudgetOptions.limitCount).map { buckets[first + $0] }.filter(\.holds)
-    var kept: [Int: Bucket] = [:]
+    let isShared = budgets[slot].isShared
+    var old: [(bucket: Bucket, loan: Loan)] = []
+    for index in first..<first + BudgetOptions.limitCount where buckets[index].holds {
+      old.append((buckets[index], isShared ? loans[index] : Loan()))
+    }
+    var kept: [Int: (bucket: Bucket, loan: Loan)] = [:]
     func keep(_ isSame: (Bucket, BudgetLimit) -> Bool) {
       for index in 0..<BudgetOptions.limitCount where kept[index] == nil && new.limits[index].exists {
-        if let same = old.firstIndex(where: { isSame($0, new.limits[index]) }) { kept[index] = old.remove(at: same) }
+        let same = old.firstIndex { isSame($0.bucket, new.limits[index]) }
+        if let same { kept[index] = old.remove(at: same) }
       }
     }
     keep { $0.isOf($1) }
     keep { $0.unit == $1.unit }
     for index in 0..<BudgetOptions.limitCount {
-      buckets[first + index] = kept[index] ?? newBucket(slot, new.limits[index].unit)
+      buckets[first + index] = kept[index]?.bucket ?? newBucket(slot, new.limits[index].unit)
+      if isShared { loans[first + index] = kept[index]?.loan ?? Loan() }
       buckets[first + index].configure(new.limits[index], burst: new.burst, now)
       noteLimiting(slot, index)
     }
@@ -478,6 +484,7 @@ extension Bucket {
 
   fileprivate func view(_ told: ToldLimit?, spent: Int64, _ now: Instant) -> BudgetView.Limit {
     let missing = max(0, most - level(now))
+    let pace = filling == .safe ? pace : rate
     let remaining = (level(now) + Bucket.tolerance).rounded(.down).clamped(to: -9e18...9e18)
     return BudgetView.Limit(
       unit: unit, limit: limit, remaining: Int64(remaining),

@@ -52,12 +52,23 @@ extension PoolStateMachine {
     let waiting = waitingCosts(budget)
     let stoppedUntil = isMutant(.stopEchoed) ? budgets[budget].stoppedUntil : leases[budget].stoppedUntil
     var limits: [LeaseDemand.Limit] = []
-    for kind in budgets[budget].limiting { limits.append(demand(budget, kind, waiting)) }
+    for kind in budgets[budget].limiting where !isRepeated(budget, kind) {
+      limits.append(demand(budget, kind, waiting))
+    }
     armBudget(id.slot)
     return LeaseDemand(
       sequence: nextLease, limits: limits, inFlight: budgets[budget].inFlight, waiting: budgets[budget].queue.count,
       maxConcurrent: budgets[budget].options.maxConcurrent, stoppedFor: max(stoppedUntil, self.now) - self.now,
       members: leases[budget].members)
+  }
+
+  /// The store would take it for the same limit: what is lent to the first is lent to both.
+  private func isRepeated(_ budget: Int, _ kind: Int) -> Bool {
+    guard BudgetRecord.told(kind) == nil else { return false }
+    let limits = budgets[budget].options.limits
+    return (0..<kind).contains {
+      limits[$0].exists && limits[$0].unit == limits[kind].unit && limits[$0].window == limits[kind].window
+    }
   }
 
   private mutating func countUse(_ budget: Int) {

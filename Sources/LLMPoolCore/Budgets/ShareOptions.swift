@@ -7,7 +7,7 @@ public struct ShareOptions: Sendable, Equatable {
   public var hasStore: Bool
 
   public init(safeShare: Double, hasStore: Bool) {
-    self.safeShare = safeShare
+    self.safeShare = min(max(safeShare, 1e-9), 1)
     self.hasStore = hasStore
   }
 }
