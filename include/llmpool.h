@@ -316,7 +316,9 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
   LLMPOOL_NOTICE_BUDGET_RESUMED = 1 << 7, /* that time is over: budget */
   LLMPOOL_NOTICE_BREAKER_OPENED = 1 << 8, /* breaker_failures was reached: origin, reason, failures */
   LLMPOOL_NOTICE_BREAKER_CLOSED = 1 << 9, /* the origin is called again: origin, open-ms */
-  LLMPOOL_NOTICE_HEDGE = 1 << 10          /* a second attempt went out: origin, after-ms, request */
+  LLMPOOL_NOTICE_HEDGE = 1 << 10,         /* a second attempt went out: origin, after-ms, request */
+  LLMPOOL_NOTICE_LEASE_WANTED = 1 << 11   /* llmpool_budget_demand() has something to ask for: budget, as people see it;
+                                             the event's data is its true name */
 };
 
 typedef struct llmpool_event {
@@ -496,6 +498,13 @@ typedef struct llmpool_budget {
   uint64_t refusals;   /* answers of 429, 503 and 529 */
   uint64_t stopped_ms; /* until it goes on; 0: it is not stopped */
   uint64_t adaptive;   /* requests that may be without an answer at a time; 0: any number */
+  /* of a shared one, from llmpool_budget_get(): */
+  uint32_t shared;   /* 1: llmpool_budget_share() */
+  uint32_t leased;   /* 1: it spends from a lease; 0: its safe share */
+  uint64_t members;  /* as the last grant said; 0: none has */
+  uint64_t lease_ms; /* until the lease ends */
+  uint64_t places;   /* requests that may be in flight here; UINT64_MAX: any number */
+  uint64_t lapses;   /* how often the safe share has taken the place of a lease, as no grant came in time */
 } llmpool_budget_t;
 
 /* Sets the limits of a budget, at most six (they are walked by limit_size), and the rest that is said of it; what was
@@ -513,6 +522,79 @@ int64_t llmpool_budgets(llmpool_t *pool, char *text_out, size_t size);
  * taken, where the answer did not tell what was left. Of requests that are over the last 4,096 can be settled; others,
  * and those without a budget, are passed over. A request that nobody settles keeps what it was taken to cost. */
 llmpool_status_t llmpool_budget_settle(llmpool_t *pool, uint64_t request_id, uint64_t input, uint64_t output);
+
+/* ---- budgets that several processes share ------------------------------------- */
+
+/* A provider's limits hold for an organisation. The processes that share them, on one machine or many, are the members
+ * of a fleet, and a store that all of them reach lends each a part for a while, a lease: so much of each limit, so
+ * many places, valid for so long. A member spends what it holds without asking anybody, asks for more before it runs
+ * out, and gives back what it does not need. Where no lease holds, as the store does not answer, it spends its safe
+ * share of each limit, which comes back evenly: one of as many parts as there were members by the last grant.
+ *
+ * The library decides what to ask for and what may be spent; who carries the question to a store and its answer back is
+ * a connector. One for Redis comes with the Python package (llmpool.fleet). Another is a thread with a queue:
+ *   1. llmpool_watch() for LLMPOOL_NOTICE_LEASE_WANTED, and llmpool_budget_share();
+ *   2. for each notice: llmpool_budget_demand() of the budget that its data names;
+ *   3. ask the store, which adds up what members hold and want, and lends what is free;
+ *   4. write valid_ms, members, places and stopped_ms into the lease, amount and granted into its limits, and give both
+ *      to llmpool_budget_grant(). Where the store does not answer do nothing: a lease is wanted again a second later.
+ * A notice comes at most 4 times a second and budget. Who waits for a grant waits as for the budget; once a demand is
+ * 50 ms old without a grant the safe share may be spent as well. */
+typedef struct llmpool_share {
+  size_t size;       /* sizeof(llmpool_share_t) */
+  double safe_share; /* above 0, at most 1: the part of each limit that may be spent here where no lease holds, until a
+                        grant has said how many members there are */
+  uint32_t no_store; /* 1: nobody grants; the safe share is all that there is */
+  uint32_t reserved; /* [0] */
+} llmpool_share_t;
+
+/* name NULL: all budgets, known and to come. share NULL: the budget is this pool's alone again. What was left of it is
+ * gone. Kept across a fork, for the shared pool: the child is a member of its own, without a lease. */
+llmpool_status_t llmpool_budget_share(llmpool_t *pool, const char *name, const llmpool_share_t *share);
+
+typedef struct llmpool_lease_limit {
+  uint32_t unit; /* LLMPOOL_UNIT_* */
+  uint32_t told; /* 0: configured; else which of those that answers tell: 1 requests, 2 tokens, 3 input, 4 output, 5
+                    tokens of a project. Of a told one window_ms is learned, and moves: do not know it by that */
+  uint64_t amount;      /* the whole limit, as it is known here. Of a grant: as it is to hold here, where another member
+                           knows less; 0: as it is */
+  uint64_t window_ms;
+  uint64_t capacity;    /* of it, what may be spent at once */
+  int64_t held;         /* what is left of what was lent; below 0 where more was spent */
+  int64_t spent;        /* since it is shared, in all, less what came back */
+  uint64_t wanted_high; /* what the requests that wait cost, for which what is held is there first: those of a priority
+                           above 0, or that have waited for half of their timeout; */
+  uint64_t wanted;      /* of priority 0; */
+  uint64_t wanted_low;  /* below */
+  uint64_t least;       /* what the first of them costs: less than that is of no use */
+  uint64_t expected;    /* beyond what they cost, what will probably be wanted soon */
+  int64_t remaining;    /* what an answer has told to be left of it, of all members' together, since the last demand;
+                           INT64_MIN: none has */
+  uint64_t granted;     /* of a grant: so much more than is held may be spent; at most 2^40 */
+} llmpool_lease_limit_t;
+
+typedef struct llmpool_lease {
+  size_t size;             /* sizeof(llmpool_lease_t) */
+  uint64_t sequence;       /* of the demand: its grant has the same */
+  uint64_t in_flight;      /* requests from their admission to their DONE */
+  uint64_t waiting;
+  uint64_t max_concurrent; /* of all members together; UINT64_MAX: any number */
+  uint64_t stopped_ms;     /* an answer has asked to be left alone for so long. Of a grant: some member was asked */
+  uint64_t members;        /* as the last grant said; 0: none has. Of a grant: how many there are, with this one */
+  uint64_t places;         /* of a grant: requests that may be in flight here; UINT64_MAX: any number */
+  uint32_t valid_ms;       /* of a grant: from the demand on, 1 to 600000 */
+  uint32_t reserved;       /* [0] */
+} llmpool_lease_t;
+
+/* What the store is to be asked for; grants of earlier demands of the budget count no more. Of its limits at most
+ * capacity are given (up to 11); *count_out says how many there are. E_NOT_FOUND: the pool knows no such budget, it is
+ * not shared, or with no_store. */
+llmpool_status_t llmpool_budget_demand(llmpool_t *pool, const char *name, llmpool_lease_t *lease_out,
+                                       llmpool_lease_limit_t *limits_out, size_t limit_size, uint32_t capacity,
+                                       uint32_t *count_out);
+/* What the store has granted. One that comes twice, too late, or after another demand is passed over. */
+llmpool_status_t llmpool_budget_grant(llmpool_t *pool, const char *name, const llmpool_lease_t *lease,
+                                      const llmpool_lease_limit_t *limits, size_t limit_size, uint32_t count);
 
 /* ---- looking at a pool ------------------------------------------------------ */
 

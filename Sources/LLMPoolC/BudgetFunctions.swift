@@ -90,12 +90,19 @@ extension llmpool_budget_t {
     refusals = UInt64(view.refusals)
     stopped_ms = UInt64((view.stoppedFor + 999_999) / 1_000_000)
     adaptive = UInt64(view.adaptive ?? 0)
+    guard let share = view.share else { return }
+    shared = 1
+    leased = share.isLeased ? 1 : 0
+    members = UInt64(share.members)
+    lease_ms = UInt64((share.validFor + 999_999) / 1_000_000)
+    places = share.places == .max ? .max : UInt64(share.places)
+    lapses = UInt64(share.lapses)
   }
 }
 
 extension llmpool_limit_t {
   private static let most = UInt64(Cost.most)
-  private static let shown = BudgetOptions.limitCount + ToldLimit.allCases.count
+  static let shown = BudgetOptions.limitCount + ToldLimit.allCases.count
 
   private static func checkSize(_ size: Int) throws(Fault) {
     try LLMPoolC.checkSize(size, of: llmpool_limit_t.self, "limit_size", smallest: MemoryLayout<llmpool_limit_t>.stride)

@@ -126,5 +126,6 @@ public struct NoticeMask: OptionSet, Sendable {
   public static let breakerOpened = NoticeMask(rawValue: 1 << 8)
   public static let breakerClosed = NoticeMask(rawValue: 1 << 9)
   public static let hedge = NoticeMask(rawValue: 1 << 10)
-  public static let all = NoticeMask(rawValue: (1 << 11) - 1)
+  public static let leaseWanted = NoticeMask(rawValue: 1 << 11)
+  public static let all = NoticeMask(rawValue: (1 << 12) - 1)
 }

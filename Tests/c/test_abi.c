@@ -169,7 +169,7 @@ static void test_budget_layout(void) {
   OFFSET(llmpool_limit_t, window_ms, 16);
   OFFSET(llmpool_limit_t, remaining, 24);
   OFFSET(llmpool_limit_t, full_ms, 32);
-  SIZE(llmpool_budget_t, 64);
+  SIZE(llmpool_budget_t, 104);
   OFFSET(llmpool_budget_t, size, 0);
   OFFSET(llmpool_budget_t, max_concurrent, 8);
   OFFSET(llmpool_budget_t, burst_ms, 12);
@@ -179,6 +179,29 @@ static void test_budget_layout(void) {
   OFFSET(llmpool_budget_t, refusals, 40);
   OFFSET(llmpool_budget_t, stopped_ms, 48);
   OFFSET(llmpool_budget_t, adaptive, 56);
+  OFFSET(llmpool_budget_t, shared, 64);
+  OFFSET(llmpool_budget_t, leased, 68);
+  OFFSET(llmpool_budget_t, members, 72);
+  OFFSET(llmpool_budget_t, lease_ms, 80);
+  OFFSET(llmpool_budget_t, places, 88);
+  OFFSET(llmpool_budget_t, lapses, 96);
+  SIZE(llmpool_share_t, 24);
+  OFFSET(llmpool_share_t, safe_share, 8);
+  OFFSET(llmpool_share_t, no_store, 16);
+  SIZE(llmpool_lease_limit_t, 104);
+  OFFSET(llmpool_lease_limit_t, amount, 8);
+  OFFSET(llmpool_lease_limit_t, held, 32);
+  OFFSET(llmpool_lease_limit_t, spent, 40);
+  OFFSET(llmpool_lease_limit_t, wanted_high, 48);
+  OFFSET(llmpool_lease_limit_t, least, 72);
+  OFFSET(llmpool_lease_limit_t, remaining, 88);
+  OFFSET(llmpool_lease_limit_t, granted, 96);
+  SIZE(llmpool_lease_t, 72);
+  OFFSET(llmpool_lease_t, sequence, 8);
+  OFFSET(llmpool_lease_t, max_concurrent, 32);
+  OFFSET(llmpool_lease_t, members, 48);
+  OFFSET(llmpool_lease_t, places, 56);
+  OFFSET(llmpool_lease_t, valid_ms, 64);
   CHECK_EQ(LLMPOOL_UNIT_REQUESTS, 0);
   CHECK_EQ(LLMPOOL_UNIT_TOKENS, 1);
   CHECK_EQ(LLMPOOL_UNIT_INPUT, 2);
@@ -322,6 +345,7 @@ static void test_flags(void) {
   CHECK_EQ(LLMPOOL_NOTICE_BREAKER_OPENED, 256);
   CHECK_EQ(LLMPOOL_NOTICE_BREAKER_CLOSED, 512);
   CHECK_EQ(LLMPOOL_NOTICE_HEDGE, 1024);
+  CHECK_EQ(LLMPOOL_NOTICE_LEASE_WANTED, 2048);
 }
 
 static void test_version(void) {

@@ -37,6 +37,7 @@ extension Engine {
     if budgetNames[id]?.hasSeries == false { refusalsOfForgotten += refusals }
     guard !core.knows(id) else { return }
     budgetNames.remove(id)
+    wantedLeases.remove(id)
     if lastBudget?.id == id { lastBudget = nil }
   }
 

@@ -14,6 +14,9 @@ extension Engine {
     watchers.removeAll { $0.queue === watcher.queue || $0.queue.isClosed }
     if !watcher.mask.isEmpty, !watcher.queue.isClosed { watchers.append(watcher) }
     tellWatched()
+    // Said before somebody listened, it would be said to no one.
+    guard watcher.mask.contains(.leaseWanted) else { return }
+    for id in wantedLeases.sorted(by: { $0.slot < $1.slot }) { noteLease(id) }
   }
 
   func unwatch(_ queue: CompletionQueue) {
@@ -52,12 +55,22 @@ extension Engine {
 
   private func announce(
     _ notice: (NoticeMask, String, String, ConnectionID?), from request: RequestState? = nil,
-    isOfAttempt: Bool = false
+    isOfAttempt: Bool = false, data: String = ""
   ) {
     let (kind, fields, message, connection) = notice
     for watcher in watchers where watcher.mask.contains(kind) {
-      stageNotice(watcher, kind, fields, message, connection, request, isOfAttempt: isOfAttempt)
+      stageNotice(watcher, kind, fields, message, connection, request, isOfAttempt: isOfAttempt, data: data)
     }
+  }
+
+  /// With the true name, by which the connector asks.
+  func noteLease(_ id: BudgetID) {
+    guard let entry = budgetNames[id] else { return }
+    announce(
+      (
+        .leaseWanted, Engine.lines([("budget", entry.label)]),
+        "budget \(entry.label): the store is to be asked for a lease", nil
+      ), data: entry.name)
   }
 
   /// By which the provider knows the answer; "": it has said none, or none that fits in a line.

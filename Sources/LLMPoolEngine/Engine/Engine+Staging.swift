@@ -271,10 +271,11 @@ extension Engine {
   /// `request`: that it tells of; `isOfAttempt`: and of its attempt, which a failed dial is not.
   func stageNotice(
     _ watcher: Watcher, _ kind: NoticeMask, _ fields: String, _ message: String, _ connection: ConnectionID?,
-    _ request: RequestState?, isOfAttempt: Bool
+    _ request: RequestState?, isOfAttempt: Bool, data: String
   ) {
-    var (fields, message) = (fields, message)
-    let record = events.makeRecord(bytes: fields.utf8.count + message.utf8.count, parts: 2)
+    var (fields, message, data) = (fields, message, data)
+    let size = fields.utf8.count + message.utf8.count + data.utf8.count
+    let record = events.makeRecord(bytes: size, parts: 3)
     record.pointee.kind = .notice
     record.pointee.connectionID = connection.map(Connection.number) ?? 0
     if let request {
@@ -290,6 +291,7 @@ extension Engine {
     record.pointee.notice = kind.rawValue
     record.pointee.headers = fields.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
     record.pointee.message = message.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) }
+    if !data.isEmpty { record.pointee.data = data.withUTF8 { record.copy(UnsafeRawBufferPointer($0)) } }
     stage(record, on: port(of: watcher.queue))
   }
 

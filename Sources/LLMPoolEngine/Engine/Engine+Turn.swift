@@ -127,6 +127,7 @@ extension Engine: TurnHolder {
 
   private func takeTurn(_ count: Int) {
     now = monotonicNow()
+    noteSuspension()
     for index in 0..<count { descriptorReady(readiness + index) }
     readConnections()
     takeInbox()
@@ -245,7 +246,7 @@ extension Engine: TurnHolder {
     case .forget(let origin): forget(origin)
     case .admitted(let id): budgeted(id)
     case .forgetBudget(let id, let refusals): forgetBudget(id, refusals)
-    case .leaseWanted: break
+    case .leaseWanted(let id): wantLease(id)
     case .notice(let notice): note(notice)
     case .stopped:
       isStopped = true
@@ -321,6 +322,8 @@ extension Engine: TurnHolder {
     case .configure(let configuration): apply(configuration)
     case .configureBudget(let configuration):
       tell(.budgetConfigured(budget(named: configuration.name), configuration.options))
+    case .share(let sharing): take(sharing)
+    case .grant(let grant): take(grant)
     case .settle(let id, let input, let output): tell(.settled(id, input: input, output: output))
     case .warm(let request, let connections): tell(.warm(originID(of: request), connections: connections))
     case .watch(let watcher): watch(watcher)

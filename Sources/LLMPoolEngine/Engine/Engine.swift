@@ -58,6 +58,12 @@ package final class Engine: @unchecked Sendable {
   var refusalsOfForgotten = 0
   /// Of the last request that had one.
   var lastBudget: (name: [UInt8], id: BudgetID)?
+  /// Some budget is or was shared with other processes.
+  var isSharing = false
+  /// For how long the machine has been suspended, as it was looked at last.
+  var suspended: Int64 = 0
+  /// Budgets of which it was said that they want a lease, and nobody has asked for one since.
+  var wantedLeases: Set<BudgetID> = []
   var hosts: [Host?] = []
   var hostByNames: [HostNames: Int] = [:]
   var hostGeneration: UInt32 = 0

@@ -2,28 +2,6 @@ import CLLMPoolSystem
 import Glibc
 import LLMPoolCore
 
-/// What other threads ask of the engine.
-enum Message {
-  case submit(Unmanaged<RequestState>)  // in `live` until the engine has ended it
-  case cancel(RequestID)
-  /// `records`: memory of event records that was given back.
-  case credit(RequestID, Int, records: Int)
-  case queueClosed(CompletionQueue)
-  /// By reference: the messages of every request are as large as the largest kind.
-  case configure(Configuration)
-  case configureBudget(BudgetConfiguration)
-  /// The request may be over.
-  case settle(RequestID, input: Int64, output: Int64)
-  case warm(RequestState, connections: Int)
-  case watch(Watcher)
-  /// Pieces of its body are there to be sent.
-  case written(RequestID)
-  case lookedUp(LookupResult)
-  /// Of the context with this identity.
-  case authoritiesRead(ObjectIdentifier)
-  case close(deadline: Int64)
-}
-
 /// How other threads reach an engine. Requests and queues hold it, not the engine: a weak reference to the engine would
 /// give it a side table, through which every retain and release of the engine then goes.
 final class Inbox: @unchecked Sendable {

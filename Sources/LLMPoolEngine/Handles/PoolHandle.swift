@@ -12,6 +12,8 @@ package final class PoolHandle: @unchecked Sendable {
   private var settings = PoolSettings()
   /// As they were configured: a child of the process has them, too.
   private var budgets: [String: BudgetConfiguration] = [:]
+  /// How they are shared; under "" all that are not named.
+  private var sharings: [String: BudgetSharing] = [:]
   private var isClosed = false
   /// Where it is shown; nil: nowhere, or where the environment says.
   private var shownIn: String?
@@ -80,6 +82,8 @@ package final class PoolHandle: @unchecked Sendable {
   private func make(_ configuration: Configuration) throws(Fault) -> Engine {
     let made = try Engine(configuration)
     for budget in budgets.values { made.configureBudget(budget) }
+    if let all = sharings[""] { made.share(all) }
+    for sharing in sharings.values where sharing.name != nil { made.share(sharing) }
     engine = made
     return made
   }
@@ -89,6 +93,15 @@ package final class PoolHandle: @unchecked Sendable {
     try locked { () throws(Fault) in
       budgets[configuration.name] = configuration
       engine.configureBudget(configuration)
+    }
+  }
+
+  package func share(_ sharing: BudgetSharing) throws(Fault) {
+    let engine = try open()
+    try locked { () throws(Fault) in
+      if sharing.name == nil { sharings = [:] }
+      sharings[sharing.name ?? ""] = sharing
+      engine.share(sharing)
     }
   }
 

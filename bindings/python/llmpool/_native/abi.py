@@ -203,6 +203,55 @@ class Budget(ctypes.Structure):
         ("refusals", c_uint64),
         ("stopped_ms", c_uint64),
         ("adaptive", c_uint64),
+        ("shared", c_uint32),
+        ("leased", c_uint32),
+        ("members", c_uint64),
+        ("lease_ms", c_uint64),
+        ("places", c_uint64),
+        ("lapses", c_uint64),
+    ]
+
+
+class Share(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("safe_share", c_double),
+        ("no_store", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class LeaseLimit(ctypes.Structure):
+    _fields_ = [
+        ("unit", c_uint32),
+        ("told", c_uint32),
+        ("amount", c_uint64),
+        ("window_ms", c_uint64),
+        ("capacity", c_uint64),
+        ("held", c_int64),
+        ("spent", c_int64),
+        ("wanted_high", c_uint64),
+        ("wanted", c_uint64),
+        ("wanted_low", c_uint64),
+        ("least", c_uint64),
+        ("expected", c_uint64),
+        ("remaining", c_int64),
+        ("granted", c_uint64),
+    ]
+
+
+class Lease(ctypes.Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("sequence", c_uint64),
+        ("in_flight", c_uint64),
+        ("waiting", c_uint64),
+        ("max_concurrent", c_uint64),
+        ("stopped_ms", c_uint64),
+        ("members", c_uint64),
+        ("places", c_uint64),
+        ("valid_ms", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -332,6 +381,9 @@ class Functions:
     budget_get: Callable[..., int]
     budgets: Callable[..., int]
     budget_settle: Callable[..., int]
+    budget_share: Callable[..., int]
+    budget_demand: Callable[..., int]
+    budget_grant: Callable[..., int]
     stats: Callable[..., int]
     histograms: Callable[..., int]
     histogram_end: Callable[..., int]
@@ -425,6 +477,19 @@ class Functions:
         self.budget_settle = bind(
             fast, "llmpool_budget_settle", c_int32,
             c_void_p, c_uint64, c_uint64, c_uint64,
+        )
+        self.budget_share = bind(
+            blocking, "llmpool_budget_share", c_int32,
+            c_void_p, c_char_p, POINTER(Share),
+        )
+        self.budget_demand = bind(
+            blocking, "llmpool_budget_demand", c_int32,
+            c_void_p, c_char_p, POINTER(Lease), POINTER(LeaseLimit), c_size_t, c_uint32,
+            POINTER(c_uint32),
+        )
+        self.budget_grant = bind(
+            blocking, "llmpool_budget_grant", c_int32,
+            c_void_p, c_char_p, POINTER(Lease), POINTER(LeaseLimit), c_size_t, c_uint32,
         )
         self.stats = bind(fast, "llmpool_stats", c_int32, c_void_p, c_char_p, POINTER(Stats))
         self.histograms = bind(

@@ -1,0 +1,33 @@
+import LLMPoolCore
+
+/// How a budget is shared. By reference, as messages are all as large as the largest.
+package final class BudgetSharing: Sendable {
+  /// nil: all, known and to come.
+  package let name: String?
+  /// nil: it is not shared any more.
+  package let options: ShareOptions?
+
+  package init(_ name: UnsafeRawBufferPointer?, _ options: ShareOptions?) throws(Fault) {
+    if let name {
+      try BudgetName.validate(name)
+      guard name.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
+    }
+    if let options {
+      guard options.safeShare > 0, options.safeShare <= 1 else {
+        throw Fault(.invalidArgument, "safe_share: expected more than 0 and at most 1, got \(options.safeShare)")
+      }
+    }
+    self.name = name.map { String(decoding: $0, as: UTF8.self) }
+    self.options = options
+  }
+}
+
+/// What a store has lent of a budget.
+package final class BudgetGrant: Sendable {
+  package let name: String
+  package let grant: LeaseGrant
+  package init(_ name: String, _ grant: LeaseGrant) {
+    self.name = name
+    self.grant = grant
+  }
+}

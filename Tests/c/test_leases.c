@@ -1,0 +1,210 @@
+/*
+ * test_leases.c - budgets that several pools share: what a connector asks for and is told. What a member does when is
+ * tested with the core, without a clock of its own.
+ */
+#include "harness.h"
+
+static server_t *server;
+
+typedef struct {
+  llmpool_t *pool;
+  llmpool_queue_t *wanted; /* notices */
+  llmpool_queue_t *queue;
+  llmpool_lease_t lease;
+  llmpool_lease_limit_t limits[12];
+  uint32_t count;
+} member_t;
+
+static member_t join(const char *name, uint32_t no_store) {
+  member_t member = {.pool = harness_pool(NULL), .wanted = harness_queue(), .queue = harness_queue()};
+  llmpool_budget_t budget = {.size = sizeof budget, .no_learning = 1};
+  llmpool_limit_t limit = {.amount = 600, .window_ms = 60000};
+  llmpool_share_t share = {.size = sizeof share, .safe_share = 0.25, .no_store = no_store};
+  CHECK_OK(llmpool_budget_configure(member.pool, name, &budget, &limit, sizeof limit, 1));
+  CHECK_OK(llmpool_watch(member.pool, member.wanted, LLMPOOL_NOTICE_LEASE_WANTED, 7));
+  CHECK_OK(llmpool_budget_share(member.pool, name, &share));
+  return member;
+}
+
+static void leave(member_t *member) {
+  CHECK_OK(llmpool_close(member->pool, 0));
+  CHECK_OK(llmpool_queue_close(member->wanted));
+  CHECK_OK(llmpool_queue_close(member->queue));
+}
+
+static llmpool_status_t ask(member_t *member, const char *name) {
+  member->lease = (llmpool_lease_t){.size = sizeof member->lease};
+  return llmpool_budget_demand(member->pool, name, &member->lease, member->limits, sizeof *member->limits, 12,
+                               &member->count);
+}
+
+static void grant(member_t *member, const char *name, uint64_t amount, uint32_t valid_ms) {
+  member->lease.valid_ms = valid_ms;
+  member->lease.members = 2;
+  member->lease.places = UINT64_MAX;
+  member->limits[0].granted = amount;
+  CHECK_OK(llmpool_budget_grant(member->pool, name, &member->lease, member->limits, sizeof *member->limits,
+                                member->count));
+}
+
+static llmpool_budget_t look(member_t *member, const char *name) {
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_OK(llmpool_budget_get(member->pool, name, &budget, NULL, 0, 0, NULL));
+  return budget;
+}
+
+static void submit(member_t *member, const char *name, int times) {
+  llmpool_request_t request = harness_request(server_url(server, "/echo"));
+  request.budget = name;
+  for (int i = 0; i < times; i++)
+    harness_submit(member->pool, &request, member->queue);
+}
+
+static int answered(member_t *member) {
+  llmpool_event_t events[64];
+  int32_t taken = llmpool_queue_drain(member->queue, events, sizeof *events, 64, 0);
+  int done = 0;
+  for (int32_t i = 0; i < taken; i++)
+    done += events[i].kind == LLMPOOL_EVENT_DONE && events[i].status == LLMPOOL_OK;
+  if (taken > 0) llmpool_events_release(events, sizeof *events, (uint32_t)taken);
+  return done;
+}
+
+static void test_what_is_granted_is_spent(void) {
+  member_t member = join("openai #00ff", 0);
+  llmpool_event_t notice = harness_next(member.wanted);
+  CHECK_EQ(notice.kind, LLMPOOL_EVENT_NOTICE);
+  CHECK_EQ(notice.notice, LLMPOOL_NOTICE_LEASE_WANTED);
+  CHECK_EQ(notice.user_data, 7);
+  CHECK_STR(notice.data, "openai #00ff"); /* its true name; people see another */
+  CHECK(strstr(notice.headers, "budget: openai/1\r\n") != NULL && strstr(notice.message, "00ff") == NULL);
+  harness_release(&notice);
+
+  CHECK_OK(ask(&member, "openai #00ff"));
+  CHECK_EQ(member.count, 1);
+  CHECK(member.limits[0].amount == 600 && member.limits[0].window_ms == 60000 && !member.limits[0].told);
+  CHECK(member.limits[0].held <= 0 && member.limits[0].wanted == 0);
+  CHECK_EQ(member.limits[0].remaining, INT64_MIN);
+  CHECK_EQ(member.lease.max_concurrent, UINT64_MAX);
+  grant(&member, "openai #00ff", 3, 60000);
+  CHECK_SOON(look(&member, "openai #00ff").leased == 1);
+  llmpool_budget_t budget = look(&member, "openai #00ff");
+  CHECK(budget.shared == 1 && budget.members == 2 && budget.lease_ms > 50000 && budget.places == UINT64_MAX);
+  grant(&member, "openai #00ff", 3, 60000); /* once more: it is passed over */
+
+  submit(&member, "openai #00ff", 5);
+  int done = 0;
+  CHECK_SOON((done += answered(&member), done == 3));
+  notice = harness_next(member.wanted); /* two wait */
+  harness_release(&notice);
+  CHECK_OK(ask(&member, "openai #00ff"));
+  CHECK(member.limits[0].wanted == 2 && member.limits[0].least == 1 && member.limits[0].spent == 3);
+  llmpool_lease_t stale = member.lease;
+  CHECK_OK(ask(&member, "openai #00ff"));
+  llmpool_lease_t last = member.lease;
+  member.lease = stale; /* overtaken by the other question */
+  grant(&member, "openai #00ff", 2, 60000);
+  member.lease = last;
+  grant(&member, "openai #00ff", 1, 60000);
+  CHECK_SOON((done += answered(&member), done >= 4));
+  leave(&member);
+}
+
+static void test_where_no_lease_holds_a_safe_share_is_spent(void) {
+  member_t member = join("cut off", 0);
+  CHECK_SOON(ask(&member, "cut off") == LLMPOOL_OK);
+  grant(&member, "cut off", 100, 1); /* over at once */
+  CHECK_SOON(look(&member, "cut off").lapses == 1);
+  CHECK_EQ(look(&member, "cut off").leased, 0);
+  int64_t start = check_now_ms();
+  submit(&member, "cut off", 3);
+  int done = 0;
+  CHECK_SOON((done += answered(&member), done == 3));
+  CHECK(check_now_ms() - start >= 400); /* 5 a second, as there were 2 members */
+  leave(&member);
+}
+
+static void test_without_a_store_nobody_is_asked(void) {
+  member_t member = join("alone", 1);
+  llmpool_event_t event;
+  CHECK_EQ(ask(&member, "alone"), LLMPOOL_E_NOT_FOUND);
+  CHECK_EQ(llmpool_queue_drain(member.wanted, &event, sizeof event, 1, 50), 0);
+  CHECK_SOON(look(&member, "alone").shared == 1);
+  CHECK_OK(llmpool_budget_share(member.pool, "alone", NULL));
+  CHECK_SOON(look(&member, "alone").shared == 0);
+  leave(&member);
+}
+
+static void test_all_budgets_and_those_to_come(void) {
+  member_t member = join("known", 0);
+  llmpool_share_t share = {.size = sizeof share, .safe_share = 0.5};
+  CHECK_OK(llmpool_budget_share(member.pool, NULL, &share));
+  submit(&member, "new", 1);
+  CHECK_SOON(ask(&member, "new") == LLMPOOL_OK);
+  CHECK_OK(ask(&member, "known"));
+  leave(&member);
+}
+
+/* Said before somebody listened, it is said again. */
+static void test_who_listens_later_hears_of_it(void) {
+  member_t member = join("early", 0);
+  llmpool_queue_t *late = harness_queue();
+  CHECK_OK(llmpool_watch(member.pool, late, LLMPOOL_NOTICE_LEASE_WANTED, 0));
+  llmpool_event_t notice = harness_next(late);
+  CHECK_STR(notice.data, "early");
+  harness_release(&notice);
+  CHECK_OK(llmpool_queue_close(late));
+  leave(&member);
+}
+
+static void test_arguments(void) {
+  member_t member = join("arguments", 0);
+  llmpool_t *pool = member.pool;
+  llmpool_share_t share = {.size = sizeof share, .safe_share = 0};
+  CHECK_REFUSED(llmpool_budget_share(pool, "arguments", &share), LLMPOOL_E_INVALID_ARGUMENT, "safe_share");
+  share.safe_share = 1.5;
+  CHECK_REFUSED(llmpool_budget_share(pool, "arguments", &share), LLMPOOL_E_INVALID_ARGUMENT, "safe_share");
+  share.safe_share = 1;
+  share.no_store = 2;
+  CHECK_REFUSED(llmpool_budget_share(pool, "arguments", &share), LLMPOOL_E_INVALID_ARGUMENT, "no_store");
+  share.no_store = 0;
+  CHECK_REFUSED(llmpool_budget_share(pool, "", &share), LLMPOOL_E_INVALID_ARGUMENT, "name");
+  CHECK_REFUSED(ask(&member, "unknown"), LLMPOOL_E_NOT_FOUND, "unknown");
+  CHECK_SOON(ask(&member, "arguments") == LLMPOOL_OK);
+  llmpool_lease_t lease = member.lease;
+  llmpool_lease_limit_t limit = member.limits[0];
+  lease.members = 1;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "valid_ms");
+  lease.valid_ms = 1000;
+  lease.members = 0;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "members");
+  lease.members = 1;
+  limit.granted = UINT64_MAX;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "limits[0].granted");
+  limit.granted = 0;
+  limit.unit = 9;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "limits[0].unit");
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", NULL, NULL, 0, 0), LLMPOOL_E_INVALID_ARGUMENT, "lease");
+  CHECK_REFUSED(llmpool_budget_demand(pool, "arguments", NULL, NULL, 0, 0, NULL), LLMPOOL_E_INVALID_ARGUMENT,
+                "lease_out");
+  leave(&member);
+}
+
+static void set_up(void) { server = server_start(); }
+static void tear_down(void) { server_stop(server); }
+
+int main(void) {
+  RUN(set_up);
+  RUN(test_what_is_granted_is_spent);
+  RUN(test_where_no_lease_holds_a_safe_share_is_spent);
+  RUN(test_without_a_store_nobody_is_asked);
+  RUN(test_all_budgets_and_those_to_come);
+  RUN(test_who_listens_later_hears_of_it);
+  RUN(test_arguments);
+  RUN(tear_down);
+  return check_report();
+}
