@@ -277,19 +277,41 @@ private func makePool(_ budget: (inout BudgetOptions) -> Void = { _ in }) -> Scr
     #expect(moved.map(\.spent) == [100, 1] && moved.map(\.unit) == [.tokens, .requests])
   }
 
-  @Test func ofALimitThatIsToldFirstAShareIsThere() {
+  @Test func aLimitThatIsToldIsLentAtOnce() {
     let pool = makePool { $0.learns = true }
     pool.share()
     pool.grant(pool.ask(), 10)
     pool.spend(100)
     let told = pool.told("r1", .tokens, 10_000, remaining: 8_000, full: .seconds(10))
     #expect(told == ["lease of b0 wanted"])
-    #expect(pool.left == [9, 2_000])
+    #expect(pool.left == [9, 0])
     pool.answered("r1", 200)
     let demand = pool.ask()
     #expect(demand.limits[1].told == .tokens && demand.limits[1].remaining == 8_000)
     #expect(demand.limits[1].window == .seconds(50))
     #expect(pool.ask().limits[1].remaining == nil)
+    // What was left when a request was sent long ago is no news.
+    pool.grant(pool.ask(), 10, 10)
+    pool.spend(1)
+    pool.spend(1)
+    pool.sleep(.seconds(10))
+    pool.told("r2", .tokens, 10_000, remaining: 5_000, full: .seconds(25))
+    // And what has come back since.
+    #expect(pool.ask().limits[1].remaining == 7_000)
+    pool.sleep(.seconds(21))
+    pool.told("r3", .tokens, 10_000, remaining: 5_000, full: .seconds(25))
+    #expect(pool.ask().limits[1].remaining == nil)
+  }
+
+  @Test func ofALimitThatIsToldWithoutALeaseAShareIsThere() {
+    let pool = makePool {
+      $0.learns = true
+      $0.limits[0] = .none
+    }
+    pool.share()
+    pool.spend(100)
+    pool.told("r1", .tokens, 10_000, remaining: 8_000, full: .seconds(10))
+    #expect(pool.left == [2_000])
   }
 
   @Test func whatAnswersTellCorrectsNothingThatIsLent() {
@@ -317,6 +339,8 @@ private func makePool(_ budget: (inout BudgetOptions) -> Void = { _ in }) -> Scr
       $0.limits[0] = .none
     }
     pool.share(0.25)
+    // Whoever is heard of first is alone for a moment.
+    pool.grant(pool.ask(), members: 1)
     for _ in 0..<20 { pool.spend() }
     #expect(pool.counters.active == 2)
     let other = makePool {
@@ -379,7 +403,11 @@ private func makePool(_ budget: (inout BudgetOptions) -> Void = { _ in }) -> Scr
     pool.share()
     pool.grant(pool.ask(), 10)
     pool.spend()
-    pool.answered("r1", 429, RetryAdvice(retryAfter: .seconds(30)))
+    pool.spend()
+    #expect(pool.answered("r1", 429, RetryAdvice(retryAfter: .seconds(20))).contains("lease of b0 wanted"))
+    pool.sleep(.seconds(1))
+    #expect(pool.ask().stoppedFor == .seconds(19))
+    #expect(pool.answered("r2", 429, RetryAdvice(retryAfter: .seconds(30))) == ["deliver r2"])
     pool.sleep(.seconds(1))
     #expect(pool.ask().stoppedFor == .seconds(29))
   }

@@ -7,6 +7,8 @@ package struct FleetOptions {
   /// Before a grant has told how many they are.
   package var safeShare: Double?
   package var hasStore = true
+  /// Nothing is configured: what there is answers tell, as of when their requests came.
+  package var isLearned = false
   /// What the provider has at the beginning, as time of its rate.
   package var provided: Nanoseconds = 0
   /// Of a message between a member and the store, in microseconds.
@@ -46,12 +48,12 @@ package final class Fleet {
     case demand(Int)
     indirect case asked(Int, FleetStore, LeaseDemand)
     indirect case granted(Int, LeaseGrant)
-    case finished(Int, AttemptID)
+    indirect case finished(Int, AttemptID, RateReport)
     case call(() -> Void)
 
     var member: Int? {
       switch self {
-      case .timer(let id), .comes(let id), .demand(let id), .granted(let id, _), .finished(let id, _): id
+      case .timer(let id), .comes(let id), .demand(let id), .granted(let id, _), .finished(let id, _, _): id
       case .asked, .call: nil
       }
     }
@@ -181,12 +183,16 @@ package final class Fleet {
     case .granted(let id, let grant):
       tell(members[id], .leaseGranted(.fleet, grant))
       checkLease(members[id])
-    case .finished(let id, let attempt): answer(members[id], attempt)
+    case .finished(let id, let attempt, let report): answer(members[id], attempt, report)
     case .call(let call): call()
     }
   }
 
-  private func answer(_ member: FleetMember, _ attempt: AttemptID) {
+  private func answer(_ member: FleetMember, _ attempt: AttemptID, _ report: RateReport) {
+    if options.isLearned {
+      tell(member, .limitsTold(attempt, report))
+      tell(member, .answered(attempt, httpStatus: 200, .none))
+    }
     if let pause = member.refusal {
       member.refusal = nil
       tell(member, .answered(attempt, httpStatus: 429, RetryAdvice(retryAfter: pause)))
@@ -258,7 +264,7 @@ package final class Fleet {
       provider.take(cost, now)
       inFlight += 1
       mostInFlight = max(mostInFlight, inFlight)
-      add(member.load.duration, .finished(member.id, attempt))
+      add(member.load.duration, .finished(member.id, attempt, provider.report))
     case .complete(let id, let completion):
       member.freeSlots.append(id.slot)
       member.queued.remove(id)
@@ -266,7 +272,7 @@ package final class Fleet {
       if let failure = completion.failure, failure != .cancelled { member.failed += 1 }
     case .leaseWanted:
       // They have not all begun in one moment.
-      let phase = member.asks == 0 ? delay(0...300) : 0
+      let phase = member.asks == 0 ? delay(0...100) : 0
       add(Nanoseconds(Int.random(in: options.delay, using: &random)) * 1_000 + phase, .demand(member.id))
     default: break
     }

@@ -41,7 +41,8 @@ package final class FleetMember {
     if let mutant = options.mutant { core.activate(mutant) }
     var actions: [Action] = []
     core.handle(.originAdded(OriginID(slot: 0), nil, isTLS: false), now: now, into: &actions)
-    core.handle(.budgetConfigured(.fleet, options.budget), now: now, into: &actions)
+    let event: Event = options.isLearned ? .budgetNamed(.fleet) : .budgetConfigured(.fleet, options.budget)
+    core.handle(event, now: now, into: &actions)
   }
 
   func time(_ now: Instant) -> Instant { now + -behind }

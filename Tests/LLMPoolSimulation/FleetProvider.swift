@@ -35,6 +35,20 @@ package struct FleetProvider {
     }
   }
 
+  /// What an answer tells.
+  var report: RateReport {
+    var report = RateReport()
+    for limit in limits {
+      let told: ToldLimit = limit.limit.unit == .requests ? .requests : .tokens
+      let missing = Double(limit.limit.amount) - limit.level
+      report[told].limit = limit.limit.amount
+      report[told].remaining = Int64(limit.level.rounded(.down))
+      // In whole seconds, as some do.
+      report[told].untilFull = .seconds(Int64((missing / limit.rate / 1e9).rounded(.up)))
+    }
+    return report
+  }
+
   mutating func take(_ cost: Cost, _ now: Instant) {
     for index in limits.indices { limits[index].take(cost, now) }
   }

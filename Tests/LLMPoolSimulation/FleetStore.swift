@@ -29,6 +29,10 @@ package final class FleetStore {
     var held = 0.0
     var at: Instant
     var createdAt: Instant
+    /// What members have said that they consumed, in the window that began then, and in the one before.
+    var consumed = 0.0
+    var consumedBefore = 0.0
+    var windowAt: Instant
     /// By how many members each amount is configured; the smallest holds.
     var amounts: [Int64: Int] = [:]
 
@@ -140,7 +144,7 @@ package final class FleetStore {
       know(key, limit, loan, now)
       tick(key, now)
       account(key, limit, &loan, gone: before[key])
-      fold(key, limit.remaining)
+      fold(key, limit.remaining, now)
       want(key, limit, &loan!)
       member.loans[key] = loan
     }
@@ -150,7 +154,7 @@ package final class FleetStore {
 
   /// Of a configured limit the smallest amount holds, of a told one the latest.
   private func know(_ key: Key, _ limit: LeaseDemand.Limit, _ loan: Loan?, _ now: Instant) {
-    if limits[key] == nil { limits[key] = Limit(at: now, createdAt: now) }
+    if limits[key] == nil { limits[key] = Limit(at: now, createdAt: now, windowAt: now) }
     let isNews = key.told == nil || limit.remaining != nil || limits[key]!.amount == 0
     if key.told == nil {
       if let loan { forget(key, loan.amount) }
@@ -188,6 +192,7 @@ package final class FleetStore {
     let held = Double(limit.held)
     if var known = loan {
       let consumed = Double(limit.spent &- known.spent)
+      limits[key]!.consumed += max(0, consumed)
       limits[key]!.free += known.out - consumed - held
       limits[key]!.held += held - known.out
       known.out = held
@@ -208,18 +213,27 @@ package final class FleetStore {
     limits[key]!.free = max(free + back, min(free, -limits[key]!.rate * Double(FleetStore.lease)))
   }
 
-  /// What the provider says is left: less at once, more by and by.
-  private func fold(_ key: Key, _ remaining: Int64?) {
+  /// What the provider says is left: less at once, more by and by. What was consumed in the last half minute may be in
+  /// it still.
+  private func fold(_ key: Key, _ remaining: Int64?, _ now: Instant) {
+    if limits[key]!.windowAt + FleetStore.window <= now {
+      limits[key]!.consumedBefore = limits[key]!.consumed
+      limits[key]!.consumed = 0
+      limits[key]!.windowAt = now
+    }
     guard let remaining else { return }
     let limit = limits[key]!
     let own = limit.free + limit.allotted
-    let most = own + limit.held + limit.rate * 2e9
-    if Double(remaining) < own {
-      limits[key]!.free -= own - Double(remaining)
+    let most = own + limit.held + limit.consumed + limit.consumedBefore + limit.rate * 2e9
+    if Double(remaining) + limit.rate * 1e9 < own {
+      limits[key]!.free -= own - Double(remaining) - limit.rate * 1e9
     } else if Double(remaining) > most {
       limits[key]!.free += (Double(remaining) - most) / 2
     }
   }
+
+  /// Longer than a head of which is told, and an ask, may take together.
+  private static var window: Nanoseconds { .seconds(32) }
 
   /// What it has, and what was put by for it, is there for the high first.
   private func want(_ key: Key, _ limit: LeaseDemand.Limit, _ loan: inout Loan) {

@@ -194,9 +194,26 @@ extension Fleet {
     fleet.load(0..<20, Load(backlog: 30, cost: 90))
     fleet.run(.seconds(6))
     let use = fleet.use(in: .seconds(isLong ? 60 : 12))
-    #expect(use > 0.95 && use < 1.03, "\(use)")
+    #expect(use > (fault == "late" ? 0.9 : 0.95) && use < 1.03, "\(use)")
     #expect(fleet.overshoot <= 1, "\(fleet.overshoot)")
     #expect(fleet.broken == nil)
+  }
+
+  /// Nobody has configured anything: all is what answers tell, which take two tenths of a second or three seconds. What
+  /// the provider has at first is used, once.
+  @Test(arguments: [0, 10, 60], [200, 3_000]) func limitsThatAreTold(provided: Int, duration: Int) {
+    var options = options(8, requests: 1_200, tokens: 200_000)
+    options.isLearned = true
+    options.provided = .seconds(provided)
+    let fleet = Fleet(options)
+    var load = Load(backlog: 50, cost: 300)
+    load.duration = .milliseconds(duration)
+    fleet.load(0..<8, load)
+    fleet.run(.seconds(30))
+    let tokens = fleet.sent(in: .seconds(30)).reduce(0, +) * 300
+    #expect(tokens > 95_000 && tokens < 103_000, "\(tokens)")
+    #expect(fleet.provider.overspent < (provided == 0 ? 0.02 : 0.001), "\(fleet.provider.overspent)")
+    #expect(fleet.provider.limits[1].level < 20_000 && fleet.broken == nil)
   }
 
   @Test func aStoreThatIsAwayAndComesBackEmpty() {
@@ -228,10 +245,10 @@ extension Fleet {
   }
 
   @Test func aStopIsEverybodys() {
-    #expect(useAfterStop(nil) > 0.8)
+    #expect(useAfterStop(nil) > 0.6)
   }
 
-  /// In three seconds from one second after one of five. Who is told of one and tells it again, later, makes it longer.
+  /// In three seconds, one second after one of five. Who is told of one and tells it again, later, makes it longer.
   fileprivate func useAfterStop(_ mutant: Mutant?) -> Double {
     var options = options(8, requests: 1_200, mutant: mutant)
     options.delay = 200_000...250_000
@@ -317,7 +334,7 @@ extension Fleet {
     if rest.members < 8 { return "was not heard of" }
     if rest.held > 0 { return "keeps what it does not need" }
     if fleets.mostInFlight(mutant) > 40 { return "too many in flight" }
-    return fleets.useAfterStop(mutant) < 0.8 ? "a stop that does not end" : nil
+    return fleets.useAfterStop(mutant) < 0.6 ? "a stop that does not end" : nil
   }
 
   @Test(.enabled(if: exist), arguments: Mutant.ofFleets) func isCaught(mutant: Mutant) {

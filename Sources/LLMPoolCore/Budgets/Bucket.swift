@@ -169,10 +169,9 @@ struct Bucket {
     slack = min(rate * Bucket.spread, capacity / 10)
   }
 
-  /// What is left is everybody's: of a limit that is heard of first a share of it is there, and where only a share is
-  /// spent no more than that. What is lent the store corrects.
+  /// What is left is everybody's: no more than a share of it is there. Where it is lent the store is told, and lends.
   private func ofShare(_ entry: RateReport.Entry, _ before: Double, since: Double, _ isNew: Bool) -> Double {
-    let fair = Double(max(0, entry.remaining)) * share
+    let fair = filling == .safe ? Double(max(0, entry.remaining)) * share : 0
     if isNew { return fair + min(0, since) }
     return filling == .safe ? min(before, fair) : before
   }

@@ -7,6 +7,8 @@ struct BudgetUse {
   var firstSince = Instant.never
   /// The attempt was debited, and the debit not given back.
   var isDebited = false
+  /// When it was.
+  var debitedAt = Instant.never
   /// Of each bucket when the attempt was sent.
   var held = InlineArray<11, Double>(repeating: 0)
   /// Buckets that its answer has told of: they need no settling.

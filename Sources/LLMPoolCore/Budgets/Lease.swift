@@ -17,7 +17,7 @@ struct Lease {
   var lastAskAt: Instant
   /// It was said that one is wanted, and nobody has asked since.
   var isWantTold = false
-  /// At once: it is the first, or there is a new limit.
+  /// At once: it is the first, there is a new limit, or an answer has stopped it.
   var isUrgent = true
   /// Before this, but for the few that may be made at once, no more is asked for because something is lacking.
   var asksAt: Instant

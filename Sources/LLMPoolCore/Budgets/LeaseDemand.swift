@@ -24,7 +24,8 @@ public struct LeaseDemand: Sendable, Equatable {
     public var least: Int64
     /// Beyond what they cost, what will probably be used soon.
     public var expected: Int64
-    /// What an answer has told is left of it since the last demand; nil: none has.
+    /// What would be left of it by what an answer has told since the last demand, if nobody had spent any since its
+    /// request was sent, half a minute ago at most; nil: none has told.
     public var remaining: Int64?
   }
   /// The grant that answers it has the same.

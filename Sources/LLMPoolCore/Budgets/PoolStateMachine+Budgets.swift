@@ -275,8 +275,10 @@ extension PoolStateMachine {
 
   func unansweredLimit(_ budget: Int) -> Int64 {
     let limit = PoolStateMachine.unansweredLimit
-    let own = budgets[budget].isShared ? max(1, Int64(Double(limit / 2) * leases[budget].share)) : limit
-    return own * unansweredFactor(budget)
+    guard budgets[budget].isShared else { return limit * unansweredFactor(budget) }
+    // The store may not have heard of the others yet.
+    let share = min(leases[budget].share, leases[budget].options.safeShare)
+    return max(1, Int64(Double(limit / 2) * share)) * unansweredFactor(budget)
   }
 
   /// Now, and before nobody.

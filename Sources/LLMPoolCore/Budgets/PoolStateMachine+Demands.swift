@@ -113,7 +113,6 @@ extension PoolStateMachine {
     let free = whole(buckets[index].level(now) - Double(reserved), .down)
     let told = BudgetRecord.told(kind)
     let limit = told == nil ? budgets[budget].options.limits[kind].amount : buckets[index].limit
-    defer { loans[index].remaining = nil }
     return LeaseDemand.Limit(
       unit: unit, told: told, amount: limit,
       window: told == nil ? budgets[budget].options.limits[kind].window : buckets[index].window,
@@ -121,7 +120,7 @@ extension PoolStateMachine {
       held: isLent ? free : min(free, 0), spent: loans[index].spent &+ reserved,
       wantedHigh: whole(wanted[0], .up), wanted: whole(wanted[1], .up), wantedLow: whole(wanted[2], .up),
       least: whole(min(first, buckets[index].capacity), .up), expected: whole(expected, .up),
-      remaining: loans[index].remaining)
+      remaining: loans[index].takeRemaining(buckets[index], now))
   }
 
   private func whole(_ amount: Double, _ rule: FloatingPointRoundingRule) -> Int64 {

@@ -9,6 +9,7 @@ extension PoolStateMachine {
     // Who waits for more than there can be beside it waits for the clock now.
     touch(Int32(budget))
     uses[slot].isDebited = true
+    uses[slot].debitedAt = now
     uses[slot].told = BucketSet()
     // Before the first answer nobody knows which limits it will tell of.
     let tracksAll = budgets[budget].options.learns && !budgets[budget].isAnswered
@@ -54,7 +55,7 @@ extension PoolStateMachine {
       var held = uses[slot].held[kind]
       if !uses[slot].tracked.contains(kind) || isMutant(.correctionForgetsMeanwhile) { held = buckets[index].held(now) }
       buckets[index].told(report[limit], held: held, burst: budgets[budget].options.burst, now)
-      if budgets[budget].isShared { loans[index].remaining = report[limit].remaining }
+      if budgets[budget].isShared { loans[index].told(report[limit].remaining, uses[slot].debitedAt, now) }
       noteLimiting(budget, kind)
       // Without a time in which it comes back it limits nothing.
       guard buckets[index].holds else { continue }
@@ -88,8 +89,11 @@ extension PoolStateMachine {
     if uses[slot].told.isEmpty, pause <= 0 || !hasLimits(budget) { cut(slot, budget) }
     guard pause > 0 else { return }
     let end = now + min(pause, PoolStateMachine.longestStop)
-    // The others of a fleet are told of it.
-    if budgets[budget].isShared { leases[budget].stoppedUntil = max(leases[budget].stoppedUntil, end) }
+    // The others of a fleet are told of it, of its beginning at once.
+    if budgets[budget].isShared {
+      if leases[budget].stoppedUntil <= now { leases[budget].isUrgent = true }
+      leases[budget].stoppedUntil = max(leases[budget].stoppedUntil, end)
+    }
     stop(budget, until: end, status, for: requests[slot].id)
   }
 
