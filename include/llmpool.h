@@ -568,8 +568,8 @@ typedef struct llmpool_lease_limit {
   uint64_t wanted_low;  /* below */
   uint64_t least;       /* what the first of them costs: less than that is of no use */
   uint64_t expected;    /* beyond what they cost, what will probably be wanted soon */
-  int64_t remaining;    /* what an answer has told to be left of it, of all members' together, since the last demand;
-                           INT64_MIN: none has */
+  int64_t remaining;    /* what would be left of it, of all members' together, by what an answer has told since the last
+                           demand, had nobody spent since its request was sent, 30 s ago at most; INT64_MIN: none has */
   uint64_t granted;     /* of a grant: so much more than is held may be spent; at most 2^40 */
 } llmpool_lease_limit_t;
 
