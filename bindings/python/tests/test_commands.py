@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["run", "probe", "bench", "doctor", "top", "advise"]
+COMMANDS = ["run", "probe", "bench", "doctor", "top", "advise", "fleet"]
 
 
 def run(*arguments):

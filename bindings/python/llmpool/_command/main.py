@@ -14,11 +14,12 @@ usage: python -m llmpool COMMAND [ARG...]
   doctor        looks for what is wrong with this machine's llmpool
   top           shows the pools of running processes, as they are at work
   advise        says which setting of running pools to change, and why
+  fleet         shows the budgets that processes share, and who has what
 
 python -m llmpool COMMAND --help says more of each. python -m llmpool.mock is a
 server to try them with.
 """
-COMMANDS = ("run", "probe", "bench", "doctor", "top", "advise")
+COMMANDS = ("run", "probe", "bench", "doctor", "top", "advise", "fleet")
 INTERRUPTED = 128 + 2  # as a shell says of a program that SIGINT has ended
 
 
