@@ -63,7 +63,7 @@ extension llmpool_share_t {
     guard given.no_store <= 1 else {
       throw Fault(.invalidArgument, "no_store: expected 0 or 1, got \(given.no_store)")
     }
-    return ShareOptions(safeShare: given.safe_share, hasStore: given.no_store == 0)
+    return try ShareOptions(checking: given.safe_share, hasStore: given.no_store == 0)
   }
 }
 

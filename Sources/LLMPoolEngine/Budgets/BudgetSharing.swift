@@ -12,13 +12,18 @@ package final class BudgetSharing: Sendable {
       try BudgetName.validate(name)
       guard name.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
     }
-    if let options {
-      guard options.safeShare > 0, options.safeShare <= 1 else {
-        throw Fault(.invalidArgument, "safe_share: expected more than 0 and at most 1, got \(options.safeShare)")
-      }
-    }
     self.name = name.map { String(decoding: $0, as: UTF8.self) }
     self.options = options
+  }
+}
+
+extension ShareOptions {
+  /// Refuses what is no part of a limit, which the core would take for the nearest that is.
+  package init(checking safeShare: Double, hasStore: Bool) throws(Fault) {
+    guard safeShare > 0, safeShare <= 1 else {
+      throw Fault(.invalidArgument, "safe_share: expected more than 0 and at most 1, got \(safeShare)")
+    }
+    self.init(safeShare: safeShare, hasStore: hasStore)
   }
 }
 
