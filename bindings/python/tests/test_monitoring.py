@@ -11,6 +11,7 @@ import pytest
 import servers
 
 import llmpool
+from llmpool._fleet.leases import Leases
 from llmpool._http import constants
 from llmpool._native import abi
 from llmpool._native.library import lib
@@ -167,6 +168,8 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
             client.get(f"http://127.0.0.1:{port}")
         with servers.RawServer(handle, port=port):
             assert servers.wait_until(lambda: watched.has(constants.NOTICE_BREAKER_CLOSED))
+        Leases(pool, ["b"]).share(0.5, has_store=True)
+        assert servers.wait_until(lambda: watched.has(constants.NOTICE_LEASE_WANTED))
         pool.close()
         assert servers.wait_until(lambda: watched.has(*KINDS))
     for kind, notices in watched.seen.items():
