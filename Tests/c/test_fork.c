@@ -72,6 +72,10 @@ static void use_handles_of_the_parent(void) {
   CHECK_STATUS((llmpool_status_t)llmpool_origins(pool, text, sizeof text), FORKED);
   CHECK_STATUS((llmpool_status_t)llmpool_budgets(pool, text, sizeof text), FORKED);
   CHECK_STATUS(llmpool_budget_settle(pool, 1, 1, 1), FORKED);
+  llmpool_lease_t lease = {.size = sizeof lease, .valid_ms = 1, .members = 1};
+  CHECK_STATUS(llmpool_budget_share(pool, NULL, NULL), FORKED);
+  CHECK_STATUS(llmpool_budget_grant(pool, "budget", &lease, NULL, 0, 0), FORKED);
+  CHECK_STATUS(llmpool_budget_demand(pool, "budget", &lease, NULL, 0, 0, NULL), FORKED);
   CHECK_STATUS(llmpool_queue_drain(queue, &event, sizeof event, 1, 0), FORKED);
   CHECK_STATUS(llmpool_queue_fd(queue), FORKED);
   llmpool_events_release(&held, sizeof held, 1);
@@ -137,6 +141,34 @@ static void look_at_the_budget(void) {
   uint32_t count = 0;
   CHECK_OK(llmpool_budget_get(shared, "inherited", &budget, &limit, sizeof limit, 1, &count));
   CHECK(budget.max_concurrent == 7 && count == 1 && limit.amount == 5 && limit.window_ms == 1000);
+}
+
+/* Without the lease of the parent. */
+static void look_at_the_share(void) {
+  llmpool_budget_t budget = {.size = sizeof budget};
+  llmpool_lease_t lease = {.size = sizeof lease};
+  llmpool_lease_limit_t limit;
+  CHECK_SOON(llmpool_budget_demand(shared, "lent", &lease, &limit, sizeof limit, 1, NULL) == LLMPOOL_OK);
+  CHECK(lease.members == 0 && limit.held <= 0 && limit.spent == 0);
+  CHECK_OK(llmpool_budget_get(shared, "lent", &budget, NULL, 0, 0, NULL));
+  CHECK(budget.shared == 1 && budget.leased == 0 && budget.members == 0);
+}
+
+static void test_a_child_is_a_member_of_its_own(void) {
+  llmpool_budget_t budget = {.size = sizeof budget};
+  llmpool_limit_t amount = {.amount = 600, .window_ms = 60000};
+  llmpool_share_t share = {.size = sizeof share, .safe_share = 0.5};
+  llmpool_lease_t lease = {.size = sizeof lease};
+  llmpool_lease_limit_t limit;
+  CHECK_OK(llmpool_budget_configure(shared, "lent", &budget, &amount, sizeof amount, 1));
+  CHECK_OK(llmpool_budget_share(shared, "lent", &share));
+  CHECK_SOON(llmpool_budget_demand(shared, "lent", &lease, &limit, sizeof limit, 1, NULL) == LLMPOOL_OK);
+  lease.valid_ms = 60000;
+  lease.members = 5;
+  limit.granted = 10;
+  CHECK_OK(llmpool_budget_grant(shared, "lent", &lease, &limit, sizeof limit, 1));
+  CHECK_SOON((llmpool_budget_get(shared, "lent", &budget, NULL, 0, 0, NULL), budget.leased == 1));
+  in_a_child(look_at_the_share);
 }
 
 /* As it has its options. */
@@ -688,6 +720,7 @@ int main(void) {
   RUN(test_handles_of_the_parent_answer_forked);
   RUN(test_the_shared_pool_works_anew);
   RUN(test_a_child_has_the_budgets_of_the_shared_pool);
+  RUN(test_a_child_is_a_member_of_its_own);
   RUN(test_a_child_opens_a_pool);
   RUN(test_a_grandchild_works_too);
   RUN(test_a_parent_that_drives);

@@ -132,6 +132,88 @@ static void test_without_a_store_nobody_is_asked(void) {
   CHECK_SOON(look(&member, "alone").shared == 1);
   CHECK_OK(llmpool_budget_share(member.pool, "alone", NULL));
   CHECK_SOON(look(&member, "alone").shared == 0);
+  submit(&member, "alone", 1);
+  int done = 0;
+  CHECK_SOON((done += answered(&member), done == 1));
+  leave(&member);
+}
+
+/* A store as small as one can be: what there is, halved for as long as somebody else may want some. */
+typedef struct {
+  uint64_t left, members;
+} store_t;
+
+static void lend(store_t *store, member_t *member) {
+  llmpool_event_t notice;
+  while (llmpool_queue_drain(member->wanted, &notice, sizeof notice, 1, 0) == 1) {
+    CHECK_OK(ask(member, notice.data));
+    llmpool_lease_limit_t *limit = &member->limits[0];
+    uint64_t wanted = limit->wanted_high + limit->wanted + limit->wanted_low;
+    uint64_t most = (store->left + 1) / 2;
+    uint64_t lacking = (int64_t)wanted > limit->held ? wanted - (uint64_t)limit->held : 0;
+    limit->granted = lacking < most ? lacking : most;
+    store->left -= limit->granted;
+    member->lease.valid_ms = 60000;
+    member->lease.members = store->members;
+    member->lease.places = UINT64_MAX;
+    CHECK_OK(llmpool_budget_grant(member->pool, notice.data, &member->lease, limit, sizeof *limit, member->count));
+    harness_release(&notice);
+  }
+}
+
+static void test_two_members_keep_one_limit(void) {
+  member_t first = join("both", 0), second = join("both", 0);
+  store_t store = {.left = 12, .members = 2};
+  submit(&first, "both", 10);
+  submit(&second, "both", 10);
+  int ours = 0, theirs = 0;
+  CHECK_SOON((lend(&store, &first), lend(&store, &second), ours += answered(&first), theirs += answered(&second),
+              ours + theirs == 12));
+  CHECK(ours > 0 && theirs > 0 && store.left == 0);
+  for (int i = 0; i < 60; i++) { /* the store answers and has nothing: nobody spends more */
+    lend(&store, &first);
+    lend(&store, &second);
+    ours += answered(&first);
+    theirs += answered(&second);
+    check_sleep_ms(5);
+  }
+  CHECK_EQ(ours + theirs, 12);
+  llmpool_budget_t budget = look(&first, "both");
+  CHECK(budget.members == 2 && budget.leased == 1 && budget.lapses == 0);
+  leave(&first);
+  leave(&second);
+}
+
+static void test_what_is_not_needed_is_given_back(void) {
+  member_t member = join("idle", 0);
+  CHECK_SOON(ask(&member, "idle") == LLMPOOL_OK);
+  grant(&member, "idle", 100, 60000);
+  llmpool_limit_t limit = {.remaining = 0};
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_SOON((llmpool_budget_get(member.pool, "idle", &budget, &limit, sizeof limit, 1, NULL), limit.remaining == 100));
+  CHECK_OK(ask(&member, "idle"));
+  CHECK(member.limits[0].held == 0 && member.limits[0].spent == 0 && member.lease.members == 2);
+  leave(&member);
+}
+
+/* Another member knows less, and one was asked to leave the provider alone. */
+static void test_what_the_others_know_holds_here(void) {
+  member_t member = join("others", 0);
+  llmpool_queue_t *stops = harness_queue();
+  CHECK_OK(llmpool_watch(member.pool, stops, LLMPOOL_NOTICE_BUDGET_STOPPED, 0));
+  CHECK_SOON(ask(&member, "others") == LLMPOOL_OK);
+  member.limits[0].amount = 300;
+  member.lease.stopped_ms = 60000;
+  grant(&member, "others", 3, 60000);
+  llmpool_event_t stop = harness_next(stops);
+  CHECK(stop.request_id == 0 && strstr(stop.headers, "status: 0\r\n") != NULL);
+  CHECK(strstr(stop.message, "an answer to another member asked for it") != NULL);
+  harness_release(&stop);
+  llmpool_limit_t limit;
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_OK(llmpool_budget_get(member.pool, "others", &budget, &limit, sizeof limit, 1, NULL));
+  CHECK(limit.amount == 300 && budget.stopped_ms > 50000);
+  CHECK_OK(llmpool_queue_close(stops));
   leave(&member);
 }
 
@@ -188,6 +270,20 @@ static void test_arguments(void) {
   limit.unit = 9;
   CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
                 "limits[0].unit");
+  limit.unit = 0;
+  limit.told = 6;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "limits[0].told");
+  limit.told = 0;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, 8, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "limit_size");
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, &limit, sizeof limit, 12), LLMPOOL_E_INVALID_ARGUMENT,
+                "count");
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, NULL, sizeof limit, 1), LLMPOOL_E_INVALID_ARGUMENT,
+                "limits");
+  CHECK_REFUSED(llmpool_budget_grant(pool, NULL, &lease, NULL, 0, 0), LLMPOOL_E_INVALID_ARGUMENT, "name");
+  lease.size = 8;
+  CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", &lease, NULL, 0, 0), LLMPOOL_E_INVALID_ARGUMENT, "lease.size");
   CHECK_REFUSED(llmpool_budget_grant(pool, "arguments", NULL, NULL, 0, 0), LLMPOOL_E_INVALID_ARGUMENT, "lease");
   CHECK_REFUSED(llmpool_budget_demand(pool, "arguments", NULL, NULL, 0, 0, NULL), LLMPOOL_E_INVALID_ARGUMENT,
                 "lease_out");
@@ -202,6 +298,9 @@ int main(void) {
   RUN(test_what_is_granted_is_spent);
   RUN(test_where_no_lease_holds_a_safe_share_is_spent);
   RUN(test_without_a_store_nobody_is_asked);
+  RUN(test_two_members_keep_one_limit);
+  RUN(test_what_is_not_needed_is_given_back);
+  RUN(test_what_the_others_know_holds_here);
   RUN(test_all_budgets_and_those_to_come);
   RUN(test_who_listens_later_hears_of_it);
   RUN(test_arguments);

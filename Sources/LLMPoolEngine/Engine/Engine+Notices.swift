@@ -161,6 +161,7 @@ extension Engine {
     let told = Engine.told(providerID(request))
     let name = label(of: id)
     let milliseconds = delay / 1_000_000
+    let answer = status == 0 ? "an answer to another member" : "an answer of \(status)"
     return (
       .budgetStopped,
       Engine.lines(
@@ -168,7 +169,7 @@ extension Engine {
           ("budget", name), ("status", "\(status)"), ("delay-ms", "\(milliseconds)"), ("waiting", "\(waiting)"),
           ("request", "\(request.value)"),
         ] + told.fields),
-      "budget \(name) stops for \(Engine.text(delay)): an answer of \(status) asked for it\(told.text); "
+      "budget \(name) stops for \(Engine.text(delay)): \(answer) asked for it\(told.text); "
         + "\(waiting) requests wait", nil
     )
   }

@@ -42,7 +42,10 @@ extension Engine {
 
   /// The request, if it is not over.
   func live(_ id: RequestID) -> RequestState? {
-    guard let request = requests[id.slot]?.takeUnretainedValue(), request.id == id else { return nil }
+    // The request of a stop that another process was asked for is none, and here there may never have been one.
+    guard id.slot < requests.count, let request = requests[id.slot]?.takeUnretainedValue(), request.id == id else {
+      return nil
+    }
     return request
   }
 
