@@ -217,6 +217,26 @@ static void test_what_the_others_know_holds_here(void) {
   leave(&member);
 }
 
+/* More names than are remembered: one that is used again is shared as it was. */
+static void test_what_was_forgotten_is_shared_again(void) {
+  member_t member = join("known", 1);
+  llmpool_share_t share = {.size = sizeof share, .safe_share = 0.5, .no_store = 1};
+  CHECK_OK(llmpool_budget_share(member.pool, "forgotten", &share));
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_SOON(llmpool_budget_get(member.pool, "forgotten", &budget, NULL, 0, 0, NULL) == LLMPOOL_OK && budget.shared);
+  for (int i = 0; i < 1100; i++) {
+    char name[16];
+    snprintf(name, sizeof name, "name %d", i);
+    CHECK_OK(llmpool_budget_share(member.pool, name, NULL));
+  }
+  CHECK_SOON(llmpool_budget_get(member.pool, "forgotten", &budget, NULL, 0, 0, NULL) == LLMPOOL_E_NOT_FOUND);
+  submit(&member, "forgotten", 1);
+  int done = 0;
+  CHECK_SOON((done += answered(&member), done == 1));
+  CHECK_EQ(look(&member, "forgotten").shared, 1);
+  leave(&member);
+}
+
 static void test_all_budgets_and_those_to_come(void) {
   member_t member = join("known", 0);
   llmpool_share_t share = {.size = sizeof share, .safe_share = 0.5};
@@ -301,6 +321,7 @@ int main(void) {
   RUN(test_two_members_keep_one_limit);
   RUN(test_what_is_not_needed_is_given_back);
   RUN(test_what_the_others_know_holds_here);
+  RUN(test_what_was_forgotten_is_shared_again);
   RUN(test_all_budgets_and_those_to_come);
   RUN(test_who_listens_later_hears_of_it);
   RUN(test_arguments);

@@ -21,15 +21,20 @@ extension Engine {
   func budget(named name: String) -> BudgetID {
     let id = budgetNames.id(of: name) ?? nameBudget(name)
     // The core has forgotten it for another, which we hear only when the messages at hand are taken.
-    if !core.knows(id) { tell(.budgetNamed(id)) }
+    if !core.knows(id) { tellBudget(id, name) }
     return id
   }
 
   private func nameBudget(_ name: String) -> BudgetID {
     let id = budgetNames.add(name)
     hasBudgets.store(true, ordering: .relaxed)
-    tell(.budgetNamed(id))
+    tellBudget(id, name)
     return id
+  }
+
+  private func tellBudget(_ id: BudgetID, _ name: String) {
+    tell(.budgetNamed(id))
+    shareAgain(id, name)
   }
 
   func forgetBudget(_ id: BudgetID, _ refusals: Int) {

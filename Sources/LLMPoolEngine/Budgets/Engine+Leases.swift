@@ -6,7 +6,18 @@ extension Engine {
   func take(_ sharing: BudgetSharing) {
     if !isSharing { suspended = suspendedTime() }
     isSharing = true
-    tell(.budgetShared(sharing.name.map { budget(named: $0) } ?? .none, sharing.options))
+    guard let name = sharing.name else {
+      sharings = [:]
+      return tell(.budgetShared(.none, sharing.options))
+    }
+    sharings[name] = sharing
+    tell(.budgetShared(budget(named: name), sharing.options))
+  }
+
+  /// One that is new is shared as the last word on all budgets says, but for those of which there was a later one: the
+  /// core has forgotten that with the budget.
+  func shareAgain(_ id: BudgetID, _ name: String) {
+    if let sharing = sharings[name] { tell(.budgetShared(id, sharing.options)) }
   }
 
   func take(_ grant: BudgetGrant) {

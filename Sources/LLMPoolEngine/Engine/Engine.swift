@@ -60,6 +60,8 @@ package final class Engine: @unchecked Sendable {
   var lastBudget: (name: [UInt8], id: BudgetID)?
   /// Some budget is or was shared with other processes.
   var isSharing = false
+  /// How single budgets are shared, by their names, since something was said of all.
+  var sharings: [String: BudgetSharing] = [:]
   /// For how long the machine has been suspended, as it was looked at last.
   var suspended: Int64 = 0
   /// Budgets of which it was said that they want a lease, and nobody has asked for one since.
