@@ -33,8 +33,13 @@ public func llmpool_budget_get(
   }
 }
 
-private func view(of name: UnsafePointer<CChar>?, in pool: PoolHandle) throws(Fault) -> BudgetView {
+func budgetName(_ name: UnsafePointer<CChar>?) throws(Fault) -> String {
   guard let name = text(name) else { throw Fault(.invalidArgument, "name: it is NULL") }
+  return name
+}
+
+private func view(of name: UnsafePointer<CChar>?, in pool: PoolHandle) throws(Fault) -> BudgetView {
+  let name = try budgetName(name)
   guard let view = try pool.budget(name) else { throw Fault(.notFound, "name: the pool knows no budget \(name)") }
   return view
 }
@@ -88,62 +93,42 @@ extension llmpool_budget_t {
     in_flight = UInt64(view.inFlight)
     waiting = UInt64(view.waiting)
     refusals = UInt64(view.refusals)
-    stopped_ms = UInt64((view.stoppedFor + 999_999) / 1_000_000)
+    stopped_ms = milliseconds(view.stoppedFor)
     adaptive = UInt64(view.adaptive ?? 0)
     guard let share = view.share else { return }
     shared = 1
     leased = share.isLeased ? 1 : 0
     members = UInt64(share.members)
-    lease_ms = UInt64((share.validFor + 999_999) / 1_000_000)
-    places = share.places == .max ? .max : UInt64(share.places)
+    lease_ms = milliseconds(share.validFor)
+    places = numberOrAny(share.places)
     lapses = UInt64(share.lapses)
   }
 }
 
 extension llmpool_limit_t {
-  private static let most = UInt64(Cost.most)
-  static let shown = BudgetOptions.limitCount + ToldLimit.allCases.count
-
-  private static func checkSize(_ size: Int) throws(Fault) {
-    try LLMPoolC.checkSize(size, of: llmpool_limit_t.self, "limit_size", smallest: MemoryLayout<llmpool_limit_t>.stride)
-  }
-
   fileprivate init(_ limit: BudgetView.Limit) {
     self.init()
     unit = UInt32(limit.unit.rawValue)
     told = limit.isTold ? 1 : 0
     amount = UInt64(limit.limit)
-    window_ms = UInt64((limit.window + 999_999) / 1_000_000)
+    window_ms = milliseconds(limit.window)
     remaining = limit.remaining
-    full_ms = UInt64((limit.untilFull + 999_999) / 1_000_000)
+    full_ms = milliseconds(limit.untilFull)
   }
 
-  /// Those that were told are not configured.
+  /// Those that were told are not configured: as many as llmpool_budget_get() gives are taken, and such passed over.
   fileprivate static func read(
     _ limits: UnsafePointer<llmpool_limit_t>?, _ size: Int, _ count: UInt32
   ) throws(Fault) -> [BudgetLimit] {
-    guard count > 0 else { return [] }
-    guard let limits else { throw Fault(.invalidArgument, "limits: NULL, but count is \(count)") }
-    // As many as llmpool_budget_get() gives; those of them that were told are passed over.
-    guard count <= shown else {
-      throw Fault(.invalidArgument, "count: expected at most \(BudgetOptions.limitCount) limits, got \(count)")
+    try readLimits(limits, size, count, said: BudgetOptions.limitCount) { (limit, place) throws(Fault) in
+      limit.told == 0 ? try limit.configured(place) : nil
     }
-    try checkSize(size)
-    var result: [BudgetLimit] = []
-    for index in 0..<Int(count) {
-      let place = UnsafeRawPointer(limits) + index * size
-      let limit = place.loadUnaligned(as: llmpool_limit_t.self)
-      guard limit.told == 0 else { continue }
-      func refused(_ field: String, _ expected: String, _ value: UInt64) -> Fault {
-        Fault(.invalidArgument, "limits[\(index)].\(field): expected \(expected), got \(value)")
-      }
-      guard let unit = UInt8(exactly: limit.unit).flatMap({ BudgetUnit(rawValue: $0) }) else {
-        throw refused("unit", "one of LLMPOOL_UNIT_*", UInt64(limit.unit))
-      }
-      guard (1...most).contains(limit.amount) else { throw refused("amount", "1 to \(most)", limit.amount) }
-      guard (1...most).contains(limit.window_ms) else { throw refused("window_ms", "1 to \(most)", limit.window_ms) }
-      result.append(BudgetLimit(unit, Int64(limit.amount), per: .milliseconds(limit.window_ms)))
-    }
-    return result
+  }
+
+  private func configured(_ place: LimitPlace) throws(Fault) -> BudgetLimit {
+    let unit = try place.unit(self.unit)
+    try place.check("amount", amount, 1...LimitPlace.most)
+    try place.check("window_ms", window_ms, 1...LimitPlace.most)
+    return BudgetLimit(unit, Int64(amount), per: .milliseconds(window_ms))
   }
 }

@@ -36,29 +36,26 @@ enum Handles {
   nonisolated(unsafe) static let sharedPool: OpaquePointer = give(PoolHandle.shared)
 }
 
-func pool(_ pointer: OpaquePointer?) throws(Fault) -> PoolHandle {
-  guard let pointer else { throw Fault(.invalidArgument, "pool: it is NULL") }
-  return Unmanaged<PoolHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
+private func handle<Handle>(_ pointer: OpaquePointer?, _ name: StaticString) throws(Fault) -> Unmanaged<Handle> {
+  guard let pointer else { throw Fault(.invalidArgument, "\(name): it is NULL") }
+  return Unmanaged.fromOpaque(UnsafeRawPointer(pointer))
 }
 
+func pool(_ pointer: OpaquePointer?) throws(Fault) -> PoolHandle { try handle(pointer, "pool").takeUnretainedValue() }
+
 func queue(_ pointer: OpaquePointer?) throws(Fault) -> QueueHandle {
-  guard let pointer else { throw Fault(.invalidArgument, "queue: it is NULL") }
-  return Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer)).takeUnretainedValue()
+  try handle(pointer, "queue").takeUnretainedValue()
 }
 
 /// The engine and the queue to call. Not counted: handles live as long as the process.
 func engine(_ pointer: OpaquePointer?) throws(Fault) -> Engine {
-  guard let pointer else { return try pool(nil).open() }
-  return try Unmanaged<PoolHandle>.fromOpaque(UnsafeRawPointer(pointer))._withUnsafeGuaranteedRef { handle in
-    Result { () throws(Fault) in try handle.open() }
-  }.get()
+  let pool: Unmanaged<PoolHandle> = try handle(pointer, "pool")
+  return try pool._withUnsafeGuaranteedRef { pool in Result { () throws(Fault) in try pool.open() } }.get()
 }
 
 func openQueue(_ pointer: OpaquePointer?) throws(Fault) -> CompletionQueue {
-  guard let pointer else { return try queue(nil).open() }
-  return try Unmanaged<QueueHandle>.fromOpaque(UnsafeRawPointer(pointer))._withUnsafeGuaranteedRef { handle in
-    Result { () throws(Fault) in try handle.open() }
-  }.get()
+  let queue: Unmanaged<QueueHandle> = try handle(pointer, "queue")
+  return try queue._withUnsafeGuaranteedRef { queue in Result { () throws(Fault) in try queue.open() } }.get()
 }
 
 func required<Pointee>(_ pointer: UnsafeMutablePointer<Pointee>?, _ name: String) throws(Fault)

@@ -31,7 +31,7 @@ public func llmpool_budget_demand(
 }
 
 private func demand(of name: UnsafePointer<CChar>?, in pool: PoolHandle) throws(Fault) -> LeaseDemand {
-  guard let name = text(name) else { throw Fault(.invalidArgument, "name: it is NULL") }
+  let name = try budgetName(name)
   guard let demand = try pool.open().leaseDemand(of: name) else {
     throw Fault(.notFound, "name: the pool knows no budget \(name) for which a store grants leases")
   }
@@ -45,7 +45,7 @@ public func llmpool_budget_grant(
 ) -> llmpool_status_t {
   status { () throws(Fault) in
     let handle = try LLMPoolC.pool(pool)
-    guard let name = text(name) else { throw Fault(.invalidArgument, "name: it is NULL") }
+    let name = try budgetName(name)
     guard let lease else { throw Fault(.invalidArgument, "lease: it is NULL") }
     let smallest = MemoryLayout<llmpool_lease_t>.size
     let given = try LLMPoolC.read(lease, "lease", smallest: smallest, over: llmpool_lease_t())
@@ -76,8 +76,8 @@ extension llmpool_lease_t {
     sequence = demand.sequence
     in_flight = UInt64(demand.inFlight)
     waiting = UInt64(demand.waiting)
-    max_concurrent = demand.maxConcurrent == .max ? .max : UInt64(demand.maxConcurrent)
-    stopped_ms = UInt64((demand.stoppedFor + 999_999) / 1_000_000)
+    max_concurrent = numberOrAny(demand.maxConcurrent)
+    stopped_ms = milliseconds(demand.stoppedFor)
     members = UInt64(demand.members)
   }
 
@@ -99,7 +99,7 @@ extension llmpool_lease_limit_t {
     unit = UInt32(limit.unit.rawValue)
     told = limit.told.map { UInt32($0.rawValue) + 1 } ?? 0
     amount = UInt64(clamping: limit.amount)
-    window_ms = UInt64((limit.window + 999_999) / 1_000_000)
+    window_ms = milliseconds(limit.window)
     capacity = UInt64(clamping: limit.capacity)
     held = limit.held
     spent = limit.spent
@@ -114,34 +114,15 @@ extension llmpool_lease_limit_t {
   fileprivate static func read(
     _ limits: UnsafePointer<llmpool_lease_limit_t>?, _ size: Int, _ count: UInt32
   ) throws(Fault) -> [LeaseGrant.Limit] {
-    guard count > 0 else { return [] }
-    guard let limits else { throw Fault(.invalidArgument, "limits: NULL, but count is \(count)") }
-    let most = llmpool_limit_t.shown
-    guard count <= most else { throw Fault(.invalidArgument, "count: expected at most \(most) limits, got \(count)") }
-    try checkSize(
-      size, of: llmpool_lease_limit_t.self, "limit_size", smallest: MemoryLayout<llmpool_lease_limit_t>.stride)
-    var result: [LeaseGrant.Limit] = []
-    for index in 0..<Int(count) {
-      let place = UnsafeRawPointer(limits) + index * size
-      result.append(try place.loadUnaligned(as: llmpool_lease_limit_t.self).grant(index))
-    }
-    return result
+    try readLimits(limits, size, count, said: mostLimits) { (limit, place) throws(Fault) in try limit.grant(place) }
   }
 
-  private func grant(_ index: Int) throws(Fault) -> LeaseGrant.Limit {
-    func refused(_ field: String, _ expected: String, _ value: UInt64) -> Fault {
-      Fault(.invalidArgument, "limits[\(index)].\(field): expected \(expected), got \(value)")
-    }
-    guard let unit = UInt8(exactly: self.unit).flatMap({ BudgetUnit(rawValue: $0) }) else {
-      throw refused("unit", "one of LLMPOOL_UNIT_*", UInt64(self.unit))
-    }
-    guard told <= ToldLimit.allCases.count else {
-      throw refused("told", "0 to \(ToldLimit.allCases.count)", UInt64(told))
-    }
-    let most = UInt64(Cost.most)
-    guard amount <= most else { throw refused("amount", "0 to \(most)", amount) }
-    guard window_ms <= most else { throw refused("window_ms", "0 to \(most)", window_ms) }
-    guard granted <= most else { throw refused("granted", "0 to \(most)", granted) }
+  private func grant(_ place: LimitPlace) throws(Fault) -> LeaseGrant.Limit {
+    let unit = try place.unit(self.unit)
+    try place.check("told", UInt64(told), 0...UInt64(ToldLimit.allCases.count))
+    try place.check("amount", amount, 0...LimitPlace.most)
+    try place.check("window_ms", window_ms, 0...LimitPlace.most)
+    try place.check("granted", granted, 0...LimitPlace.most)
     return LeaseGrant.Limit(
       unit: unit, told: told == 0 ? nil : ToldLimit(rawValue: UInt8(told - 1)), window: .milliseconds(window_ms),
       amount: Int64(amount), granted: Int64(granted))

@@ -79,6 +79,12 @@ func declaredSize<Struct>(
   return size
 }
 
+/// A time in milliseconds, rounded up.
+func milliseconds(_ time: Nanoseconds) -> UInt64 { UInt64((time + 999_999) / 1_000_000) }
+
+/// A number that may be any, which is the largest here and there.
+func numberOrAny(_ number: Int) -> UInt64 { number == .max ? .max : UInt64(number) }
+
 // MARK: Options
 
 /// llmpool_options_init() leaves it, so that options it did not fill in are noticed.

@@ -9,8 +9,7 @@ package final class BudgetConfiguration: Sendable {
   package init(
     _ name: some Collection<UInt8>, limits: [BudgetLimit], burst: Nanoseconds, maxConcurrent: Int, learns: Bool
   ) throws(Fault) {
-    try BudgetName.validate(name)
-    guard name.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
+    self.name = try BudgetName.text(name)
     guard limits.count <= BudgetOptions.limitCount else {
       throw Fault(.invalidArgument, "count: expected at most \(BudgetOptions.limitCount) limits, got \(limits.count)")
     }
@@ -19,7 +18,6 @@ package final class BudgetConfiguration: Sendable {
     options.burst = burst
     options.maxConcurrent = maxConcurrent
     options.learns = learns
-    self.name = String(decoding: name, as: UTF8.self)
     self.options = options
   }
 }
@@ -27,6 +25,13 @@ package final class BudgetConfiguration: Sendable {
 /// The name of a budget: in error messages, notices, metrics and a list with a line for each.
 enum BudgetName {
   private static let most = 200
+
+  /// Of a call that wants one.
+  static func text(_ bytes: some Collection<UInt8>) throws(Fault) -> String {
+    try validate(bytes)
+    guard bytes.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
+    return String(decoding: bytes, as: UTF8.self)
+  }
 
   /// An empty one is none. Each request with a budget comes here: no String is made of what is ASCII.
   static func validate(_ bytes: some Collection<UInt8>) throws(Fault) {

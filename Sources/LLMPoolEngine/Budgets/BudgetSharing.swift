@@ -8,11 +8,7 @@ package final class BudgetSharing: Sendable {
   package let options: ShareOptions?
 
   package init(_ name: UnsafeRawBufferPointer?, _ options: ShareOptions?) throws(Fault) {
-    if let name {
-      try BudgetName.validate(name)
-      guard name.count > 0 else { throw Fault(.invalidArgument, "name: it is empty") }
-    }
-    self.name = name.map { String(decoding: $0, as: UTF8.self) }
+    self.name = if let name { try BudgetName.text(name) } else { nil }
     self.options = options
   }
 }
