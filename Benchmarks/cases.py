@@ -70,12 +70,12 @@ def paced_tokens(version, rate, seconds, *rest, streams=1000):
     }
 
 
-def paced_limits(what, delay):
+def paced_limits(what):
     limits = []
     for loop in ("uvloop", "asyncio"):
         name = f"llmpool, {loop}, 20/s"
         limits += [
-            Limit(name, "bare C reader, 20/s", delay, f"{what}, {loop}: delay of a token (p99, us)", "p99_us", True),
+            Limit(name, "bare C reader, 20/s", 3000, f"{what}, {loop}: delay of a token (p99, us)", "p99_us", True),
             Limit(name, None, 64, f"{what}, {loop}: memory of a stream (KiB)", "stream_kb"),
         ]
     return limits
@@ -372,7 +372,7 @@ CASES = {
         "1,000 streams of 20 tokens a second in one loop for 30 s, HTTP/2 and TLS (granian)",
         servers.token_server,
         paced_tokens("h2", 20, 30, "{ca}") | paced_tokens("h2", 10, 15, "{ca}"),
-        paced_limits("1,000 paced streams, h2", 3000),
+        paced_limits("1,000 paced streams, h2"),
         rounds=3,
         figure="p99_us",
         unit="us from the server's stamp to the reader, p99",
@@ -381,7 +381,7 @@ CASES = {
         "The same over HTTP/1.1 and nginx as a proxy (granian)",
         servers.proxied_token_server,
         paced_tokens("h1", 20, 30) | paced_tokens("h1", 10, 15),
-        paced_limits("the same over nginx, h1", 3000),
+        paced_limits("the same over nginx, h1"),
         rounds=3,
         figure="p99_us",
         unit="us from the server's stamp to the reader, p99",

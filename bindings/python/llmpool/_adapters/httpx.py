@@ -338,51 +338,49 @@ class ResponseMixin:
 
     def read(self: Any) -> bytes:
         """See httpx."""
-        if hasattr(self, "_content"):
-            content: bytes = self._content
-            return content
-        kit = self._kit
-        raw = kit.reads(self, False)
+        raw = self._unread(False)
         if raw is None:
-            content = kit.base.read(self)
-            return content
+            return self._kit.base.read(self)  # type: ignore[no-any-return]
         self.is_stream_consumed = True
         try:
-            content = raw.read()
-        except kit.module.RequestError as error:
-            if self._request is not None:
-                error.request = self._request
+            content: bytes = raw.read()
+        except self._kit.module.RequestError as error:
+            self._name(error)
             raise
         finally:
             self.is_closed = True
             self.stream.close()
-        self._num_bytes_downloaded = len(content)
-        self._content = content
+        self._keep(content)
         return content
 
     async def aread(self: Any) -> bytes:
         """See httpx."""
-        if hasattr(self, "_content"):
-            content: bytes = self._content
-            return content
-        kit = self._kit
-        raw = kit.reads(self, True)
+        raw = self._unread(True)
         if raw is None:
-            content = await kit.base.aread(self)
-            return content
+            return await self._kit.base.aread(self)  # type: ignore[no-any-return]
         self.is_stream_consumed = True
         try:
-            content = await raw.read()
-        except kit.module.RequestError as error:
-            if self._request is not None:
-                error.request = self._request
+            content: bytes = await raw.read()
+        except self._kit.module.RequestError as error:
+            self._name(error)
             raise
         finally:
             self.is_closed = True
             await self.stream.aclose()
+        self._keep(content)
+        return content
+
+    def _unread(self: Any, is_async: bool) -> Any:
+        """What is to be read here; None: httpx does it, or has."""
+        return None if hasattr(self, "_content") else self._kit.reads(self, is_async)
+
+    def _name(self: Any, error: Any) -> None:
+        if self._request is not None:
+            error.request = self._request
+
+    def _keep(self: Any, content: bytes) -> None:
         self._num_bytes_downloaded = len(content)
         self._content = content
-        return content
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         plain = object.__new__(self._kit.base)  # which who has no llmpool can load

@@ -6,6 +6,7 @@ import re
 from typing import Any, Dict, List
 from urllib.parse import quote
 
+from .._fleet.demand import UNITS, StoreAway, StoreRefused
 from .._http import secrets
 from .arguments import Parser, above_0, failed
 from .terminal import Terminal, columns, duration, output
@@ -22,7 +23,6 @@ _STATUSES = """\
 exit status: 0 shown, 1 there is no budget, 2 the store does not answer, or
 refuses
 """
-_UNITS = ("requests", "tokens", "input tokens", "output tokens")
 _BAR = 10
 _PASSWORD = re.compile(r"(\w+://[^/?#@:]*:)([^/?#]*)(@.*)")
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
@@ -37,7 +37,6 @@ def main(arguments: List[str]) -> int:
     add("--timeout", type=above_0, default=5.0, metavar="SECONDS", help="[%(default)g]")
     add("--json", action="store_true", help="for programs, times in milliseconds")
     given = parser.parse_args(arguments)
-    from .._fleet.demand import StoreAway, StoreRefused
     from .._fleet.redis_store import Redis
 
     try:
@@ -88,7 +87,7 @@ def _as_dict(budget: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _named(limit: Dict[str, Any]) -> Dict[str, Any]:
-    unit = _UNITS[limit["unit"]].replace(" ", "_")
+    unit = UNITS[limit["unit"]].replace(" ", "_")
     return {**limit, "unit": unit, "told": limit["told"] > 0}
 
 
@@ -115,7 +114,7 @@ def _show_budget(terminal: Terminal, budget: Dict[str, Any]) -> None:
         rows.append([_name(limit), bar, f"{part:.0%}", f"{limit['free']:,}", f"{limit['held']:,}"])
     _indented(terminal, rows, 2)
     terminal.line()
-    heads = [_UNITS[limit["unit"]] for limit in limits]
+    heads = [UNITS[limit["unit"]] for limit in limits]
     rows = [["member", *heads, "flight", "wait", *(["places"] if budget["places"] else [])]]
     for member in sorted(members, key=lambda each: str(each["id"])):
         loans = {_order(loan): loan for loan in member["loans"]}
@@ -139,7 +138,7 @@ def _indented(terminal: Terminal, rows: List[List[str]], left: int) -> None:
 
 def _name(limit: Dict[str, Any]) -> str:
     told = ", told" if limit["told"] else ""
-    return f"{limit['amount']:,} {_UNITS[limit['unit']]} in {limit['window_ms'] / 1000:g} s{told}"
+    return f"{limit['amount']:,} {UNITS[limit['unit']]} in {limit['window_ms'] / 1000:g} s{told}"
 
 
 def _order(limit: Dict[str, Any]) -> Any:

@@ -8,14 +8,13 @@ from typing import Dict, List, Optional, Set, Tuple
 from .._native.waiting import poller
 from .._pool import lines
 from .._pool.lines import INFO, WARNING, Line
-from .demand import Demand, Grant, Store, StoreAway, StoreRefused
+from .demand import UNITS, Demand, Grant, Store, StoreAway, StoreRefused
 from .leases import Leases, label_of
 
 # Seconds until the store is tried again, doubled each time.
 _SOONEST, _LATEST = 0.1, 1.0
 # Seconds after which the thread looks whether it is still wanted.
 _LOOK = 1.0
-_UNITS = ("requests", "tokens", "input tokens", "output tokens")
 
 
 class Connector:
@@ -125,7 +124,7 @@ class Connector:
         self._differences.add(difference)
         budget = label_of(name)
         text = (
-            f"budget {budget}: this process has {own:,} {_UNITS[unit]} in {window / 1000:g} s "
+            f"budget {budget}: this process has {own:,} {UNITS[unit]} in {window / 1000:g} s "
             f"configured, another of its fleet {smaller:,}: the smaller holds for all"
         )
         fields = {"budget": budget, "limit": str(own), "smaller": str(smaller)}

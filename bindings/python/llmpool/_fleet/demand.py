@@ -2,6 +2,8 @@
 
 from typing import List, NamedTuple, Protocol, Tuple
 
+# Of a limit, by its number there, for people.
+UNITS = ("requests", "tokens", "input tokens", "output tokens")
 # What the library says for it, of places and of max_concurrent.
 ANY_NUMBER = (1 << 64) - 1
 

@@ -3,6 +3,7 @@
 import ctypes
 from typing import List, Optional, Sequence
 
+from .._http.answer import BEGIN, DATA_END
 from .._native import abi
 from .._native.failures import check
 from .._native.library import lib
@@ -76,7 +77,9 @@ class Leases:
                 records, blob, more = self._reader.read()
             except Lost:  # no memory to copy them
                 return self.known()
-            names += [blob[each[9] : each[10]].decode("utf-8", "replace") for each in records]
+            names += [
+                blob[each[BEGIN] : each[DATA_END]].decode("utf-8", "replace") for each in records
+            ]
         return names
 
     def demand(self, name: str) -> Optional[Demand]:
