@@ -164,13 +164,19 @@ extension Fleet {
     #expect(sentAfterRest(nil, isSuspended: isSuspended) == 0)
   }
 
-  fileprivate func sentAfterRest(_ mutant: Mutant?, isSuspended: Bool) -> Int {
+  /// Whose first member was busy for a while, and is no more.
+  private func fleetAtRest(_ mutant: Mutant?) -> Fleet {
     var options = options(8, requests: 6_000, mutant: mutant)
     options.provided = .seconds(60)
     let fleet = Fleet(options)
     fleet.load(0, Load(perSecond: 50))
     fleet.run(.seconds(4))
     fleet.load(0, Load())
+    return fleet
+  }
+
+  fileprivate func sentAfterRest(_ mutant: Mutant?, isSuspended: Bool) -> Int {
+    let fleet = fleetAtRest(mutant)
     if isSuspended { fleet.suspend(0, for: .seconds(10)) } else { fleet.freeze(0) }
     fleet.run(.seconds(10))
     let before = fleet.members[0].sent
@@ -283,12 +289,7 @@ extension Fleet {
 
   /// A member that rests says that it lives, and holds nothing.
   fileprivate func rest(_ mutant: Mutant?) -> (members: Int, held: Int64) {
-    var options = options(8, requests: 6_000, mutant: mutant)
-    options.provided = .seconds(60)
-    let fleet = Fleet(options)
-    fleet.load(0, Load(perSecond: 50))
-    fleet.run(.seconds(4))
-    fleet.load(0, Load())
+    let fleet = fleetAtRest(mutant)
     fleet.run(.seconds(6))
     return (fleet.stores[0]!.memberCount, fleet.view(0).limits[0].remaining)
   }
