@@ -484,6 +484,7 @@ typedef struct llmpool_limit {
   uint64_t window_ms; /* in which so much comes back, evenly; 1 to 2^40 */
   int64_t remaining;  /* from llmpool_budget_get(): what could be spent now; below 0 where more was */
   uint64_t full_ms;   /* from llmpool_budget_get(): until all is there */
+  int64_t spent;      /* from llmpool_budget_get(): of a shared budget, since it is shared, less what came back */
 } llmpool_limit_t;
 
 typedef struct llmpool_budget {

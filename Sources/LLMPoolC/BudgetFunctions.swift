@@ -26,8 +26,7 @@ public func llmpool_budget_get(
     let target = try required(budget_out, "budget_out")
     let size = try declaredSize(target, "budget_out", smallest: llmpool_budget_t.smallestSize)
     let view = try view(of: name, in: LLMPoolC.pool(pool))
-    let limits = view.limits.prefix(Int(capacity)).map { llmpool_limit_t($0) }
-    try write(limits, to: limits_out, ("limits_out", "limit_size", limit_size))
+    try llmpool_limit_t.write(view.limits.prefix(Int(capacity)), to: limits_out, limit_size)
     write(llmpool_budget_t(view, size: size), to: target, size: size)
     count_out?.pointee = UInt32(view.limits.count)
   }
@@ -106,6 +105,9 @@ extension llmpool_budget_t {
 }
 
 extension llmpool_limit_t {
+  /// What it was at first.
+  private static let smallestSize = MemoryLayout<llmpool_limit_t>.offset(of: \.spent)!
+
   fileprivate init(_ limit: BudgetView.Limit) {
     self.init()
     unit = UInt32(limit.unit.rawValue)
@@ -114,13 +116,23 @@ extension llmpool_limit_t {
     window_ms = milliseconds(limit.window)
     remaining = limit.remaining
     full_ms = milliseconds(limit.untilFull)
+    spent = limit.spent
+  }
+
+  fileprivate static func write(
+    _ limits: ArraySlice<BudgetView.Limit>, to target: UnsafeMutablePointer<llmpool_limit_t>?, _ size: Int
+  ) throws(Fault) {
+    let argument = ("limits_out", "limit_size", size)
+    try LLMPoolC.write(limits.map { llmpool_limit_t($0) }, to: target, argument, smallest: smallestSize)
   }
 
   /// Those that were told are not configured: as many as llmpool_budget_get() gives are taken, and such passed over.
   fileprivate static func read(
     _ limits: UnsafePointer<llmpool_limit_t>?, _ size: Int, _ count: UInt32
   ) throws(Fault) -> [BudgetLimit] {
-    try readLimits(limits, size, count, said: BudgetOptions.limitCount) { (limit, place) throws(Fault) in
+    try readLimits(
+      limits, size, count, over: llmpool_limit_t(), smallest: smallestSize, said: BudgetOptions.limitCount
+    ) { (limit, place) throws(Fault) in
       limit.told == 0 ? try limit.configured(place) : nil
     }
   }

@@ -114,7 +114,10 @@ extension llmpool_lease_limit_t {
   fileprivate static func read(
     _ limits: UnsafePointer<llmpool_lease_limit_t>?, _ size: Int, _ count: UInt32
   ) throws(Fault) -> [LeaseGrant.Limit] {
-    try readLimits(limits, size, count, said: mostLimits) { (limit, place) throws(Fault) in try limit.grant(place) }
+    let empty = llmpool_lease_limit_t()
+    return try readLimits(
+      limits, size, count, over: empty, smallest: MemoryLayout.size(ofValue: empty), said: mostLimits
+    ) { (limit, place) throws(Fault) in try limit.grant(place) }
   }
 
   private func grant(_ place: LimitPlace) throws(Fault) -> LeaseGrant.Limit {

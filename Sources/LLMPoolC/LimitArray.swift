@@ -6,8 +6,8 @@ let mostLimits = BudgetOptions.limitCount + ToldLimit.allCases.count
 
 /// Reads limits from the caller's array, whose elements have the size of his header. `said`: how many can be given, for
 /// the error. What `make` gives nil for is passed over.
-func readLimits<Limit: BitwiseCopyable, Value>(
-  _ limits: UnsafePointer<Limit>?, _ size: Int, _ count: UInt32, said: Int,
+func readLimits<Limit, Value>(
+  _ limits: UnsafePointer<Limit>?, _ size: Int, _ count: UInt32, over defaults: Limit, smallest: Int, said: Int,
   _ make: (Limit, LimitPlace) throws(Fault) -> Value?
 ) throws(Fault) -> [Value] {
   guard count > 0 else { return [] }
@@ -15,10 +15,10 @@ func readLimits<Limit: BitwiseCopyable, Value>(
   guard count <= mostLimits else {
     throw Fault(.invalidArgument, "count: expected at most \(said) limits, got \(count)")
   }
-  try checkSize(size, of: Limit.self, "limit_size", smallest: MemoryLayout<Limit>.stride)
+  try checkSize(size, of: Limit.self, "limit_size", smallest: smallest)
   var result: [Value] = []
   for index in 0..<Int(count) {
-    let limit = (UnsafeRawPointer(limits) + index * size).loadUnaligned(as: Limit.self)
+    let limit = element(index, of: limits, size, over: defaults)
     if let value = try make(limit, LimitPlace(index: index)) { result.append(value) }
   }
   return result

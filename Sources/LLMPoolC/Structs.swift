@@ -50,14 +50,24 @@ func write<Struct>(_ value: Struct, to pointer: UnsafeMutablePointer<Struct>, si
   if size > known { memset(target + known, 0, size - known) }
 }
 
+/// Reads one of the caller's array, whose elements have the size of his header.
+func element<Struct>(
+  _ index: Int, of array: UnsafePointer<Struct>, _ size: Int, over defaults: Struct
+) -> Struct {
+  let source = UnsafeRawPointer(array) + index * size
+  var copy = defaults
+  withUnsafeMutableBytes(of: &copy) { $0.baseAddress!.copyMemory(from: source, byteCount: min(size, $0.count)) }
+  return copy
+}
+
 /// Writes structs one after the other into the caller's array, whose elements have the size of his header.
 func write<Struct>(
   _ values: some Collection<Struct>, to target: UnsafeMutablePointer<Struct>?,
-  _ argument: (name: String, sizeName: String, size: Int)
+  _ argument: (name: String, sizeName: String, size: Int), smallest: Int = MemoryLayout<Struct>.stride
 ) throws(Fault) {
   guard !values.isEmpty else { return }
   guard let target else { throw Fault(.invalidArgument, "\(argument.name): it is NULL") }
-  try checkSize(argument.size, of: Struct.self, argument.sizeName, smallest: MemoryLayout<Struct>.stride)
+  try checkSize(argument.size, of: Struct.self, argument.sizeName, smallest: smallest)
   for (index, value) in values.enumerated() {
     let place = UnsafeMutableRawPointer(target) + index * argument.size
     write(value, to: place.assumingMemoryBound(to: Struct.self), size: argument.size)

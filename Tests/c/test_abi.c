@@ -162,13 +162,14 @@ static void test_record_layout(void) {
 }
 
 static void test_budget_layout(void) {
-  SIZE(llmpool_limit_t, 40);
+  SIZE(llmpool_limit_t, 48);
   OFFSET(llmpool_limit_t, unit, 0);
   OFFSET(llmpool_limit_t, told, 4);
   OFFSET(llmpool_limit_t, amount, 8);
   OFFSET(llmpool_limit_t, window_ms, 16);
   OFFSET(llmpool_limit_t, remaining, 24);
   OFFSET(llmpool_limit_t, full_ms, 32);
+  OFFSET(llmpool_limit_t, spent, 40);
   SIZE(llmpool_budget_t, 104);
   OFFSET(llmpool_budget_t, size, 0);
   OFFSET(llmpool_budget_t, max_concurrent, 8);

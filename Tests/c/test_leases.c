@@ -178,8 +178,10 @@ static void test_two_members_keep_one_limit(void) {
     check_sleep_ms(5);
   }
   CHECK_EQ(ours + theirs, 12);
-  llmpool_budget_t budget = look(&first, "both");
-  CHECK(budget.members == 2 && budget.leased == 1 && budget.lapses == 0);
+  llmpool_limit_t limit;
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_OK(llmpool_budget_get(first.pool, "both", &budget, &limit, sizeof limit, 1, NULL));
+  CHECK(limit.spent == ours && budget.members == 2 && budget.leased == 1 && budget.lapses == 0);
   leave(&first);
   leave(&second);
 }
@@ -214,6 +216,25 @@ static void test_what_the_others_know_holds_here(void) {
   CHECK_OK(llmpool_budget_get(member.pool, "others", &budget, &limit, sizeof limit, 1, NULL));
   CHECK(limit.amount == 300 && budget.stopped_ms > 50000);
   CHECK_OK(llmpool_queue_close(stops));
+  leave(&member);
+}
+
+/* A caller with the header of before reads what it knows. */
+static void test_limits_of_before(void) {
+  enum { BEFORE = offsetof(llmpool_limit_t, spent) };
+  member_t member = join("before", 1);
+  char limits[2][BEFORE], *last = limits[1];
+  memset(limits, 0x55, sizeof limits);
+  llmpool_limit_t *walked = (llmpool_limit_t *)(void *)limits;
+  llmpool_budget_t budget = {.size = sizeof budget};
+  CHECK_OK(llmpool_budget_get(member.pool, "before", &budget, walked, BEFORE, 2, NULL));
+  llmpool_limit_t limit = {.spent = 7};
+  memcpy(&limit, limits[0], BEFORE);
+  CHECK(limit.amount == 600 && limit.spent == 7 && last[0] == 0x55);
+  memcpy(limits[1], limits[0], BEFORE);
+  CHECK_OK(llmpool_budget_configure(member.pool, "before", &budget, walked, BEFORE, 2));
+  CHECK_REFUSED(llmpool_budget_get(member.pool, "before", &budget, walked, BEFORE - 1, 2, NULL),
+                LLMPOOL_E_INVALID_ARGUMENT, "limit_size");
   leave(&member);
 }
 
@@ -321,6 +342,7 @@ int main(void) {
   RUN(test_two_members_keep_one_limit);
   RUN(test_what_is_not_needed_is_given_back);
   RUN(test_what_the_others_know_holds_here);
+  RUN(test_limits_of_before);
   RUN(test_what_was_forgotten_is_shared_again);
   RUN(test_all_budgets_and_those_to_come);
   RUN(test_who_listens_later_hears_of_it);

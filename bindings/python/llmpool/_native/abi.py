@@ -188,6 +188,7 @@ class Limit(ctypes.Structure):
         ("window_ms", c_uint64),
         ("remaining", c_int64),
         ("full_ms", c_uint64),
+        ("spent", c_int64),
     ]
 
 
