@@ -7,7 +7,7 @@ package final class BudgetSharing: Sendable {
   /// nil: it is not shared any more.
   package let options: ShareOptions?
 
-  package init(_ name: UnsafeRawBufferPointer?, _ options: ShareOptions?) throws(Fault) {
+  package init(_ name: (some Collection<UInt8>)?, _ options: ShareOptions?) throws(Fault) {
     self.name = if let name { try BudgetName.text(name) } else { nil }
     self.options = options
   }
