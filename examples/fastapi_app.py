@@ -2,6 +2,7 @@
 
     pip install libllmpool fastapi uvicorn
     OPENAI_API_KEY=... uvicorn fastapi_app:app
+    OPENAI_API_KEY=... LLM_MEMBERS=4 uvicorn --workers 4 fastapi_app:app
 
     curl -N localhost:8000/ask?question=hi
 
@@ -12,15 +13,17 @@ grafana/llmpool.json is a dashboard of it, prometheus/alerts.yml has alerts.
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 import llmpool
+import llmpool.fleet
 
 BASE_URL = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
 MODEL = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
+MEMBERS = int(os.environ.get("LLM_MEMBERS", "1"))
 
 
 @asynccontextmanager
@@ -30,14 +33,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         limits=llmpool.Limits(max_connections=20),
         ca_file=os.environ.get("LLM_CA_FILE"),
     )
-    async with llmpool.AsyncClient(
-        base_url=BASE_URL,
-        headers={"authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"},
-        timeout=llmpool.Timeout(first_byte=600, read=60),
-        budget=llmpool.auto_budget,  # when the API says 429, all calls wait as long as it says
-    ) as client:
-        app.state.client = client
-        yield
+    # Each of several workers has its part of the API's limits; llmpool.fleet.Redis lends instead.
+    with llmpool.fleet.join(members=MEMBERS) if MEMBERS > 1 else nullcontext():
+        async with llmpool.AsyncClient(
+            base_url=BASE_URL,
+            headers={"authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"},
+            timeout=llmpool.Timeout(first_byte=600, read=60),
+            budget=llmpool.auto_budget,  # when the API says 429, all calls wait as long as it says
+        ) as client:
+            app.state.client = client
+            yield
 
 
 app = FastAPI(lifespan=lifespan)

@@ -122,6 +122,32 @@ import Testing
     #expect(texts[1].contains("# TYPE llmpool_retries counter\n") && texts[0].contains("# TYPE llmpool_retries_total "))
   }
 
+  /// Sums over the processes of a fleet are its limit, and a debt without end is no trap.
+  @Test func ofASharedBudgetAProcessHasItsPart() {
+    var view = BudgetView(BudgetOptions())
+    view.limits = [
+      BudgetView.Limit(
+        unit: .tokens, limit: 1_000, remaining: -9_000_000_000_000_000_000, untilFull: 0, window: .seconds(60),
+        told: nil, spent: -5)
+    ]
+    let labels = "{budget=\"b\",unit=\"tokens\",window=\"60.0\",source=\"configured\"}"
+    func text() -> String {
+      let budgets = ShownBudgets(own: [LabelledBudget(label: "b", view: view)])
+      return MetricsText(.prometheus, pool: Statistics(), origins: [], budgets: budgets).text
+    }
+    let alone = text()
+    #expect(alone.contains("llmpool_budget_limit\(labels) 1000\n"))
+    #expect(!alone.contains("llmpool_budget_spent{") && !alone.contains("llmpool_budget_members{"))
+    view.share = ShareView(isLeased: true, validFor: .seconds(1), members: 7, share: 1 / 7, lapses: 2, places: .max)
+    let shared = text()
+    #expect(shared.contains("llmpool_budget_limit\(labels) 142.857\n"))
+    #expect(shared.contains("llmpool_budget_remaining\(labels) -9000000000000000000\n"))
+    #expect(shared.contains("llmpool_budget_spent\(labels) -5\n"))
+    for (name, value) in [("members", 7), ("leased", 1), ("lapses_total", 2)] {
+      #expect(shared.contains("llmpool_budget_\(name){budget=\"b\"} \(value)\n"))
+    }
+  }
+
   /// Programs find them by their names.
   @Test func namesAreToldApart() {
     let names = HistogramKind.allCases.map { "\($0.name)" }

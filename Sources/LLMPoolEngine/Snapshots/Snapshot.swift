@@ -99,17 +99,32 @@ struct Snapshot {
       json.field("waiting", budget.waiting)
       json.field("stopped_us", budget.stoppedFor / 1_000)
       json.field("refusals", budget.refusals)
+      if let share = budget.share { write(share, &json) }
       json.array("limits") { json in
-        for limit in budget.limits {
-          json.object { json in
-            json.field("unit", limit.unit.word)
-            json.field("limit", limit.limit)
-            json.field("remaining", limit.remaining)
-            json.field("window_us", limit.window / 1_000)
-            json.field("source", limit.source)
-          }
-        }
+        for limit in budget.limits { write(limit, of: budget, &json) }
       }
+    }
+  }
+
+  private static func write(_ share: ShareView, _ json: inout JSONText) {
+    json.object("share") { json in
+      json.field("leased", share.isLeased ? 1 : 0)
+      json.field("members", share.members)
+      json.field("lease_us", share.validFor / 1_000)
+      json.field("lapses", share.lapses)
+    }
+  }
+
+  private static func write(_ limit: BudgetView.Limit, of budget: BudgetView, _ json: inout JSONText) {
+    json.object { json in
+      json.field("unit", limit.unit.word)
+      json.field("limit", limit.limit)
+      json.field("remaining", limit.remaining)
+      json.field("window_us", limit.window / 1_000)
+      json.field("source", limit.source)
+      guard budget.share != nil else { return }
+      json.field("part", Double(budget.part(of: limit)) / 1_000)
+      json.field("spent", limit.spent)
     }
   }
 

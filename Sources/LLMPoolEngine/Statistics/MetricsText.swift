@@ -83,16 +83,45 @@ struct MetricsText {
     family("budget_waiting", .gauge, "Requests that wait for room in their budget.") { $0.waiting }
     let start = self.family(
       "budget_stopped_seconds", .gauge, "Until a budget goes on that an answer has stopped; else 0.")
-    for (budget, label) in zip(budgets.own, labels) { sample(start, label, seconds: budget.view.stoppedFor) }
-    if budgets.hasOthers { sample(start, other, seconds: budgets.others.map(\.stoppedFor).max() ?? 0) }
-    limits("budget_limit", "What a budget may spend in the window of the limit.", budgets.own, labels) { $0.limit }
-    limits("budget_remaining", "What a budget could spend of a limit now.", budgets.own, labels) { $0.remaining }
+    func stopped(_ budget: BudgetView) -> UInt64 { UInt64(budget.stoppedFor / 1_000_000) }
+    for (budget, label) in zip(budgets.own, labels) { sample(start, label, thousandths: stopped(budget.view)) }
+    if budgets.hasOthers { sample(start, other, thousandths: budgets.others.map(stopped).max() ?? 0) }
+    limits(
+      "budget_limit", "What a budget may spend in the window of the limit; of a shared one this process's part.",
+      budgets.own, labels, inThousandths: true
+    ) { $0.part(of: $1) }
+    limits("budget_remaining", "What a budget could spend of a limit now.", budgets.own, labels) { $1.remaining }
+    addShares(budgets.own, labels)
+  }
+
+  /// Of those that several processes share.
+  private mutating func addShares(_ budgets: [LabelledBudget], _ labels: [[UInt8]]) {
+    func family(_ name: String, _ kind: CounterKind, _ help: String, _ read: (ShareView) -> Int) {
+      let start = self.family(name, kind, help)
+      for (budget, label) in zip(budgets, labels) {
+        if let share = budget.view.share { sample(start, label, read(share)) }
+      }
+    }
+    family("budget_members", .gauge, "Processes that share a budget, as the last grant said; 0: none has.") {
+      $0.members
+    }
+    family("budget_leased", .gauge, "1: a shared budget spends from a lease; 0: its safe share.") {
+      $0.isLeased ? 1 : 0
+    }
+    family(
+      "budget_lapses_total", .counter,
+      "How often a safe share has taken the place of a lease, as no grant came in time."
+    ) { $0.lapses }
+    limits(
+      "budget_spent", "What this process has spent of a shared budget since it is shared, less what came back.",
+      budgets, labels
+    ) { $0.share == nil ? nil : $1.spent }
   }
 
   /// Of two that are alike but for their amount the stricter one: it is what holds.
   private mutating func limits(
     _ name: String, _ help: String, _ budgets: [LabelledBudget], _ labels: [[UInt8]],
-    _ read: (BudgetView.Limit) -> Int64
+    inThousandths: Bool = false, _ read: (BudgetView, BudgetView.Limit) -> Int64?
   ) {
     let start = family(name, .gauge, help)
     for (budget, label) in zip(budgets, labels) {
@@ -101,7 +130,12 @@ struct MetricsText {
         // What is told comes back in a time that is estimated anew with each answer: no label of a series.
         let window = limit.isTold ? "" : "\(Double(limit.window / 1_000_000) / 1_000)"
         let more = Array(",unit=\"\(limit.unit.word)\",window=\"\(window)\",source=\"\(limit.source)\"".utf8)
-        if named.insert(more).inserted { sample(start, label + more, Int(read(limit))) }
+        guard named.insert(more).inserted, let value = read(budget.view, limit) else { continue }
+        if inThousandths, value % 1_000 != 0 {
+          sample(start, label + more, thousandths: UInt64(value))
+        } else {
+          sample(start, label + more, Int(inThousandths ? value / 1_000 : value))
+        }
       }
     }
   }
@@ -179,14 +213,13 @@ struct MetricsText {
     put("\n")
   }
 
-  private mutating func sample(_ start: [UInt8], _ label: [UInt8], seconds: Nanoseconds) {
-    let milliseconds = UInt64(seconds / 1_000_000)
+  private mutating func sample(_ start: [UInt8], _ label: [UInt8], thousandths: UInt64) {
     put(start)
     put(label)
     put("} ")
-    put(milliseconds / 1_000)
+    put(thousandths / 1_000)
     put(".")
-    put(milliseconds % 1_000, digits: 3)
+    put(thousandths % 1_000, digits: 3)
     put("\n")
   }
 

@@ -14,6 +14,8 @@ import servers
 import statistics_socket
 
 import llmpool
+from llmpool._fleet.demand import Grant
+from llmpool._fleet.leases import Leases
 from llmpool._http import budgets as reading
 from llmpool._native import abi
 from llmpool._native.failures import check
@@ -252,6 +254,24 @@ def test_what_answers_tell_holds(client):
     state = client.pool.budgets()["told"]
     assert {limit.unit for limit in state.limits if limit.told} == {"requests", "tokens"}
     assert state.refusals == 0 and state.adaptive is None
+
+
+def test_a_shared_budget_as_it_stands(open_pool):
+    pool = open_pool()
+    llmpool.Budget("shared", requests_per_minute=60, pool=pool)
+    leases = Leases(pool, ["shared"])
+    leases.share(0.25, has_store=True)
+    assert servers.wait_until(lambda: pool.budgets()["shared"].shared)
+    state = pool.budgets()["shared"]
+    assert (state.leased, state.lease, state.members, state.lapses) == (False, 0, None, 0)
+    demand = leases.demand("shared")
+    leases.grant("shared", demand, Grant(60_000, 5, 3, 0, ((60, 20),)))
+    assert servers.wait_until(lambda: pool.budgets()["shared"].leased)
+    state = pool.budgets()["shared"]
+    assert 50 < state.lease <= 60 and (state.members, state.places) == (5, 3)
+    assert (state.limits[0].remaining, state.limits[0].spent) == (20, 0)
+    leases.alone()
+    assert servers.wait_until(lambda: not pool.budgets()["shared"].shared)
 
 
 def test_a_refusal_is_logged(client, caplog):

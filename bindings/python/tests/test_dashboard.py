@@ -75,6 +75,7 @@ def application(tokens, upstream, directory):
         "OPENAI_API_KEY": tokens.api_key,
         "OPENAI_MODEL": "gpt-mock",
         "LLM_CA_FILE": tokens.ca_file,
+        "LLM_MEMBERS": "2",
         "PYTHONPATH": servers.python_path(),
     }
     command = (

@@ -13,6 +13,8 @@ import servers
 import statistics_socket
 
 import llmpool
+from llmpool._fleet.demand import ANY_NUMBER, Grant
+from llmpool._fleet.leases import Leases
 from llmpool._pool import processes, snapshots
 from llmpool._pool.processes import Unread, read
 from llmpool._pool.snapshots import change, nothing, snapshot_of, together
@@ -30,6 +32,17 @@ def give_budget(pool, name="b", **limits):
     moment later."""
     llmpool.Budget(name, requests_per_minute=60, pool=pool, **limits)
     assert servers.wait_until(lambda: "llmpool_budget_in_flight{" in pool.metrics())
+
+
+def lend(pool, name, amount, members):
+    """Shares it with others, and gives it a lease that outlives the test."""
+    leases = Leases(pool, [name])
+    leases.share(0.5, has_store=True)
+    assert servers.wait_until(lambda: pool.budgets()[name].shared)
+    demand = leases.demand(name)
+    limits = tuple((limit.amount, amount) for limit in demand.limits)
+    leases.grant(name, demand, Grant(60_000, members, ANY_NUMBER, 0, limits))
+    assert servers.wait_until(lambda: pool.budgets()[name].leased)
 
 
 def test_a_process_is_read(open_client, nginx, tmp_path):
@@ -185,6 +198,24 @@ def test_the_metrics_of_one_process_are_its_own(open_client, nginx, tmp_path):
     assert open_metrics.endswith("\n# EOF\n")
 
 
+def test_of_a_shared_budget_too(open_client, nginx, tmp_path):
+    pool = open_client(nginx.url).pool
+    give_budget(pool)
+    lend(pool, "b", 20, members=7)
+    with statistics_socket.serving_pools(tmp_path, [pool]):
+        (snapshot,) = read(str(tmp_path)).processes
+        found = llmpool.metrics(processes="all", directory=tmp_path)
+    assert sorted(found.splitlines()) == sorted(pool.metrics().splitlines())
+    assert re.search(r"^llmpool_budget_limit\{.*\} 8\.571$", found, re.MULTILINE)
+    assert re.search(r"^llmpool_budget_remaining\{.*\} 20$", found, re.MULTILINE)
+    values = samples(found)
+    names = ("members", "leased", "lapses_total")
+    assert [values[f'llmpool_budget_{name}{{budget="b"}}'] for name in names] == [7, 1, 0]
+    ((budget,),) = (each.budgets for each in snapshot.pools.values())
+    assert budget.share == snapshots.ShareSnapshot(leased=1, members=7, lapses=0)
+    assert (budget.limits[0].limit, budget.limits[0].part) == (60, 8.571)
+
+
 def samples(text):
     return {
         name: float(value)
@@ -212,6 +243,22 @@ def test_the_metrics_of_several_are_added_up(open_client, nginx, tmp_path, monke
     assert found[f'llmpool_requests_submitted_total{{origin="{origin}"}}'] == 9
 
 
+def test_a_fleet_is_added_up_to_its_limit(open_pool, tmp_path):
+    pools = [open_pool() for _ in range(3)]
+    for number, pool in enumerate(pools):
+        give_budget(pool)
+        lend(pool, "b", 10 + number, members=3)
+    first, second = {"p": pools[0], "q": pools[1]}, {"p": pools[2]}
+    with process_of(tmp_path, first, 7), process_of(tmp_path, second, 8):
+        found = samples(llmpool.metrics(processes="all", directory=tmp_path))
+    of_limit = '{budget="b",unit="requests",window="60.0",source="configured"}'
+    assert found[f"llmpool_budget_limit{of_limit}"] == 60
+    assert found[f"llmpool_budget_remaining{of_limit}"] == 33
+    assert found[f"llmpool_budget_spent{of_limit}"] == 0
+    assert found['llmpool_budget_members{budget="b"}'] == 3
+    assert found['llmpool_budget_leased{budget="b"}'] == 3
+
+
 def test_what_a_provider_has_told_is_one_limit():
     from llmpool._pool.together import _limits
 
@@ -224,6 +271,15 @@ def test_what_a_provider_has_told_is_one_limit():
     assert (told.limit, told.remaining) == (500, 400)
     (ours,) = _limits([budget(500, 420, False), budget(500, 400, False)])
     assert (ours.limit, ours.remaining) == (1000, 820)
+
+    def shared(part, remaining, spent):
+        told = snapshots.LimitSnapshot("requests", 500, remaining, 60.0, "told", part, spent)
+        return snapshots.BudgetSnapshot("b", 0, 0, 0.0, 0, (told,))
+
+    (parts,) = _limits([shared(166.667, 30, 5), shared(166.667, 40, -2)])
+    assert (parts.limit, parts.remaining, parts.spent) == (333.334, 70, 3)
+    (both,) = _limits([shared(166.667, 30, 5), budget(500, 400, True)])
+    assert (both.limit, both.remaining, both.spent) == (500, 400, 5)
 
 
 def test_labels_are_bounded(tmp_path):
@@ -334,29 +390,35 @@ def test_counters_do_not_fall_when_a_process_ends(open_client, nginx, tmp_path, 
 
 
 def test_what_a_budget_counted_stays(tmp_path):
-    def say(refusals):
+    def say(refusals, lapses):
         budget = {
             "name": "b", "in_flight": 2, "waiting": 1, "stopped_us": 0, "refusals": refusals,
             "limits": [],
+            "share": {"leased": 1, "members": 4, "lease_us": 1_000_000, "lapses": lapses},
         }  # fmt: skip
         empty = {"stats": {}, "histograms": {}, "reasons": {}, "origins": [], "requests": []}
         pool = {"name": "p", "options": {}, **empty, "budgets": [budget], "requests_left_out": 0}
         return lambda: {**document(), "pools": [pool]}
 
-    refused = 'llmpool_budget_refusals_total{budget="b"}'
-    in_flight = 'llmpool_budget_in_flight{budget="b"}'
-    with statistics_socket.serving(tmp_path, say(5), 3):
-        assert counted(tmp_path)[refused] == 5
-    found = counted(tmp_path)
-    assert (found[refused], found[in_flight]) == (5, 0)
-    with statistics_socket.serving(tmp_path, say(2), 4):
+    names = ("refusals_total", "lapses_total", "in_flight", "members", "leased")
+
+    def values():
         found = counted(tmp_path)
-    assert (found[refused], found[in_flight]) == (7, 2)
+        return [found[f'llmpool_budget_{name}{{budget="b"}}'] for name in names]
+
+    with statistics_socket.serving(tmp_path, say(5, 3), 3):
+        assert values() == [5, 3, 2, 4, 1]
+    assert values() == [5, 3, 0, 0, 0]
+    with statistics_socket.serving(tmp_path, say(2, 1), 4):
+        assert values() == [7, 4, 2, 4, 1]
+    (tmp_path / "4.sock").unlink()
+    with statistics_socket.serving(tmp_path, say(4, 0), 4):  # it is shared anew
+        assert values() == [9, 4, 2, 4, 1]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"own": 1}', '{"own": {}, "seen": 3}', "{"])
 def test_a_file_that_is_none_is_written_anew(open_client, nginx, tmp_path, text):
-    (tmp_path / "counted-3.json").write_text(text)
+    (tmp_path / "counted-4.json").write_text(text)
     pool = busy(open_client, nginx.url)
     with statistics_socket.serving_pools(tmp_path, [pool]):
         first = counted(tmp_path)
@@ -440,13 +502,13 @@ def test_nothing_is_written_through_a_link(tmp_path):
     secret.write_text("mine")
     stats = tmp_path / "stats"
     stats.mkdir(mode=0o700)
-    for name in ("counted-3.json.new", "counted-3.json"):
+    for name in ("counted-4.json.new", "counted-4.json"):
         (stats / name).symlink_to(secret)
     with statistics_socket.serving(stats, said(1, submitted=7), 5):
         counted(stats)
         counted(stats)
     assert secret.read_text() == "mine"
-    assert not (stats / "counted-3.json").is_symlink()
+    assert not (stats / "counted-4.json").is_symlink()
     assert all(path.stat().st_mode & 0o77 == 0 for path in stats.glob("counted*"))
     (stats / "counted.lock").unlink()
     (stats / "counted.lock").symlink_to(secret)

@@ -114,6 +114,12 @@ def test_the_table():
     assert re.search(r"^  host-0\.a-lo\S+\.com +50\.0 +- +1\.0 ms", text, re.MULTILINE)
     words = " ".join(text.split())
     assert "budget openai/gpt-5: 3 in flight, 12 waiting, stopped for 3.20 s, 12 of 500" in words
+    share = {"leased": 0, "members": 4, "lease_us": 0, "lapses": 1}
+    shared = {**BUDGET, "share": share}
+    lines = lines_of(seen(process(1, 100), process(2, 150, budgets=[shared])))
+    assert "stopped for 3.20 s, no lease, members: 4, 12 of 500" in " ".join(
+        " ".join(lines).split()
+    )
     assert re.search(r" 1\.50 s waiting +12 +0 +1  api\.example\.com", text)
     assert "... 7 more" in text
 

@@ -228,6 +228,9 @@ def _budget(terminal: Terminal, budget: BudgetSnapshot) -> List[str]:
     parts = [f"{budget.in_flight} in flight", f"{budget.waiting} waiting"]
     if budget.stopped:
         parts.append(f"stopped for {duration(budget.stopped)}")
+    if budget.share:
+        members = str(budget.share.members or "unknown")
+        parts.append(f"{'leased' if budget.share.leased else 'no lease'}, members: {members}")
     for limit in budget.limits:
         parts.append(f"{limit.remaining} of {limit.limit} {limit.unit.replace('_', ' ')}")
     lines = terminal.wrapped(f"budget {budget.name}: {', '.join(parts)}", "  ", "    ")

@@ -216,6 +216,7 @@ def _row_as_dict(row: Row) -> Dict[str, Any]:
 def _budget_as_dict(budget: BudgetSnapshot) -> Dict[str, Any]:
     values = budget._asdict()
     values["stopped_ms"] = milliseconds(values.pop("stopped"))
+    values["share"] = budget.share and budget.share._asdict()
     values["limits"] = [
         {**limit._asdict(), "window": milliseconds(limit.window)} for limit in budget.limits
     ]

@@ -25,6 +25,7 @@ _LIMITS = {
     "tokens_per_day": (abi.UNIT_TOKENS, _DAY),
 }
 _SHOWN = 16
+_ANY = 2**64 - 1
 
 
 class Budget(BaseBudget):
@@ -197,6 +198,7 @@ class BudgetLimit:
         remaining: what could be spent now; below 0 where more was.
         full_in: seconds until all of it is there again.
         told: an answer told it; else it was configured.
+        spent: of a shared budget, since it is shared, less what came back.
     """
 
     __module__ = "llmpool"
@@ -206,6 +208,7 @@ class BudgetLimit:
     remaining: int
     full_in: float
     told: bool
+    spent: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,12 @@ class BudgetState:
         max_concurrent: None: no limit.
         adaptive: how many requests may be without an answer at a time, where refusals tell no
             limit; None: any number.
+        shared: other processes have a part of it (docs/fleet.md).
+        leased: it spends from a lease; where it is shared and this is False, its safe share.
+        lease: seconds until the lease ends.
+        members: that share it, as the last grant said; None: none has.
+        places: requests that may be in flight here, of max_concurrent; None: any number.
+        lapses: how often the safe share has taken the place of a lease, as no grant came in time.
     """
 
     __module__ = "llmpool"
@@ -231,6 +240,12 @@ class BudgetState:
     refusals: int
     max_concurrent: Optional[int]
     adaptive: Optional[int]
+    shared: bool = False
+    leased: bool = False
+    lease: float = 0.0
+    members: Optional[int] = None
+    places: Optional[int] = None
+    lapses: int = 0
 
 
 def states(pool: Pool) -> Dict[str, BudgetState]:
@@ -263,6 +278,7 @@ def _state(pool: Pool, name: bytes) -> Optional[BudgetState]:
             remaining=limit.remaining,
             full_in=limit.full_ms / 1000,
             told=bool(limit.told),
+            spent=limit.spent,
         )
         for limit in limits[: count.value]
     )
@@ -274,4 +290,10 @@ def _state(pool: Pool, name: bytes) -> Optional[BudgetState]:
         refusals=raw.refusals,
         max_concurrent=raw.max_concurrent or None,
         adaptive=raw.adaptive or None,
+        shared=bool(raw.shared),
+        leased=bool(raw.leased),
+        lease=raw.lease_ms / 1000,
+        members=raw.members or None,
+        places=raw.places if raw.shared and raw.places != _ANY else None,
+        lapses=raw.lapses,
     )

@@ -28,7 +28,7 @@ from .processes import Reading, read
 from .sight import Reasons
 from .snapshots import GAUGES, Part, nothing, part_of, together
 
-_FORMAT = 3
+_FORMAT = 4
 # Each format has a file of its own: where two versions run beside each other neither loses the
 # other's.
 _FILE, _LOCK = f"counted-{_FORMAT}.json", "counted.lock"
@@ -37,18 +37,23 @@ _REMEMBERED = 600.0  # seconds in which a pool that is not shown may be shown ag
 _ORIGINS, _BUDGETS = 200, 64  # that have series of their own
 OTHER = "other"  # the rest of them together
 # Process: its number and when it began; pool; origin or budget.
-_Key = Tuple[int, int, str, str]
+Key = Tuple[int, int, str, str]
 
 
 class Counted(NamedTuple):
     """
     Attributes:
         origins: by process, pool and origin.
-        refusals: by process, pool and budget.
+        refusals, lapses: by process, pool and budget; lapses of those that are shared.
     """
 
-    origins: Dict[_Key, Part]
-    refusals: Dict[_Key, int]
+    origins: Dict[Key, Part]
+    refusals: Dict[Key, int]
+    lapses: Dict[Key, int]
+
+    @property
+    def of_budgets(self) -> Tuple[Dict[Key, int], ...]:
+        return self.refusals, self.lapses
 
 
 class Past(NamedTuple):
@@ -56,15 +61,21 @@ class Past(NamedTuple):
 
     origins: Dict[str, Part]
     refusals: Dict[str, int]
+    lapses: Dict[str, int]
+
+    @property
+    def of_budgets(self) -> Tuple[Dict[str, int], ...]:
+        return self.refusals, self.lapses
 
     def take(self, over: Counted, own: "Own") -> None:
         for key, part in over.origins.items():
             name = _side(key, own.origins)
             before = self.origins.get(name, nothing())
             self.origins[name] = together([before, _without_gauges(part)])
-        for key, count in over.refusals.items():
-            name = _side(key, own.budgets)
-            self.refusals[name] = self.refusals.get(name, 0) + count
+        for totals, counts in zip(self.of_budgets, over.of_budgets):
+            for key, count in counts.items():
+                name = _side(key, own.budgets)
+                totals[name] = totals.get(name, 0) + count
 
 
 class Own(NamedTuple):
@@ -93,7 +104,7 @@ class _State(NamedTuple):
 
     seen: Counted
     away: Counted
-    missed: Dict[_Key, float]
+    missed: Dict[Key, float]
     past: Past
     own: Own
 
@@ -113,7 +124,7 @@ def look(directory: str) -> Tuple[Reading, Counted, Past, Own]:
         state.own.take(counted)
         told = _told(state, counted, {each.pid for each in reading.unread}, time.time())
         _save(place, told)
-    past = Past(dict(told.past.origins), dict(told.past.refusals))
+    past = Past(dict(told.past.origins), dict(told.past.refusals), dict(told.past.lapses))
     past.take(told.away, told.own)
     return reading, told.seen, past, told.own
 
@@ -124,7 +135,7 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
     Args:
         silent: processes that are there, and did not answer.
     """
-    away, over = Counted({}, {}), Counted({}, {})
+    away, over = _nobody(), _nobody()
     for key, part in [*state.away.origins.items(), *state.seen.origins.items()]:
         again = now.origins.get(key)
         if again is None and key[0] in silent:  # it goes on counting
@@ -133,26 +144,33 @@ def _told(state: _State, now: Counted, silent: Set[int], at: float) -> _State:
             away.origins[key] = part
         elif _has_fallen(again, part):  # forgotten, and there again
             over.origins[key] = part
-    for key, count in [*state.away.refusals.items(), *state.seen.refusals.items()]:
-        if key not in now.refusals and key[0] in silent:
-            now.refusals[key] = count
-        elif key not in now.refusals:
-            away.refusals[key] = count
-        elif now.refusals[key] < count:
-            over.refusals[key] = count
-    gone = {*away.origins, *away.refusals}
+    for kind, counts in enumerate(now.of_budgets):
+        before = [*state.away.of_budgets[kind].items(), *state.seen.of_budgets[kind].items()]
+        for key, count in before:
+            if key not in counts and key[0] in silent:
+                counts[key] = count
+            elif key not in counts:
+                away.of_budgets[kind][key] = count
+            elif counts[key] < count:
+                over.of_budgets[kind][key] = count
+    gone = {*away.origins, *away.refusals, *away.lapses}
     missed = {key: state.missed.get(key, at) for key in gone}
     for key in [key for key in gone if not at - _REMEMBERED < missed[key] <= at]:
         missed.pop(key)
         if key in away.origins:
             over.origins[key] = away.origins.pop(key)
-        if key in away.refusals:
-            over.refusals[key] = away.refusals.pop(key)
+        for left, ended in zip(away.of_budgets, over.of_budgets):
+            if key in left:
+                ended[key] = left.pop(key)
     state.past.take(over, state.own)
     return _State(now, away, missed, state.past, state.own)
 
 
-def _side(key: _Key, own: Collection[str]) -> str:
+def _nobody() -> Counted:
+    return Counted({}, {}, {})
+
+
+def _side(key: Key, own: Collection[str]) -> str:
     return key[3] if key[3] in own else OTHER
 
 
@@ -178,6 +196,12 @@ def _counted(reading: Reading) -> Counted:
             (pid, started, pool.name, budget.name): budget.refusals
             for pid, started, pool in pools
             for budget in pool.budgets
+        },
+        {
+            (pid, started, pool.name, budget.name): budget.share.lapses
+            for pid, started, pool in pools
+            for budget in pool.budgets
+            if budget.share
         },
     )
 
@@ -252,17 +276,19 @@ def _load(place: int) -> _State:
             Past(
                 {origin: part_of(part) for origin, part in found["past"]["origins"]},
                 {name: int(count) for name, count in found["past"]["refusals"]},
+                {name: int(count) for name, count in found["past"]["lapses"]},
             ),
             Own(dict.fromkeys(own["origins"]), dict.fromkeys(own["budgets"])),
         )
     except (OSError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
-        return _State(Counted({}, {}), Counted({}, {}), {}, Past({}, {}), Own({}, {}))
+        return _State(_nobody(), _nobody(), {}, Past({}, {}, {}), Own({}, {}))
 
 
 def _read(found: Dict[str, Any]) -> Counted:
     return Counted(
         {tuple(key): part_of(part) for *key, part in found["origins"]},
         {tuple(key): int(count) for *key, count in found["refusals"]},
+        {tuple(key): int(count) for *key, count in found["lapses"]},
     )
 
 
@@ -274,6 +300,7 @@ def _save(place: int, state: _State) -> None:
         "past": {
             "origins": [(name, _document(part)) for name, part in state.past.origins.items()],
             "refusals": list(state.past.refusals.items()),
+            "lapses": list(state.past.lapses.items()),
         },
         "own": {"origins": list(state.own.origins), "budgets": list(state.own.budgets)},
     }
@@ -293,10 +320,11 @@ def _written(counted: Counted) -> Dict[str, Any]:
     return {
         "origins": _rows((key, _document(part)) for key, part in counted.origins.items()),
         "refusals": _rows(counted.refusals.items()),
+        "lapses": _rows(counted.lapses.items()),
     }
 
 
-def _rows(items: Iterable[Tuple[_Key, Any]]) -> List[Any]:
+def _rows(items: Iterable[Tuple[Key, Any]]) -> List[Any]:
     return [(*key, value) for key, value in items]
 
 

@@ -41,21 +41,41 @@ class Part(NamedTuple):
 
 
 class LimitSnapshot(NamedTuple):
-    """A limit of a budget, in the words of the metrics. `window` is in seconds."""
+    """A limit of a budget, in the words of the metrics. `window` is in seconds.
+
+    Attributes:
+        part: of a shared budget, what of `limit` is the process's; None: it is not shared.
+        spent: since it is shared.
+    """
 
     unit: str
-    limit: int
+    limit: float
     remaining: int
     window: float
     source: str
+    part: Optional[float] = None
+    spent: Optional[int] = None
 
     @property
     def told(self) -> bool:
         return self.source != "configured"
 
 
+class ShareSnapshot(NamedTuple):
+    """How a budget stands that several processes share.
+
+    Attributes:
+        leased: how many of those that are looked at spend from a lease.
+        members: as the last grant said; 0: none has.
+    """
+
+    leased: int
+    members: int
+    lapses: int
+
+
 class BudgetSnapshot(NamedTuple):
-    """`stopped` is in seconds; 0: it is not."""
+    """`stopped` is in seconds; 0: it is not. `share`: None: it is not shared."""
 
     name: str
     in_flight: int
@@ -63,6 +83,7 @@ class BudgetSnapshot(NamedTuple):
     stopped: float
     refusals: int
     limits: Tuple[LimitSnapshot, ...]
+    share: Optional[ShareSnapshot] = None
 
 
 class RequestSnapshot(NamedTuple):
@@ -186,16 +207,24 @@ def _budget(found: Mapping[str, Any]) -> BudgetSnapshot:
         waiting=int(found["waiting"]),
         stopped=found["stopped_us"] / 1e6,
         refusals=int(found["refusals"]),
-        limits=tuple(
-            LimitSnapshot(
-                unit=printable(limit["unit"]),
-                limit=int(limit["limit"]),
-                remaining=int(limit["remaining"]),
-                window=limit["window_us"] / 1e6,
-                source=printable(limit["source"]),
-            )
-            for limit in found["limits"]
-        ),
+        limits=tuple(map(_limit, found["limits"])),
+        share=_share(found["share"]) if "share" in found else None,
+    )
+
+
+def _share(found: Mapping[str, Any]) -> ShareSnapshot:
+    return ShareSnapshot(int(found["leased"]), int(found["members"]), int(found["lapses"]))
+
+
+def _limit(found: Mapping[str, Any]) -> LimitSnapshot:
+    return LimitSnapshot(
+        unit=printable(found["unit"]),
+        limit=int(found["limit"]),
+        remaining=int(found["remaining"]),
+        window=found["window_us"] / 1e6,
+        source=printable(found["source"]),
+        part=float(found["part"]) if "part" in found else None,
+        spent=int(found["spent"]) if "spent" in found else None,
     )
 
 

@@ -21,11 +21,18 @@ from typing import (
 )
 
 from .._native.library import lib
-from .ended import OTHER, Counted, Own, Past, look
+from .ended import OTHER, Counted, Key, Own, Past, look
 from .pool import Path, shared
 from .processes import directory_of
 from .sight import Histogram, Reasons, reasons_with_series
-from .snapshots import BudgetSnapshot, LimitSnapshot, Part, PoolSnapshot, together
+from .snapshots import (
+    BudgetSnapshot,
+    LimitSnapshot,
+    Part,
+    PoolSnapshot,
+    ShareSnapshot,
+    together,
+)
 
 _Each = TypeVar("_Each")
 _COUNTS = {
@@ -79,9 +86,16 @@ _OF_BUDGETS: Dict[str, Callable[[BudgetSnapshot], Union[int, str]]] = {
     "budget_waiting": lambda budget: budget.waiting,
     "budget_stopped_seconds": lambda budget: f"{int(budget.stopped * 1000) / 1000:.3f}",
 }
-_OF_LIMITS: Dict[str, Callable[[LimitSnapshot], int]] = {
+_OF_SHARES: Dict[str, Callable[[ShareSnapshot], int]] = {
+    "budget_members": lambda share: share.members,
+    "budget_leased": lambda share: share.leased,
+    "budget_lapses_total": lambda share: share.lapses,
+}
+# None: there is no such number of it.
+_OF_LIMITS: Dict[str, Callable[[LimitSnapshot], Optional[float]]] = {
     "budget_limit": lambda limit: limit.limit,
     "budget_remaining": lambda limit: limit.remaining,
+    "budget_spent": lambda limit: limit.spent,
 }
 
 
@@ -142,12 +156,14 @@ def _all(pools: List[PoolSnapshot], counted: Counted, past: Past, own: Own) -> _
     budgets: Dict[str, List[BudgetSnapshot]] = {}
     for pool in pools:
         for budget in pool.budgets:
-            budgets.setdefault(budget.name, []).append(budget._replace(refusals=0))
-    for name, refusals in _refusals(counted, past):
-        over = BudgetSnapshot(
-            name, in_flight=0, waiting=0, stopped=0.0, refusals=refusals, limits=()
-        )
-        budgets.setdefault(name, []).append(over)
+            share = budget.share and budget.share._replace(lapses=0)
+            now = budget._replace(refusals=0, share=share)
+            budgets.setdefault(budget.name, []).append(now)
+    for name, refusals in _of_all(counted.refusals, past.refusals):
+        budgets.setdefault(name, []).append(_over(name)._replace(refusals=refusals))
+    for name, lapses in _of_all(counted.lapses, past.lapses):
+        share = ShareSnapshot(leased=0, members=0, lapses=lapses)
+        budgets.setdefault(name, []).append(_over(name)._replace(share=share))
     return _All(
         utilization=max((pool.total.utilization for pool in pools), default=0.0),
         origins={origin: together(found) for origin, found in _bounded(parts, own.origins).items()},
@@ -157,10 +173,16 @@ def _all(pools: List[PoolSnapshot], counted: Counted, past: Past, own: Own) -> _
     )
 
 
-def _refusals(counted: Counted, past: Past) -> Iterable[Tuple[str, int]]:
-    yield from past.refusals.items()
-    for (*_, name), count in counted.refusals.items():
+def _of_all(counted: Mapping[Key, int], past: Mapping[str, int]) -> Iterable[Tuple[str, int]]:
+    """What all that are and were have counted, by the names of their budgets."""
+    yield from past.items()
+    for (*_, name), count in counted.items():
         yield name, count
+
+
+def _over(name: str) -> BudgetSnapshot:
+    """What is left of a budget that is no more, but for its counts."""
+    return BudgetSnapshot(name, in_flight=0, waiting=0, stopped=0.0, refusals=0, limits=())
 
 
 def _bounded(found: Mapping[str, List[_Each]], own: Collection[str]) -> Dict[str, List[_Each]]:
@@ -178,25 +200,44 @@ def _one_budget(name: str, budgets: List[BudgetSnapshot]) -> BudgetSnapshot:
         stopped=max(budget.stopped for budget in budgets),
         refusals=sum(budget.refusals for budget in budgets),
         limits=() if name == OTHER else tuple(_limits(budgets)),
+        share=None if name == OTHER else _one_share([each.share for each in budgets if each.share]),
+    )
+
+
+def _one_share(shares: List[ShareSnapshot]) -> Optional[ShareSnapshot]:
+    if not shares:
+        return None
+    return ShareSnapshot(
+        leased=sum(share.leased for share in shares),
+        members=max(share.members for share in shares),
+        lapses=sum(share.lapses for share in shares),
     )
 
 
 def _limits(budgets: List[BudgetSnapshot]) -> Iterable[LimitSnapshot]:
-    """Each process may spend what is configured. What a provider has told is one limit for all of
-    them, of which the one that has heard last knows the least to be left."""
     found: Dict[Tuple[str, str, float], List[LimitSnapshot]] = {}
     for budget in budgets:
         for limit in budget.limits:
             key = limit.unit, limit.source, 0.0 if limit.told else limit.window
             found.setdefault(key, []).append(limit)
-    for limits in found.values():
-        if limits[0].told:
-            amount = max(limit.limit for limit in limits)
-            left = min(limit.remaining for limit in limits)
-        else:
-            amount = sum(limit.limit for limit in limits)
-            left = sum(limit.remaining for limit in limits)
-        yield limits[0]._replace(limit=amount, remaining=left)
+    return map(_one_limit, found.values())
+
+
+def _one_limit(limits: List[LimitSnapshot]) -> LimitSnapshot:
+    """Each process may spend what is configured, and its part of what is shared. What a provider
+    has told else is one limit for all of them, of which the one that has heard last knows the least
+    to be left."""
+    spent = [limit.spent for limit in limits if limit.spent is not None]
+    whole = [limit for limit in limits if limit.told and limit.part is None]
+    if whole:
+        amount = max(limit.limit for limit in whole)
+        left = min(limit.remaining for limit in whole)
+    else:
+        amount = sum(limit.limit if limit.part is None else limit.part for limit in limits)
+        left = sum(limit.remaining for limit in limits)
+    return limits[0]._replace(
+        limit=amount, remaining=left, part=None, spent=sum(spent) if spent else None
+    )
 
 
 # ---- writing
@@ -220,8 +261,14 @@ def _samples(name: str, every: _All, apart: Reasons) -> Iterable[str]:
         label = _label("budget", budget.name)
         if name in _OF_BUDGETS:
             yield f"llmpool_{name}{{{label}}} {_OF_BUDGETS[name](budget)}"
+        elif name in _OF_SHARES:
+            if budget.share:
+                yield f"llmpool_{name}{{{label}}} {_OF_SHARES[name](budget.share)}"
         elif name in _OF_LIMITS:
             for limit in budget.limits:
+                value = _OF_LIMITS[name](limit)
+                if value is None:
+                    continue
                 window = "" if limit.told else str(limit.window)
                 labels = ",".join(
                     _label(name, value)
@@ -229,7 +276,12 @@ def _samples(name: str, every: _All, apart: Reasons) -> Iterable[str]:
                         ("unit", limit.unit), ("window", window), ("source", limit.source)
                     )
                 )  # fmt: skip
-                yield f"llmpool_{name}{{{label},{labels}}} {_OF_LIMITS[name](limit)}"
+                yield f"llmpool_{name}{{{label},{labels}}} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    """With thousandths where there are any."""
+    return f"{value:.3f}" if round(value * 1000) % 1000 else str(round(value))
 
 
 def _told(reasons: Mapping[str, int], apart: Collection[str]) -> Dict[str, int]:
