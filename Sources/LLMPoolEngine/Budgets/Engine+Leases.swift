@@ -48,10 +48,12 @@ extension Engine {
   /// What a connector is to ask for; nil: it is not known, not shared, or nobody grants.
   package func leaseDemand(of name: String) -> LeaseDemand? {
     turn.lock()
-    let now = Instant(nanoseconds: monotonicNow())
+    now = monotonicNow()
+    // Before the engine's thread has seen it: a lease that ended meanwhile is not held, and the demand is of now.
+    noteSuspension()
     var demand: LeaseDemand?
     if let id = budgetNames.id(of: name) {
-      demand = core.askForLease(id, now: now)
+      demand = core.askForLease(id, now: Instant(nanoseconds: now))
       wantedLeases.remove(id)
     }
     giveTurnBack()  // the thread looks anew when something is due
