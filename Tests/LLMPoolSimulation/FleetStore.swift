@@ -37,6 +37,7 @@ package final class FleetStore {
     var amounts: [Int64: Int] = [:]
 
     var rate: Double { Double(amount) / Double(window) }
+    var room: Double { capacity - free - allotted - held }
   }
 
   private struct Loan {
@@ -45,11 +46,11 @@ package final class FleetStore {
     var spent: Int64 = 0
     var amount: Int64 = 0
     var allotted = 0.0
-    /// By class, what is wanted beyond what it has.
+    /// By class: what it has of what is wanted, and what is wanted beyond that.
+    var met: [Double] = [0, 0, 0]
     var unmet: [Double] = [0, 0, 0]
-    /// What the first needs beyond what it has, and what one costs.
-    var need = 0.0
-    var least = 0.0
+    /// What one request costs.
+    var least = 1.0
     /// Beyond what is wanted, of what it holds.
     var surplus = 0.0
   }
@@ -181,8 +182,7 @@ package final class FleetStore {
     if limit.createdAt + FleetStore.lease > now, membersKnown > 0 {
       share = min(1, Double(members.count + 1) / Double(membersKnown))
     }
-    let room = limit.capacity - limit.free - limit.allotted - limit.held
-    if !isStopped { limit.free += max(0, min(limit.rate * Double(now - limit.at) * share, room)) }
+    if !isStopped { limit.free += max(0, min(limit.rate * Double(now - limit.at) * share, limit.room)) }
     limit.at = max(limit.at, now)
     limits[key] = limit
   }
@@ -225,8 +225,8 @@ package final class FleetStore {
     let limit = limits[key]!
     let own = limit.free + limit.allotted
     let most = own + limit.held + limit.consumed + limit.consumedBefore + limit.rate * 2e9
-    if Double(remaining) + limit.rate * 1e9 < own {
-      limits[key]!.free -= own - Double(remaining) - limit.rate * 1e9
+    if Double(remaining) < own {
+      limits[key]!.free -= own - Double(remaining)
     } else if Double(remaining) > most {
       limits[key]!.free += (Double(remaining) - most) / 2
     }
@@ -238,12 +238,12 @@ package final class FleetStore {
   /// What it has, and what was put by for it, is there for the high first.
   private func want(_ key: Key, _ limit: LeaseDemand.Limit, _ loan: inout Loan) {
     var have = Double(limit.held) + loan.allotted
-    loan.least = Double(limit.least)
-    loan.need = max(0, loan.least - have)
+    loan.least = max(1, Double(limit.least))
     for (rank, wanted) in [limit.wantedHigh, limit.wanted, limit.wantedLow].enumerated() {
       // A debt is paid by the first that want something.
-      loan.unmet[rank] = wanted > 0 ? max(0, Double(wanted) - have) : 0
-      if wanted > 0 { have = max(0, have - Double(wanted)) }
+      loan.met[rank] = wanted > 0 ? min(have, Double(wanted)) : 0
+      loan.unmet[rank] = Double(wanted) - loan.met[rank]
+      have -= loan.met[rank]
     }
     loan.surplus = have
     let back = min(loan.allotted, max(0, loan.surplus - Double(limit.expected))).rounded(.down)
@@ -280,11 +280,12 @@ package final class FleetStore {
   }
 
   /// Who has the next turn: of the highest class the one that has been given least.
-  private func next() -> Int? {
-    guard let rank = waiting.firstIndex(where: { $0 > 0 }) else { return nil }
-    while let first = queues[rank].first {
-      if members[first.member]?.ticket == first.ticket { return first.member }
-      queues[rank].pop()
+  private func next() -> Turn? {
+    for rank in queues.indices {
+      while let first = queues[rank].first {
+        if members[first.member]?.ticket == first.ticket { return first }
+        queues[rank].pop()
+      }
     }
     return nil
   }
@@ -296,37 +297,68 @@ package final class FleetStore {
       for key in limits.keys { limits[key]!.free = min(limits[key]!.free, 0) }
       return
     }
-    for _ in 0..<FleetStore.turnsAtOnce {
-      guard let id = next(), giveTurn(id, now) else { return }
+    var passed: [Turn] = []
+    turns: for _ in 0..<FleetStore.turnsAtOnce {
+      guard let entry = next() else { break }
+      switch gifts(entry.member, now) {
+      case .are(let gifts): give(entry.member, gifts)
+      case .areSavedUp: break turns
+      case .areLentOut:
+        queues[members[entry.member]!.rank].pop()
+        passed.append(entry)
+      }
     }
+    for entry in passed { queues[members[entry.member]!.rank].push(entry) }
   }
 
-  /// False: what it needs is not there yet, and is saved up for it.
-  private func giveTurn(_ id: Int, _ now: Instant) -> Bool {
+  private enum Gifts {
+    case are([(key: Key, amount: Double)])
+    /// Something is not there yet.
+    case areSavedUp
+    /// Something cannot come, as all of it is lent to others.
+    case areLentOut
+  }
+
+  /// What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what it
+  /// has more of than of another it is given none, as that would lie there.
+  private func gifts(_ id: Int, _ now: Instant) -> Gifts {
+    let rank = members[id]!.rank
+    let lacking = members[id]!.loans.filter { $0.value.unmet[rank] > 0 }
+    var covered = Double.infinity
+    var requests = Double.infinity
+    for (key, loan) in lacking {
+      tick(key, now)
+      let share = limits[key]!.free / Double(waiting[rank])
+      covered = min(covered, (loan.met[rank] / loan.least).rounded(.down))
+      requests = min(requests, ((loan.met[rank] + share) / loan.least).rounded(.down))
+    }
+    requests = max(covered + 1, requests)
+    var gifts: [(key: Key, amount: Double)] = []
+    for (key, loan) in lacking {
+      let need = min(loan.unmet[rank], (covered + 1) * loan.least - loan.met[rank])
+      let limit = limits[key]!
+      guard limit.free >= need - 1e-6 else { return limit.room < 1e-6 ? .areLentOut : .areSavedUp }
+      gifts.append((key, max(0, min(loan.unmet[rank], requests * loan.least - loan.met[rank]))))
+    }
+    return .are(gifts)
+  }
+
+  private func give(_ id: Int, _ gifts: [(key: Key, amount: Double)]) {
     var member = members[id]!
     let rank = member.rank
-    var gifts: [(key: Key, amount: Double)] = []
-    for (key, loan) in member.loans where loan.unmet[rank] > 0 {
-      tick(key, now)
-      let free = limits[key]!.free
-      let need = min(loan.unmet[rank], max(1, loan.need > 0 ? loan.need : loan.least))
-      guard free >= need - 1e-6 else { return false }
-      gifts.append((key, min(loan.unmet[rank], max(need, (free / Double(waiting[rank])).rounded(.down)))))
-    }
     var time = 0.0
     for (key, amount) in gifts {
       limits[key]!.free -= amount
       limits[key]!.allotted += amount
       member.loans[key]!.allotted += amount
+      member.loans[key]!.met[rank] += amount
       member.loans[key]!.unmet[rank] -= amount
-      member.loans[key]!.need = 0
       time = max(time, amount / limits[key]!.rate)
     }
     turn[rank] = max(turn[rank], member.served)
     member.served += time
     members[id] = member
     if member.loans.values.contains(where: { $0.unmet[rank] > 0 }) { push(id) } else { queue(id) }
-    return true
   }
 
   /// What was put by for it, and, where nobody waits, what it may need soon.

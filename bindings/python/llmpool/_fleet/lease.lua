@@ -234,12 +234,12 @@ end
 -- What it has, and what was put by for it, is there for the high first.
 local function want(limit, told, loan)
   local have = told.held + loan.allotted
-  loan.least = told.least
-  loan.need = max(0, told.least - have)
-  loan.unmet = {0, 0, 0}
+  loan.least = max(1, told.least)
+  loan.met, loan.unmet = {}, {}
   for rank, wanted in ipairs(told.wanted) do
-    loan.unmet[rank] = max(0, wanted - have)
-    have = max(0, have - wanted)
+    loan.met[rank] = min(have, wanted)
+    loan.unmet[rank] = wanted - loan.met[rank]
+    have = have - loan.met[rank]
   end
   local back = floor(min(loan.allotted, max(0, have - told.expected)))
   loan.surplus = have - back
@@ -291,47 +291,56 @@ local function queue(each, record)
   end
 end
 
--- Who has the next turn: of the highest class the one that was given least.
-local function next_turn()
+-- Who has the next turn: of the highest class the one that was given least. So many before it are passed over.
+local function next_turn(passed)
   for rank = 1, 3 do
-    local first = redis.call('ZRANGE', QUEUES[rank], 0, 0)[1]
-    while first do
-      if record_of(first) then return first, rank end
-      redis.call('ZREM', QUEUES[rank], first)
-      first = redis.call('ZRANGE', QUEUES[rank], 0, 0)[1]
+    local each = redis.call('ZRANGE', QUEUES[rank], passed, passed)[1]
+    while each and not record_of(each) do
+      redis.call('ZREM', QUEUES[rank], each)
+      each = redis.call('ZRANGE', QUEUES[rank], passed, passed)[1]
     end
+    if each then return each, rank end
+    passed = passed - redis.call('ZCARD', QUEUES[rank])
   end
 end
 
--- What a turn gives of each limit; nil: what it needs of one is not there yet, and is saved up for it.
+-- What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what it has
+-- more of than of another it is given none, as that would lie there. nil: something is not there yet, and is saved up; or,
+-- true, cannot come, as all of it is lent to others, whose turn it is then.
 local function gifts_of(record, rank)
   local waiting = redis.call('ZCARD', QUEUES[rank])
+  local covered, requests = math.huge, math.huge
+  for key, loan in pairs(record.loans) do
+    if loan.unmet[rank] > 0 then
+      tick(state.limits[key])
+      covered = min(covered, floor(loan.met[rank] / loan.least))
+      requests = min(requests, floor((loan.met[rank] + state.limits[key].free / waiting) / loan.least))
+    end
+  end
+  requests = max(covered + 1, requests)
   local gifts = {}
   for key, loan in pairs(record.loans) do
     local unmet = loan.unmet[rank]
     if unmet > 0 then
       local limit = state.limits[key]
-      tick(limit)
-      local need = min(unmet, max(1, loan.need > 0 and loan.need or loan.least))
-      if limit.free < need - 1e-6 then return nil end
-      gifts[key] = min(unmet, max(need, floor(limit.free / waiting)))
+      local need = min(unmet, (covered + 1) * loan.least - loan.met[rank])
+      if limit.free < need - 1e-6 then return nil, room(limit) < 1e-6 end
+      gifts[key] = max(0, min(unmet, requests * loan.least - loan.met[rank]))
     end
   end
   return gifts
 end
 
-local function give_turn(each, rank)
+local function give_turn(each, rank, gifts)
   local record = records[each]
-  local gifts = gifts_of(record, rank)
-  if not gifts then return false end
   local time = 0
   for key, amount in pairs(gifts) do
     local limit, loan = state.limits[key], record.loans[key]
     limit.free = limit.free - amount
     limit.allotted = limit.allotted + amount
     loan.allotted = loan.allotted + amount
+    loan.met[rank] = loan.met[rank] + amount
     loan.unmet[rank] = loan.unmet[rank] - amount
-    loan.need = 0
     time = max(time, amount / rate(limit))
   end
   state.turns[rank] = max(state.turns[rank], record.served)
@@ -342,7 +351,6 @@ local function give_turn(each, rank)
   else
     queue(each, record)
   end
-  return true
 end
 
 local function distribute()
@@ -350,9 +358,18 @@ local function distribute()
     for _, limit in pairs(state.limits) do limit.free = min(limit.free, 0) end
     return
   end
+  local passed = 0
   for _ = 1, TURNS do
-    local each, rank = next_turn()
-    if not each or not give_turn(each, rank) then return end
+    local each, rank = next_turn(passed)
+    if not each then return end
+    local gifts, is_lent_out = gifts_of(records[each], rank)
+    if gifts then
+      give_turn(each, rank, gifts)
+    elseif is_lent_out then
+      passed = passed + 1
+    else
+      return
+    end
   end
 end
 

@@ -105,6 +105,33 @@ def test_all_limits_go_in_one_turn(script):
     assert total(members, 1) == 1_000 * total(members)
 
 
+def test_what_was_lost_of_one_limit_is_lent_without_the_other(script):
+    """A provider says again and again that less is left of one: what is held of the other is not
+    added to, or it is all lent and nothing goes any more."""
+    limits = Limit(600, capacity=100), Limit(6_000, unit=1, capacity=1_000)
+    members = [Member(script, f"m{number}", *limits).wants(2_000, 1, 10) for number in range(3)]
+    for _ in range(40):
+        script.now += 300
+        for member in members:
+            member.ask()
+            member.level[1] = 0
+    before = total(members)
+    turn(script, members, 30)
+    assert total(members) - before >= 0.9 * 300
+
+
+def test_who_lacks_what_others_hold_lets_them_go_first(script):
+    """They lack of the other limit, and hold until they have it: it would wait for ever."""
+    limits = Limit(600, capacity=60), Limit(6_000, unit=1)
+    large = Member(script, "first", *limits).wants(100, 30, 100)
+    large.ask()
+    other = Member(script, "other", *limits).wants(60, 1, 10)
+    other.level, other.valid_until = [60, 0], script.now + LEASE
+    turn(script, [large, other], 60)
+    assert other.spent[0] == 60
+    assert large.spent[0] >= 0.8 * 600
+
+
 def test_high_goes_before_low_in_all_members(script):
     low = [Member(script, f"low{number}").wants(1_000, rank=2) for number in range(3)]
     normal = Member(script, "normal").wants(1_000)
