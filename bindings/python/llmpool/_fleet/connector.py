@@ -42,8 +42,13 @@ class Connector:
         self._differences: Set[Tuple[object, ...]] = set()
 
     def start(self) -> None:
-        fd = self._leases.watch()
-        threading.Thread(target=self._run, args=(fd,), name="llmpool-fleet", daemon=True).start()
+        try:
+            fd = self._leases.watch()
+            run = threading.Thread(target=self._run, args=(fd,), name="llmpool-fleet", daemon=True)
+            run.start()
+        except BaseException:  # there is no descriptor left, no thread
+            self._leases.close()
+            raise
 
     def _run(self, fd: int) -> None:
         wait = poller(fd)

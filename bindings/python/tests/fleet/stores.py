@@ -11,7 +11,8 @@ import pytest
 
 import llmpool
 
-SCRIPT = Path(llmpool.__file__).with_name("_fleet").joinpath("lease.lua").read_text()
+SCRIPT_PATH = Path(llmpool.__file__).with_name("_fleet") / "lease.lua"
+SCRIPT = SCRIPT_PATH.read_text()
 REDIS = shutil.which("redis-server")
 NOTHING_NEW = -(1 << 63)
 ANY_NUMBER = -1
@@ -23,6 +24,12 @@ needs_redis = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
+def _running(command, port, directory):
+    with processes.running(command, port, directory) as process:
+        process.port = port
+        yield process
+
+
 def redis_server(directory, *options, port=None):
     """A server that keeps nothing on disk; its process has its port."""
     port = port or processes.free_port()
@@ -30,9 +37,14 @@ def redis_server(directory, *options, port=None):
         REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
         "--dir", str(directory), *map(str, options),
     ]  # fmt: skip
-    with processes.running(command, port, directory) as process:
-        process.port = port
-        yield process
+    return _running(command, port, directory)
+
+
+def redis_sentinel(directory, settings):
+    """What watches servers, with those settings, which it writes into."""
+    port = processes.free_port()
+    command = [REDIS, str(settings), "--sentinel", "--port", str(port), "--bind", "127.0.0.1"]
+    return _running(command, port, directory)
 
 
 class Limit:

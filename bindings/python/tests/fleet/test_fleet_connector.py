@@ -1,14 +1,16 @@
 """The connector and a real store: what the store does not answer, and what is said of it."""
 
+import contextlib
 import logging
 import os
 import signal
+import threading
 import time
 
 import processes
 import pytest
 from fakes import FakeLeases
-from stores import needs_redis, redis_server
+from stores import needs_redis, redis_sentinel, redis_server
 
 import llmpool.fleet
 from llmpool._fleet.connector import Connector
@@ -133,6 +135,79 @@ def test_a_replica_that_may_only_be_read(tmp_path, caplog, connect):
             with redis.Redis(port=replica.port) as client:  # it is made the master
                 client.replicaof("NO", "ONE")
             assert processes.wait_until(lambda: member.granted, 3)
+
+
+@pytest.mark.parametrize(
+    ("setting", "refusing", "well", "words"),
+    [
+        ("maxmemory", "1", "0", "used memory"),
+        ("min-replicas-to-write", "1", "0", "good replicas"),
+        ("requirepass", "changed", "", "authenticated"),
+    ],
+)
+def test_a_store_that_refuses_is_away_until_it_does_not(
+    tmp_path, caplog, connect, setting, refusing, well, words
+):
+    """Full, without its replicas, with another password than it had when the member joined."""
+    caplog.set_level(logging.INFO, "llmpool")
+    with redis_server(tmp_path) as server, redis.Redis(port=server.port) as client:
+        member = connect(store_at(server.port))
+        assert processes.wait_until(lambda: member.granted)
+        client.config_set(setting, refusing)
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert processes.wait_until(lambda: said(caplog, logging.WARNING), 5)
+        before = len(member.granted)
+        client.config_set(setting, well)
+        assert processes.wait_until(lambda: len(member.granted) > before + 2, 5)
+    (warning,) = said(caplog, logging.WARNING)
+    assert words in warning
+
+
+def test_a_cluster(tmp_path, connect):
+    """Of one node: each budget's keys are in one slot, or it would refuse them."""
+    with redis_server(tmp_path, "--cluster-enabled", "yes") as server:
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            assert processes.wait_until(lambda: node.cluster("INFO")["cluster_state"] == "ok")
+        client = redis.RedisCluster(host="127.0.0.1", port=server.port)
+        store = llmpool.fleet.Redis(client)
+        store.check()
+        names = [f"budget{number}" for number in range(4)]
+        members = [connect(store, name=name) for name in 2 * names]
+        assert processes.wait_until(lambda: all(member.members == 2 for member in members))
+        assert {budget["label"] for budget in store.status()} == set(names)
+        client.close()
+
+
+def test_sentinels_say_who_is_the_master(tmp_path, connect):
+    """It fails; the replica takes over and lends on."""
+    places = [tmp_path / name for name in ("master", "replica", "sentinel")]
+    for place in places:
+        place.mkdir()
+    with contextlib.ExitStack() as stack:
+        master = stack.enter_context(redis_server(places[0]))
+        replica_of = ("--replicaof", "127.0.0.1", master.port)
+        replica = stack.enter_context(redis_server(places[1], *replica_of))
+        settings = places[2] / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor fleet 127.0.0.1 {master.port} 1\n"
+            "sentinel down-after-milliseconds fleet 500\nsentinel failover-timeout fleet 3000\n"
+        )
+        watch = stack.enter_context(redis_sentinel(places[2], settings))
+        sentinel = redis.sentinel.Sentinel([("127.0.0.1", watch.port)], socket_timeout=0.5)
+        assert processes.wait_until(lambda: sentinel.discover_slaves("fleet"), 15)
+        client = sentinel.master_for("fleet", socket_timeout=0.25, socket_connect_timeout=0.25)
+        member = connect(llmpool.fleet.Redis(client))
+        assert processes.wait_until(lambda: member.granted)
+        master.kill()
+
+        def is_promoted():
+            with contextlib.suppress(redis.sentinel.MasterNotFoundError):
+                return sentinel.discover_master("fleet")[1] == replica.port
+
+        assert processes.wait_until(is_promoted, 30)
+        before = len(member.granted)
+        assert processes.wait_until(lambda: len(member.granted) > before + 2, 10)
 
 
 def test_a_store_that_is_loading_is_away():
@@ -279,6 +354,16 @@ def test_an_error_of_our_own_ends_nothing(caplog):
     finally:
         leases.end()
         connector.leave()
+
+
+def test_where_no_thread_can_start_nothing_stays_open(monkeypatch):
+    leases, closed = FakeLeases(), []
+    monkeypatch.setattr(leases, "close", lambda: closed.append(True))
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Connector(leases, None, "member", 0.25).start()
+    assert closed == [True]
+    leases.end()
 
 
 def test_digits_of_a_credential_are_left_out():
