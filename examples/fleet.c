@@ -1,6 +1,7 @@
 /*
  * fleet.c - one budget for many processes, through Redis: fleet HOST PORT SCRIPT BUDGET URL COUNT
- * A thread asks the store for leases, as the library wants them, while the program sends COUNT requests of the budget.
+ * A thread asks the store for leases, as the library wants them, while the program sends COUNT requests of the budget,
+ * with OPENAI_API_KEY from the environment.
  * SCRIPT is llmpool/_fleet/lease.lua of the Python package: what C and Python processes lend each other is one budget.
  */
 #include <hiredis/hiredis.h>
@@ -198,10 +199,16 @@ static int join(fleet_t *fleet, char **arguments, pthread_t *thread) {
 
 static int call(fleet_t *fleet, const char *budget, const char *url) {
   llmpool_event_t done;
+  const char *key = getenv("OPENAI_API_KEY");
+  char headers[512];
+  snprintf(headers, sizeof headers, "authorization: Bearer %s\r\n", key ? key : "");
   llmpool_request_t request = {.size = sizeof request, .url = url, .budget = budget};
+  request.headers = headers;
+  request.headers_size = strlen(headers);
   llmpool_status_t status = llmpool_perform(fleet->pool, &request, &done, sizeof done, NULL);
   if (status != LLMPOOL_OK) return fprintf(stderr, "%s\n", llmpool_last_error()), 0;
   int is_good = done.status == LLMPOOL_OK && done.http_status < 400;
+  if (!is_good) fprintf(stderr, "HTTP %u %s\n", done.http_status, done.message ? done.message : "");
   llmpool_events_release(&done, sizeof done, 1);
   return is_good;
 }

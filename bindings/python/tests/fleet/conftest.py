@@ -1,6 +1,9 @@
 import processes
 import pytest
+from fleets import COUNTED, Fleet
 from stores import Script, redis_server
+
+from llmpool.mock import MockServer
 
 
 class Store:
@@ -53,3 +56,21 @@ def client(redis_port):
 @pytest.fixture
 def script(client):
     return Script(client)
+
+
+@pytest.fixture
+def start_fleet(redis_server):
+    servers, fleets = [], []
+
+    def start(budget=None, **options):
+        server = MockServer(**{**COUNTED, **options})
+        servers.append(server)
+        server.__enter__()
+        fleets.append(Fleet(server, redis_server, budget))
+        return fleets[-1]
+
+    yield start
+    for fleet in fleets:
+        fleet.kill()
+    for server in servers:
+        server.__exit__(None, None, None)

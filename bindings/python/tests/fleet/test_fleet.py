@@ -1,120 +1,33 @@
-"""Processes that share a budget through a real store, at a mock that counts: its log judges."""
+"""Many processes keep one limit: what a provider sees of them."""
 
-import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import asking
 import pytest
+from fleets import (
+    BY_REQUESTS,
+    BY_TOKENS,
+    LIMITS,
+    LONG,
+    MEMBERS,
+    OVER,
+    REQUESTS,
+    SECONDS,
+    TOKENS,
+    USED,
+    overdraft,
+    used,
+)  # fmt: skip
 from processes import wait_until
-from stores import needs_redis
+from stores import SCRIPT_PATH, needs_redis
 
 from llmpool.fleet import Redis
-from llmpool.mock import MockServer
 
 pytest.importorskip("redis")
 pytestmark = needs_redis
-
-WORKER = Path(__file__).with_name("worker.py")
-LONG = asking.LONG
-MEMBERS = 8 if LONG else 4
-SECONDS = 120 if LONG else 10
-BURST = 10
-# A short run is on a machine that has other work.
-USED, OVER = (0.95, 0.01) if LONG else (0.75, 0.02)
-REQUESTS, TOKENS = 1200, 200_000
-LIMITS = {"requests_per_minute": REQUESTS, "tokens_per_minute": TOKENS}
-COUNTED = {"tls": False, "http": "1", "limits_start": "empty", "limit_window": BURST, **LIMITS}
-BY_REQUESTS, BY_TOKENS = 60, 200  # tokens of a request
-
-
-class Fleet:
-    """Workers, and the log of the mock that they ask."""
-
-    def __init__(self, server, store, limits=None):
-        self.server, self.store = server, store
-        self.limits = LIMITS if limits is None else limits
-        self.workers = []
-        self.began = asking.start_of(server)
-
-    def start(self, *steps, count=MEMBERS):
-        key = self.server.headers["authorization"].split()[1]
-        plan = {
-            "store": self.store.url, "url": self.server.url + asking.CHAT, "key": key,
-            "count": count, "limits": self.limits, "burst": BURST,
-            "name": f"w{len(self.workers)}", "steps": steps,
-        }  # fmt: skip
-        command = [sys.executable, str(WORKER), json.dumps(plan)]
-        worker = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.workers.append(worker)
-        return worker
-
-    def end(self):
-        """What each of them says, in their order. None of them has had an error."""
-        said = []
-        for worker in self.workers:
-            out, err = worker.communicate(timeout=300)
-            assert worker.returncode == 0, err
-            said.append(json.loads(out))
-        assert [each["errors"] for each in said] == [[] for _ in said]
-        return said
-
-    def kill(self):
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait()
-
-    @property
-    def calls(self):
-        """Those that were admitted: [seconds by the clock of the machine, worker, tokens]."""
-        calls = (asking.Call(*each) for each in self.server.calls())
-        served = [call for call in calls if call.model == "gpt-mock" and call.tokens]
-        return sorted((call.at + self.began, call.name.split()[0], call.tokens) for call in served)
-
-
-@pytest.fixture
-def start_fleet(redis_server):
-    servers, fleets = [], []
-
-    def start(budget=None, **options):
-        server = MockServer(**{**COUNTED, **options})
-        servers.append(server)
-        server.__enter__()
-        fleets.append(Fleet(server, redis_server, budget))
-        return fleets[-1]
-
-    yield start
-    for fleet in fleets:
-        fleet.kill()
-    for server in servers:
-        server.__exit__(None, None, None)
-
-
-def used(calls, start, end):
-    """The part of the refill that was taken, of the limit that binds."""
-    within = [call for call in calls if start <= call[0] < end]
-    tokens = sum(call[2] for call in within)
-    minutes = (end - start) / 60
-    return max(len(within) / (REQUESTS * minutes), tokens / (TOKENS * minutes))
-
-
-def overdraft(calls, burst=BURST):
-    """How far the buckets of a provider would have been overdrawn at most, as part of a minute."""
-    worst = 0.0
-    for amount, cost in ((REQUESTS, lambda call: 1), (TOKENS, lambda call: call[2])):
-        level, last = 0.0, calls[0][0]
-        for call in calls:
-            level = min(amount / 60 * burst, level + (call[0] - last) * amount / 60) - cost(call)
-            last = call[0]
-            worst = max(worst, -level / amount)
-    return worst
 
 
 @pytest.mark.parametrize("told", ["configured", "learned"])
@@ -165,6 +78,25 @@ def test_one_has_all_while_others_idle_and_all_the_same_when_they_wake(start_fle
     assert min(shares) >= 0.6 * fair and max(shares) <= 1.5 * fair
 
 
+def test_one_with_large_requests_has_its_share(start_fleet):
+    """A member saves up for each of them, while the others take whatever comes."""
+    window = 60 if LONG else 10
+    large = TOKENS // 4 if LONG else TOKENS // 20
+    seconds = 420 if LONG else 36
+    fleet = start_fleet(limits="count", limit_window=window)
+    fleet.start([seconds, 4, large, 0], burst=window)
+    for _ in range(MEMBERS - 1):
+        fleet.start([seconds, 40, BY_TOKENS, 0], burst=window)
+    fleet.end()
+    calls = fleet.calls
+    first = calls[0][0]
+    tokens = sum(tokens for _, worker, tokens in calls if worker == "w0")
+    fair = TOKENS / 60 * seconds / MEMBERS
+    assert fair - 1.2 * large <= tokens <= fair + 1.2 * large
+    assert used(calls, first + 2, first + seconds - 2) >= min(USED, 0.9)
+    assert overdraft(calls, window) <= OVER
+
+
 def test_high_of_one_goes_before_low_of_the_others(start_fleet):
     fleet = start_fleet(limits="count")
     fleet.start([3, 0, BY_REQUESTS, 0], [7, 60, BY_REQUESTS, 5])
@@ -177,42 +109,6 @@ def test_high_of_one_goes_before_low_of_the_others(start_fleet):
     assert later.count("w0") >= 0.85 * len(later)
 
 
-def test_the_store_goes_and_comes_back_empty(start_fleet, redis_server):
-    away = 20 if LONG else 5
-    fleet = start_fleet(limits="count")
-    for _ in range(MEMBERS):
-        fleet.start([away + 14, 30, BY_REQUESTS, 0])
-    assert wait_until(lambda: len(fleet.calls) > 60, 20)
-    redis_server.stop()
-    went = time.monotonic()
-    time.sleep(away)
-    redis_server.start()
-    back = time.monotonic()
-    fleet.end()
-    calls = fleet.calls
-    assert used(calls, went + 3, back) >= min(USED, 0.8)
-    assert used(calls, back + 3, back + 7) >= USED
-    # The limit, and what was lent at the moment at which the store went.
-    assert overdraft(calls) <= 0.05
-
-
-def test_a_frozen_member_holds_nothing_when_it_goes_on(start_fleet):
-    frozen = 30 if LONG else 5
-    fleet = start_fleet(limits="count")
-    workers = [fleet.start([frozen + 10, 30, BY_REQUESTS, 0]) for _ in range(MEMBERS)]
-    assert wait_until(lambda: len({call[1] for call in fleet.calls}) == MEMBERS, 20)
-    time.sleep(2)
-    os.kill(workers[0].pid, signal.SIGSTOP)
-    stopped = time.monotonic()
-    time.sleep(frozen)
-    went_on = time.monotonic()
-    os.kill(workers[0].pid, signal.SIGCONT)
-    fleet.end()
-    calls = fleet.calls
-    assert used(calls, stopped + 3, went_on) >= USED
-    assert overdraft(calls) <= OVER
-
-
 def test_members_ask_at_most_four_times_a_second(start_fleet, redis_server):
     import redis
 
@@ -220,7 +116,7 @@ def test_members_ask_at_most_four_times_a_second(start_fleet, redis_server):
     for _ in range(MEMBERS):
         fleet.start([10, 40, BY_REQUESTS, 0])
     client = redis.Redis(port=redis_server.port)
-    assert wait_until(lambda: len({call[1] for call in fleet.calls}) == MEMBERS, 20)
+    assert wait_until(fleet.all_have_asked, 20)
 
     def asked():
         return client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
@@ -238,3 +134,26 @@ def test_who_leaves_is_a_member_no_more(start_fleet, redis_server):
     fleet.end()
     (budget,) = Redis(redis_server.url).status()
     assert budget["label"] == "fleet" and budget["members"] == []
+
+
+def test_a_program_in_c_is_a_member(start_fleet, redis_server):
+    """examples/fleet.c, a connector of its own."""
+    library = os.environ.get("LLMPOOL_DEMO_CLIENT") or pytest.skip("LLMPOOL_DEMO_CLIENT is not set")
+    program = Path(library).with_name("fleet")
+    if not program.exists():
+        pytest.skip("examples/fleet.c was not built: there is no hiredis")
+    fleet = start_fleet(limits="count")
+    fleet.start([14, 40, BY_REQUESTS, 0])
+    assert wait_until(lambda: len(fleet.calls) > 20, 20)
+    url, count = fleet.server.url + "/v1/models", "30"
+    command = [program, "127.0.0.1", str(redis_server.port), SCRIPT_PATH, "fleet", url, count]
+    began = time.monotonic()
+    key = {**os.environ, "OPENAI_API_KEY": fleet.key}
+    result = subprocess.run(command, env=key, capture_output=True, text=True, timeout=60)
+    ended = time.monotonic()
+    assert result.returncode == 0, result.stderr
+    assert "30 of 30 requests" in result.stdout
+    fleet.end()
+    own = 30 / (ended - began) * 60 / REQUESTS
+    assert own >= 0.1  # it wants one at a time
+    assert USED <= own + used(fleet.calls, began, ended) <= 1.2

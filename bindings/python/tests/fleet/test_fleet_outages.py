@@ -1,0 +1,203 @@
+"""What fails around a fleet: the store, its members, and the network between them."""
+
+import os
+import signal
+import subprocess
+import time
+from urllib.parse import urlsplit
+
+import pytest
+import stores
+from fleets import BY_REQUESTS, LONG, MEMBERS, OVER, USED, overdraft, used
+from processes import wait_until
+from roads import Road
+from stores import needs_redis
+
+pytest.importorskip("redis")
+pytestmark = needs_redis
+
+LEASE = 2
+STEADY = 4  # seconds in which members are lent what they need
+AWAY = 12 if LONG else 5
+
+
+@pytest.fixture
+def roads():
+    """Roads to stores, which end with the test."""
+    laid = []
+
+    def lay(target):
+        laid.append(Road(target))
+        return laid[-1]
+
+    yield lay
+    for road in laid:
+        road.end()
+
+
+def url_of(road):
+    return f"redis://127.0.0.1:{road.port}"
+
+
+def test_the_store_goes_and_comes_back_empty(start_fleet, redis_server):
+    away = 20 if LONG else 5
+    fleet = start_fleet(limits="count")
+    for _ in range(MEMBERS):
+        fleet.start([away + 14, 30, BY_REQUESTS, 0])
+    assert wait_until(lambda: len(fleet.calls) > 60, 20)
+    redis_server.stop()
+    went = time.monotonic()
+    time.sleep(away)
+    redis_server.start()
+    back = time.monotonic()
+    fleet.end()
+    calls = fleet.calls
+    assert used(calls, went + 3, back) >= min(USED, 0.8)
+    assert used(calls, back + 3, back + 7) >= USED
+    # The limit, and what was lent at the moment at which the store went.
+    assert overdraft(calls) <= 0.05
+
+
+def test_a_frozen_member_holds_nothing_when_it_goes_on(start_fleet):
+    frozen = 30 if LONG else 5
+    fleet = start_fleet(limits="count")
+    workers = [fleet.start([frozen + 10, 30, BY_REQUESTS, 0]) for _ in range(MEMBERS)]
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(2)
+    os.kill(workers[0].pid, signal.SIGSTOP)
+    stopped = time.monotonic()
+    time.sleep(frozen)
+    went_on = time.monotonic()
+    os.kill(workers[0].pid, signal.SIGCONT)
+    fleet.end()
+    calls = fleet.calls
+    assert used(calls, stopped + 3, went_on) >= USED
+    assert overdraft(calls) <= OVER
+
+
+def test_the_part_of_one_that_was_killed_is_the_others(start_fleet):
+    fleet = start_fleet(limits="count")
+    workers = [fleet.start([AWAY + 8, 30, BY_REQUESTS, 0]) for _ in range(MEMBERS)]
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(LEASE)
+    workers[0].kill()
+    killed = time.monotonic()
+    fleet.end()
+    calls = fleet.calls
+    assert used(calls, killed + LEASE + 1, killed + AWAY) >= USED
+    assert overdraft(calls) <= OVER
+
+
+def test_one_that_is_cut_off_has_its_safe_share(start_fleet, redis_server, roads):
+    """The limit and one safe share, while it lasts; and the limit when the road is there again."""
+    fleet = start_fleet(limits="count")
+    road = roads(redis_server.port)
+    fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
+    for _ in range(MEMBERS - 1):
+        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0])
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(STEADY)
+    road.cut()
+    cut = time.monotonic()
+    time.sleep(AWAY)
+    road.lead(redis_server.port)
+    back = time.monotonic()
+    fleet.end()
+    calls = fleet.calls
+    alone = [call for call in calls if call[1] == "w0"]
+    assert used(calls, cut + LEASE + 1, back) >= USED
+    assert used(alone, cut + LEASE + 1, back) >= 0.6 / MEMBERS
+    assert overdraft(calls, times=1 + 1 / MEMBERS) <= OVER
+    assert used(calls, back + LEASE, back + LEASE + 4) <= 1 + OVER + 0.05
+
+
+def test_two_masters_lend_the_limit_twice(start_fleet, redis_server, roads, tmp_path):
+    fleet = start_fleet(limits="count")
+    first, second = roads(redis_server.port), roads(redis_server.port)
+    for number in range(MEMBERS):
+        road = (first, second)[number % 2]
+        fleet.start([AWAY + 16, 30, BY_REQUESTS, 0], store=url_of(road))
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(STEADY)
+    with other_store(tmp_path) as other:
+        second.lead(other.port)
+        split = time.monotonic()
+        time.sleep(AWAY)
+        second.lead(redis_server.port)
+        healed = time.monotonic()
+        fleet.end()
+    calls = fleet.calls
+    assert used(calls, split + LEASE + 1, healed) >= USED
+    assert overdraft(calls, times=2) <= OVER
+    assert used(calls, healed + LEASE, healed + LEASE + 4) <= 1 + OVER + 0.05
+
+
+def test_a_new_master_that_knows_nothing(start_fleet, redis_server, roads, tmp_path):
+    """All are led to it at once: a failover that lost what was written."""
+    fleet = start_fleet(limits="count")
+    road = roads(redis_server.port)
+    for _ in range(MEMBERS):
+        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(STEADY)
+    with other_store(tmp_path) as other:
+        road.lead(other.port)
+        led = time.monotonic()
+        fleet.end()
+    calls = fleet.calls
+    assert used(calls, led + LEASE + 1, led + AWAY) >= USED
+    assert overdraft(calls) <= 0.05
+
+
+def test_a_slow_store_lends_and_the_safe_shares_fill_up(start_fleet, redis_server, roads):
+    fleet = start_fleet(limits="count")
+    road = roads(redis_server.port)
+    for _ in range(MEMBERS):
+        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
+    assert wait_until(fleet.all_have_asked, 20)
+    time.sleep(STEADY)
+    road.delay = 0.1  # both ways: less than its timeout
+    slow = time.monotonic()
+    time.sleep(AWAY)
+    road.delay = 0
+    quick = time.monotonic()
+    fleet.end()
+    calls = fleet.calls
+    assert used(calls, slow + 1, quick) >= USED
+    assert overdraft(calls, times=2) <= OVER
+    assert used(calls, quick + LEASE, quick + LEASE + 4) <= 1 + OVER + 0.05
+
+
+def other_store(directory):
+    place = directory / "other"
+    place.mkdir()
+    return stores.redis_server(place)
+
+
+# ---- machines of their own
+
+APART = ("unshare", "--net", "--time", "--boottime")
+
+
+def can_be_apart():
+    return subprocess.run([*APART, "1", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_be_apart(), reason="this machine makes no network namespaces")
+def test_two_machines(start_fleet, tmp_path):
+    """Two namespaces share no network and no clock, only the sockets of store and provider."""
+    fleet = start_fleet(limits="count")
+    with stores.redis_server(tmp_path, "--unixsocket", tmp_path / "store"):
+        provider = Road(urlsplit(fleet.server.url).port, path=tmp_path / "provider")
+        for number in range(MEMBERS):
+            days = 86400 * (1 + number % 2)
+            fleet.start(
+                [AWAY + 8, 30, BY_REQUESTS, 0], store=f"unix://{tmp_path}/store",
+                before=(*APART, str(days)), through=str(tmp_path / "provider"),
+            )  # fmt: skip
+        fleet.end()
+        provider.end()
+    calls = fleet.calls
+    first = calls[0][0]
+    assert used(calls, first + 3, first + AWAY + 6) >= USED
+    assert overdraft(calls) <= OVER
