@@ -103,6 +103,10 @@ LEAVING = {
 }
 
 
+def fleet(*store):
+    return [sys.executable, str(HERE / "python" / "fleet.py"), "{url}", "4", "50", "10", *store]
+
+
 def leaving(count, *rest):
     command = [sys.executable, str(HERE / "python" / "leaving.py")]
     return {
@@ -419,6 +423,17 @@ CASES = {
         rounds=3,
         figure="p99_us",
         unit="us between the server's stamp and first_data, p99",
+    ),
+    "fleet": Case(
+        "A request in four processes, 50 a second in each, under a budget that they share through Redis (nginx)",
+        servers.nginx_and_store,
+        {"a budget of its own": fleet(), "shared through Redis": fleet("{store}")},
+        [
+            Limit("shared through Redis", "a budget of its own", 1.1, "a request under a shared budget (p99)", "p99_us"),
+            Limit("shared through Redis", "a budget of its own", None, "the same (p50)", "p50_us"),
+        ],
+        figure="p99_us",
+        unit="us of a request, p99",
     ),
     "leaving": Case(
         "How soon the server sees that a stream was left, HTTP/2 and TLS: RST_STREAM (granian)",

@@ -146,6 +146,15 @@ def nginx(origins=0):
 
 
 @contextlib.contextmanager
+def nginx_and_store():
+    """With a Redis, for members of a fleet."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with nginx() as server, running(command, port, BUILD):
+        yield {**server, "store": f"redis://127.0.0.1:{port}"}
+
+
+@contextlib.contextmanager
 def nghttpd(streams=100, tls=True):
     root = write_files()
     port = free_port()
