@@ -1,6 +1,7 @@
 """What fails around a fleet: the store, its members, and the network between them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -180,7 +181,10 @@ APART = ("unshare", "--net", "--time", "--boottime")
 
 
 def can_be_apart():
-    return subprocess.run([*APART, "1", "true"], capture_output=True).returncode == 0
+    command = [*APART, "1", "true"]
+    return (
+        bool(shutil.which(APART[0])) and not subprocess.run(command, capture_output=True).returncode
+    )
 
 
 @pytest.mark.skipif(not can_be_apart(), reason="this machine makes no network namespaces")
