@@ -674,3 +674,39 @@ def test_all_that_comes_back_is_granted(client, seed):
 
     turn(script, members, MINUTE, backlog=fill)
     assert total(members) >= 60_000 - most - 300 - 60
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_of_several_limits_is_used_up(client, seed):
+    """Whatever requests cost of each, and after answers that took of any limit what was held."""
+    chance = random.Random(seed)
+    script = Script(client, f"several{seed}")
+    amounts = [chance.choice((600, 6_000, 60_000)) for _ in range(chance.randint(2, 3))]
+    limits = [
+        Limit(amount, unit=unit, capacity=amount // chance.choice((1, 6)))
+        for unit, amount in enumerate(amounts)
+    ]
+    members = [Member(script, f"m{number}", *limits) for number in range(chance.randint(2, 9))]
+    most = {
+        m: [limit.capacity // chance.choice((10, 50, 100)) for limit in limits] for m in members
+    }
+
+    def fill(member):
+        while len(member.queue[1]) < 40:
+            member.wants(1, *(chance.randint(1, each) for each in most[member]))
+
+    for _ in range(300):
+        script.now += chance.choice((50, 300, 1_000))
+        member = chance.choice(members)
+        fill(member)
+        member.ask()
+        if chance.random() < 0.5:
+            member.level[chance.randrange(len(limits))] = 0
+        if chance.random() < 0.5:
+            member.work()
+    turn(script, members, 10, backlog=fill)
+    before = [total(members, index) for index in range(len(limits))]
+    turn(script, members, MINUTE, backlog=fill)
+    used = [(total(members, at) - before[at]) / amount for at, amount in enumerate(amounts)]
+    assert max(used) >= 0.9, used
+    assert max(used) <= 1.01 + max(limit.capacity / limit.amount for limit in limits), used
