@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Shows what the pool is for: (a) new connections against the pool, 25 ms away as a server in
-another city is, (b) Python threads and a C library on one connection, (c) a pool that is exhausted.
+"""Shows what the pool is for, with a server 25 ms away each way, as one in another city is:
+(a) calls one after the other with a client for each, with httpx2's pool and with ours, (b) a cold
+burst, (c) tokens as they come; and nearby: (d) Python threads and a C library on one connection,
+(e) a pool that is exhausted.
 
-Runs against the mock, or with LLMPOOL_DEMO_URL and LLMPOOL_DEMO_KEY (a) and (b) against an
+Runs against the mock, or with LLMPOOL_DEMO_URL and LLMPOOL_DEMO_KEY (a) and (d) against an
 OpenAI-compatible endpoint, whose URL ends before /chat/completions. There every call is paid for:
-LLMPOOL_DEMO_MODEL chooses the model, LLMPOOL_DEMO_CALLS the number of calls of each part.
+LLMPOOL_DEMO_MODEL chooses the model, LLMPOOL_DEMO_CALLS the number of calls of each way.
 """
 
 import argparse
+import asyncio
 import contextlib
 import ctypes
 import dataclasses
@@ -20,7 +23,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import picture
+import ways
 
 import llmpool
 from llmpool.mock import MockServer
@@ -70,10 +76,14 @@ def far_away(endpoint: Endpoint) -> Iterator[Endpoint]:
         proxy.communicate()
 
 
+def of_mock(server: MockServer) -> Endpoint:
+    return Endpoint(server.url + "/v1", server.api_key, "gpt-mock", server.ca_file, True)
+
+
 def table(title: str, head: List[str], rows: List[List[Any]]) -> None:
     cells = [head, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    print(f"\n{title}\n")
+    print(f"\n{title}\n" if title else "")
     for number, row in enumerate(cells):
         first = row[0].ljust(widths[0])
         rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))
@@ -93,44 +103,106 @@ def call(client: llmpool.Client, endpoint: Endpoint) -> float:
     return time.perf_counter() - began
 
 
-def new_against_pooled(endpoint: Endpoint, calls: int, where: str) -> None:
-    """(a) The same calls, one after the other."""
-    doing(f"{calls} calls on new connections, then {calls} through the pool: about 5 s")
+def one_after_the_other(endpoint: Endpoint, count: int, where: str) -> None:
+    """(a) A line for each way, in time."""
+    doing(f"{count} calls in each of three ways: about 10 s")
+    httpx2 = ways.httpx2_or_none()
+    if httpx2:
+        shown = [
+            ways.with_a_client_each(endpoint, count, httpx2),
+            ways.with_httpx2(endpoint, count, httpx2),
+        ]
+    else:
+        shown = [ways.with_a_pool_each(endpoint, count)]
+    shown.append(ways.with_pool(endpoint, count))
+    print(f"\n(a) {count} calls, one after the other{where}\n")
+    scale = max(way.took for way in shown)
+    for way in shown:
+        parts = [part for call in way.calls for part in parts_of(call)]
+        print(f"  {way.name:15}{picture.row(parts, scale)} {way.took * 1000:6.0f} ms")
+    print(f"\n  {LEGEND}")
+    rows = [row(way) for way in shown]
+    table("", ["", "total", "median", "slowest", "connections"], rows)
 
-    def client(pool: llmpool.Pool) -> llmpool.Client:
-        return llmpool.Client(base_url=endpoint.url, headers=endpoint.headers, pool=pool)
 
-    rows = []
-    times, opened, handshakes = [], 0, 0
-    for _ in range(calls):
-        # A pool of its own for each call is what a client made per call amounts to. Opening the
-        # pool is not counted, only the call with its new connection.
-        with llmpool.Pool(**endpoint.pool_options) as pool:
-            times.append(call(client(pool), endpoint))
-            stats = pool.stats()
-            opened += stats.opened
-            handshakes += stats.tls_handshakes
-    rows.append(row("a new connection each", times, opened, handshakes))
+def cold_burst(endpoint: Endpoint, count: int) -> bool:
+    """(b) All at once, where no connection is there yet: a line for each fifth call."""
+    doing(f"{count} calls at once, on pools that have no connection yet: about 2 s")
+    httpx2 = ways.httpx2_or_none()
+    shown = [asyncio.run(ways.burst_with_httpx2(endpoint, count, httpx2))] if httpx2 else []
+    shown.append(asyncio.run(ways.burst_with_pool(endpoint, count)))
+    print(f"\n(b) {count} calls at once on a cold pool, {ONE_WAY_MS} ms away each way")
+    scale = max(way.took for way in shown)
+    for way in shown:
+        opened = f"{way.connections} connection{'' if way.connections == 1 else 's'}"
+        print(f"\n  {way.name}: {opened}, {way.took * 1000:.0f} ms\n")
+        for call in sorted(way.calls, key=lambda call: call.answered)[4::5]:
+            line = picture.row(parts_of(call), scale)
+            print(f"  {'':15}{line} {call.answered * 1000:6.0f} ms")
+    print(f"\n  {LEGEND}")
+    sys.stdout.flush()
+    return shown[-1].connections == 1
+
+
+def tokens(endpoint: Endpoint, streams: int) -> bool:
+    """(c) Streams on one connection: the words of one as they come, then all as a picture."""
+    doing(f"{streams} streams at once, the words of the first as they come:")
+    shown, opened = asyncio.run(streamed(endpoint, streams))
+    print(f"\n\n(c) {streams} streams on {opened} connection, {ONE_WAY_MS} ms away each way\n")
+    scale = max(times[-1] for _, times in shown)
+    for number, (call, times) in enumerate(shown, 1):
+        line = picture.row(parts_of(call), scale, times)
+        print(f"  stream {number:<8}{line} {len(times):3} tokens")
+    print(f"\n  {LEGEND}  {picture.legend((picture.TOKEN, 'a token comes'))}")
+    sys.stdout.flush()
+    return opened == 1
+
+
+async def streamed(endpoint: Endpoint, streams: int) -> "Tuple[List[Any], int]":
+    """Of each stream its call, which is answered with the first token, and when each token came."""
+    body = {**endpoint.body, "stream": True, "max_tokens": 64}
     with llmpool.Pool(**endpoint.pool_options) as pool:
-        one = client(pool)
-        times = [call(one, endpoint) for _ in range(calls)]
-        stats = pool.stats()
-    rows.append(row("through the pool", times, stats.opened, stats.tls_handshakes))
-    table(
-        f"(a) {calls} calls, one after the other{where}",
-        ["", "total", "median", "slowest", "connections", "TLS handshakes"],
-        rows,
-    )
+        options: Any = {"base_url": endpoint.url, "headers": endpoint.headers, "pool": pool}
+        async with llmpool.AsyncClient(**options) as client:
+            clock = ways.Clock()
+
+            async def read(is_first: bool) -> Any:
+                began, times = clock.now(), []
+                async with client.stream("POST", ways.PATH, json=body) as response:
+                    async for event in response.aiter_sse(stop="[DONE]"):
+                        text = event.json()["choices"][0]["delta"].get("content")
+                        if text:
+                            times.append(clock.now())
+                            if is_first:
+                                print(text, end="", flush=True)
+                connected = began + ways.connecting(response.timings)
+                return ways.Call(began, connected, times[0]), times
+
+            shown = await asyncio.gather(*(read(number == 0) for number in range(streams)))
+            return shown, pool.stats().opened
 
 
-def row(name: str, times: List[float], opened: int, handshakes: int) -> List[Any]:
+LEGEND = picture.legend(
+    (picture.CONNECTING, "it connects, or waits for who does"),
+    (picture.ASKING, "it asks, until the answer comes"),
+)
+
+
+def parts_of(call: ways.Call) -> "List[Tuple[int, float, float]]":
     return [
-        name,
+        (picture.CONNECTING, call.began, call.connected),
+        (picture.ASKING, call.connected, call.answered),
+    ]
+
+
+def row(way: ways.Calls) -> List[Any]:
+    times = [call.took for call in way.calls]
+    return [
+        way.name,
         f"{sum(times) * 1000:.0f} ms",
         f"{statistics.median(times) * 1000:.2f} ms",
         f"{max(times) * 1000:.2f} ms",
-        opened,
-        handshakes,
+        way.connections,
     ]
 
 
@@ -156,7 +228,7 @@ def run_c(library: str, endpoint: Endpoint, calls: int, in_flight: int) -> "tupl
 
 
 def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flight: int) -> bool:
-    """(b) Half of the calls from Python threads, half from C, at the same time."""
+    """(d) Half of the calls from Python threads, half from C, at the same time."""
     doing(f"{calls} calls, {in_flight} at a time, on the shared pool")
     llmpool.configure(**endpoint.pool_options)
     client = llmpool.Client(base_url=endpoint.url, headers=endpoint.headers)
@@ -179,7 +251,7 @@ def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flig
         c_thread.join(0.1)  # in steps, so that Ctrl-C is not held up
     took = time.perf_counter() - began
 
-    print(f"\n(b) {calls} calls, {in_flight} at a time, from Python threads and a C library\n")
+    print(f"\n(d) {calls} calls, {in_flight} at a time, from Python threads and a C library\n")
     print(f"  Python: {len(times)} calls, median {statistics.median(times) * 1000:.1f} ms")
     for line in c_result[1].splitlines():
         print(f"  C:      {line}")
@@ -200,7 +272,7 @@ def python_and_c(endpoint: Endpoint, library: Optional[str], calls: int, in_flig
 
 
 def exhausted(endpoint: Endpoint) -> bool:
-    """(c) One connection, HTTP/1.1, in use: the next call waits in vain."""
+    """(e) One connection, HTTP/1.1, in use: the next call waits in vain."""
     doing("two calls on a pool that may have one connection: about 1 s")
     limits = llmpool.Limits(max_connections=1)
     with llmpool.Pool(limits=limits, http2=False, **endpoint.pool_options) as pool:
@@ -210,7 +282,7 @@ def exhausted(endpoint: Endpoint) -> bool:
         while pool.stats().active != 1:
             time.sleep(0.001)
         began = time.perf_counter()
-        print("\n(c) a pool of one connection that is in use\n")
+        print("\n(e) a pool of one connection that is in use\n")
         try:
             client.post("/chat/completions", json=endpoint.body, timeout=llmpool.Timeout(pool=0.1))
         except llmpool.PoolTimeout as error:
@@ -260,19 +332,23 @@ def main() -> int:
             calls, many, in_flight = 20, 200, 50
             # 20 ms a call, as if it had something to think about.
             mock = stack.enter_context(MockServer(ttft=0.02, max_seconds=300))
-            endpoint = Endpoint(mock.url + "/v1", mock.api_key, "gpt-mock", mock.ca_file, True)
+            endpoint = of_mock(mock)
         print(f"endpoint {endpoint.url}, library {llmpool.shared()!r}")
         if endpoint.is_mock:
             with far_away(endpoint) as far:
-                new_against_pooled(far, calls, f", {ONE_WAY_MS} ms away each way")
+                one_after_the_other(far, calls, f", {ONE_WAY_MS} ms away each way")
+                good &= cold_burst(far, 50)
+            writer = stack.enter_context(
+                MockServer(ttft=0.1, tokens_per_second=20, max_seconds=300)
+            )
+            with far_away(of_mock(writer)) as far:
+                good &= tokens(far, 8)
         else:
-            new_against_pooled(endpoint, calls, "")
+            one_after_the_other(endpoint, calls, "")
         good &= python_and_c(endpoint, arguments.c_library, many, in_flight)
         if endpoint.is_mock:
             slow = stack.enter_context(MockServer(ttft=1, max_seconds=300))
-            good &= exhausted(
-                Endpoint(slow.url + "/v1", slow.api_key, "gpt-mock", slow.ca_file, True)
-            )
+            good &= exhausted(of_mock(slow))
         show_stats()
     return 0 if good else 1
 
