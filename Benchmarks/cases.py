@@ -429,7 +429,7 @@ CASES = {
         servers.nginx_and_store,
         {"a budget of its own": fleet(), "shared through Redis": fleet("{store}")},
         [
-            Limit("shared through Redis", "a budget of its own", 1.1, "a request under a shared budget (p99)", "p99_us"),
+            Limit("shared through Redis", "a budget of its own", 1.1, "a call under a shared budget (p99)", "p99_us"),
             Limit("shared through Redis", "a budget of its own", None, "the same (p50)", "p50_us"),
         ],
         figure="p99_us",

@@ -1,4 +1,4 @@
-"""fleet.py URL MEMBERS RATE SECONDS [STORE] - how long a request takes in processes that share a budget through a store,
+"""fleet.py URL MEMBERS RATE SECONDS [STORE] - how long a call takes in processes that share a budget through a store,
 or that have one each. Each process sends RATE requests a second, one after the other; the budget is never short."""
 
 import contextlib

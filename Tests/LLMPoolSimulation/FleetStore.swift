@@ -319,8 +319,8 @@ package final class FleetStore {
     case areLentOut
   }
 
-  /// What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what it
-  /// has more of than of another it is given none, as that would lie there.
+  /// What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what
+  /// it has more of than of another it is given none, as that would lie there.
   private func gifts(_ id: Int, _ now: Instant) -> Gifts {
     let rank = members[id]!.rank
     let lacking = members[id]!.loans.filter { $0.value.unmet[rank] > 0 }
