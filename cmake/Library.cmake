@@ -95,9 +95,10 @@ add_custom_command(
 set(library_soname "libllmpool.so.${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
 set(library_name "libllmpool.so.${PROJECT_VERSION}")
 set(library_file "${PROJECT_BINARY_DIR}/${library_name}")
+set(extracted_members "${PROJECT_BINARY_DIR}/llmpool.extracted") # from archives, and for whom
 # nodelete: the Swift runtime and the engine's thread do not survive an unload.
 set(linker_options "-soname=${library_soname}" -z nodelete --gc-sections --as-needed --build-id
-    "--version-script=${version_script}")
+    "--version-script=${version_script}" "--why-extract=${extracted_members}")
 if(NOT LLMPOOL_SANITIZE) # else the sanitizer's runtime comes with the program
   list(APPEND linker_options --no-undefined)
 endif()
@@ -109,15 +110,23 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT LLMPOOL_KEEP_SYMBOLS AND NOT LLMP
   list(APPEND link_flags -Xlinker -s)
 endif()
 
+set(bill_of_materials "${PROJECT_BINARY_DIR}/llmpool.cdx.json") # of what is linked in
+configure_file(cmake/llmpool.cdx.json.in "${bill_of_materials}" @ONLY)
+
+add_library(llmpool_hypotf OBJECT cmake/hypotf.c)
+set_target_properties(llmpool_hypotf PROPERTIES POSITION_INDEPENDENT_CODE ON)
+set(own_object "$<TARGET_OBJECTS:llmpool_hypotf>")
+
 list(JOIN objects "\n" object_lines)
 file(GENERATE OUTPUT "${PROJECT_BINARY_DIR}/llmpool.objects" CONTENT "${object_lines}\n")
 add_custom_command(
   OUTPUT "${library_file}"
   COMMAND "${LLMPOOL_SWIFTC}" -emit-library -static-stdlib -no-toolchain-stdlib-rpath -use-ld=lld -module-name llmpool
-          -o "${library_file}" "@${PROJECT_BINARY_DIR}/llmpool.objects" ${link_flags} ${link_dependencies}
+          -o "${library_file}" "@${PROJECT_BINARY_DIR}/llmpool.objects" "${own_object}" ${link_flags}
+          ${link_dependencies}
   COMMAND "${CMAKE_COMMAND}" -E create_symlink "${library_name}" "${PROJECT_BINARY_DIR}/${library_soname}"
   COMMAND "${CMAKE_COMMAND}" -E create_symlink "${library_soname}" "${PROJECT_BINARY_DIR}/libllmpool.so"
-  DEPENDS "${swift_stamp}" "${version_script}" "${PROJECT_BINARY_DIR}/llmpool.objects"
+  DEPENDS "${swift_stamp}" "${version_script}" "${PROJECT_BINARY_DIR}/llmpool.objects" "${own_object}"
   COMMENT "Linking ${library_name}"
   VERBATIM)
 add_custom_target(llmpool ALL DEPENDS "${library_file}")

@@ -67,3 +67,9 @@ static void after_fork_in_child(void) {
 __attribute__((constructor)) static void loaded(void) {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
+
+#pragma weak nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation
+void lp_nghttp2_allow_blanks(nghttp2_option *option) {
+  if (!nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation) return;
+  nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1);
+}

@@ -47,6 +47,11 @@ def main():
     for line in run("ldd", LIBRARY).splitlines():
         if "libswift" in line or "not found" in line:
             problems.append(line.strip())
+    needed = run("nm", "-D", "--undefined-only", LIBRARY)
+    if re.search(r" U hypotf\b", needed):
+        problems.append("needs hypotf, which is of glibc 2.35 (cmake/hypotf.c)")
+    if re.search(r" U nghttp2_option_set_no_rfc9113", needed):
+        problems.append("needs an option that nghttp2 has since 1.50 alone (CLLMPoolSystem/system.c)")
     if b"/swift/debug/" in open(LIBRARY, "rb").read():
         problems.append("holds paths of the machine that built it")
     print("\n".join(problems) or "as it should be")

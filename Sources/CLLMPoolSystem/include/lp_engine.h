@@ -1,4 +1,4 @@
-/* lp_engine.h - futexes, atomics on raw memory, epoll constants; nghttp2 needs no shim. */
+/* lp_engine.h - futexes, atomics on raw memory, epoll constants, what an old nghttp2 has not. */
 #ifndef LLMPOOL_LP_ENGINE_H
 #define LLMPOOL_LP_ENGINE_H
 
@@ -31,6 +31,9 @@ static inline uint32_t lp_atomic_load(const uint32_t *word) {
 static inline void lp_atomic_increment(uint32_t *word) {
   __atomic_add_fetch(word, 1, __ATOMIC_RELEASE);
 }
+
+/* A blank around a value is no fault. nghttp2 has the option since 1.50; before, it does not look for them. */
+void lp_nghttp2_allow_blanks(nghttp2_option *option);
 
 /* eventfd: its flags are enumerators of an anonymous enum. */
 static inline int lp_eventfd(void) {

@@ -43,7 +43,7 @@ final class Http2Connection: HTTPSession {
     nghttp2_option_set_no_auto_window_update(option, 1)
     nghttp2_option_set_no_closed_streams(option, 1)
     // A blank around a value is no part of it: taken off here, as curl and HTTP/1 do, not refused.
-    nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1)
+    lp_nghttp2_allow_blanks(option)
     nghttp2_option_set_max_send_header_block_length(option, Self.maximumRequestHeadBytes)
     var memory = workspace.memoryOfSessions
     nghttp2_session_client_new3(

@@ -143,7 +143,7 @@ package final class Dialer {
     _ = lp_easy_set_write(easy) { _, size, count, _ in size * count }
     let timeout = dial.request.timeoutMilliseconds
     let longs: [(CURLoption, Int)] = [
-      (CURLOPT_CONNECT_ONLY, 1), (CURLOPT_NOSIGNAL, 1), (CURLOPT_QUICK_EXIT, 1), (CURLOPT_FRESH_CONNECT, 1),
+      (CURLOPT_CONNECT_ONLY, 1), (CURLOPT_NOSIGNAL, 1), (CURLOPT_FRESH_CONNECT, 1),
       (CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1)), (CURLOPT_TCP_NODELAY, 1),
       // 0 would mean libcurl's 300 s.
       (CURLOPT_CONNECTTIMEOUT_MS, timeout == 0 ? Int(Int32.max) : Int(min(timeout, UInt32(Int32.max)))),
@@ -152,6 +152,8 @@ package final class Dialer {
       (CURLOPT_DNS_CACHE_TIMEOUT, 300),
     ]
     for (option, value) in longs where lp_easy_set_long(easy, option, value) != CURLE_OK { return false }
+    // libcurl knows it since 7.87; before, it waits at exit for names that are being looked up.
+    _ = lp_easy_set_long(easy, CURLOPT_QUICK_EXIT, 1)
     if let cacheAgeSeconds { _ = lp_easy_set_long(easy, CURLOPT_MAXAGE_CONN, cacheAgeSeconds) }
     return setDestination(dial)
   }
