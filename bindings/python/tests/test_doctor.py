@@ -138,14 +138,17 @@ def test_a_process_that_is_not_there_or_has_no_pool(doctor, capsys):
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 def test_a_foreign_openssl(tmp_path):
+    """It has taken the calls of the library's own, which was loaded before."""
     source = tmp_path / "foreign.c"
     source.write_text("void *SSL_CTX_new(void *m) { return 0; }")
     foreign = tmp_path / "libforeign.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", foreign, source], check=True)
-    done = run_doctor(LD_PRELOAD=str(foreign))
+    done = run_doctor(LD_PRELOAD=f"{foreign} libssl.so.3")
     assert done.returncode == 1 and "1 thing is wrong." in done.stdout, done.stdout + done.stderr
     said = "".join(done.stdout.split())
     assert f"{foreign}exportsanOpenSSLofitsown" in said and "LD_PRELOAD" in said
+    alone = run_doctor(LD_PRELOAD=str(foreign))
+    assert alone.returncode == 0, alone.stdout + alone.stderr
 
 
 def test_a_library_that_is_not_there(tmp_path):
@@ -168,7 +171,7 @@ def test_both_distributions(tmp_path):
     done = run_doctor(path=str(tmp_path), LLMPOOL_LIBRARY=lib.path)
     assert done.returncode == 1, done.stdout + done.stderr
     said = " ".join(done.stdout.split())
-    assert "The distribution llmpool 0.3.1 has written llmpool/__init__.py" in said
+    assert "The distribution llmpool 0.3.1 has written llmpool/__init__.py, too." in said
     assert "1 thing is wrong." in said
 
 

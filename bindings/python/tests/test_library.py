@@ -1,12 +1,18 @@
 """Finding and checking the library. Each case needs a process of its own."""
 
+import ctypes
+import os
+import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
+import servers
 
-from llmpool._native import library
+from llmpool._native import library, system
 from llmpool._native.library import lib
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
@@ -19,6 +25,13 @@ def build(directory, name, source, *options):
     command = ["cc", "-shared", "-fPIC", "-o", str(path), str(directory / "source.c"), *options]
     subprocess.run(command, check=True, capture_output=True)
     return path
+
+
+def functions_of(*paths):
+    """The names that libraries export."""
+    command = ["nm", "-D", "--defined-only", "--without-symbol-versions", *paths]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return sorted(set(re.findall(r"^\w+ T (\w+)$", listed, re.M)))
 
 
 def test_already_loaded_comes_before_the_environment(run_python, tmp_path):
@@ -74,8 +87,6 @@ def test_environment_names_a_file_that_is_not_there(run_python, tmp_path):
 @needs_compiler
 def test_version_that_does_not_fit_names_the_path(run_python, tmp_path):
     # Every function, so that only the version is wrong.
-    import re
-
     header = (Path(__file__).resolve().parents[3] / "include" / "llmpool.h").read_text()
     names = set(re.findall(r"\b(llmpool_\w+)\(", re.sub(r"/\*.*?\*/", "", header, flags=re.S)))
     names.discard("llmpool_version")
@@ -96,59 +107,150 @@ def test_a_library_without_our_functions_names_one(run_python, tmp_path):
 
 
 @needs_compiler
-def test_missing_system_library_names_the_debian_package(tmp_path, monkeypatch):
+def test_missing_system_libraries_are_named_with_their_packages(tmp_path, monkeypatch):
+    """All of them, as in a container that has only Python: the loader names the first alone."""
     build(tmp_path / "a", "libabsent.so", "int absent;", "-Wl,-soname,libabsent.so.9")
     other = build(
         tmp_path / "b", "libother.so", "extern int absent; int *p = &absent;",
         f"-L{tmp_path / 'a'}", "-labsent",
     )  # fmt: skip
-    monkeypatch.setitem(library.DEBIAN_PACKAGES, "libabsent.so.9", "libabsent9")
+    names = ("absent", "more")
+    absent = {f"lib{name}.so.9": system.Packages(f"lib{name}9", name) for name in names}
+    monkeypatch.setattr(system, "PACKAGES", {**system.PACKAGES, **absent})
     with pytest.raises(ImportError) as caught:
-        library._open(str(other))
-    assert "libabsent.so.9" in str(caught.value)
-    assert "apt install libabsent9" in str(caught.value)
-    assert str(other) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "name, package",
-    [
-        ("libcurl.so.4", "libcurl4"),
-        ("libnghttp2.so.14", "libnghttp2-14"),
-        ("libssl.so.3", "libssl3"),
-    ],
-)
-def test_packages_of_what_the_library_needs(name, package):
-    error = OSError(f"{name}: cannot open shared object file: No such file or directory")
-    with pytest.raises(ImportError, match=f"apt install {package} "):
-        library._fail(f"/somewhere/{library.SONAME}", error)
+        library._open(str(other), ctypes.DEFAULT_MODE)
+    assert str(caught.value) == (
+        "llmpool needs libabsent.so.9 and libmore.so.9, which this system lacks; "
+        "on Debian and Ubuntu: apt install libabsent9 libmore9; "
+        f"on RHEL, Fedora and Amazon Linux: dnf install absent more ({other})"
+    )
 
 
 @needs_compiler
-def test_a_foreign_openssl_is_refused(run_python, tmp_path):
-    foreign = build(tmp_path / "b", "libforeign.so", "void *SSL_CTX_new(void *m) { return 0; }")
-    done = run_python("import llmpool", LD_PRELOAD=str(foreign))
-    assert f"ImportError: {foreign} exports an OpenSSL" in done.stderr
+def test_a_package_is_known_for_all_that_the_library_needs():
+    done = subprocess.run(["readelf", "-dW", lib.path], capture_output=True, text=True, check=True)
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", done.stdout))
+    glibc = {name for name in needed if re.match(r"(lib[cm]|ld-linux[-\w]*)\.so", name)}
+    assert needed - glibc == set(system.PACKAGES)
 
 
 @needs_compiler
-@pytest.mark.parametrize("global_first", [False, True])
-def test_an_openssl_of_its_own_is_no_foreign_one(run_python, tmp_path, global_first):
-    """As in a wheel repaired by auditwheel, whose library links to libssl-59d05945.so.3."""
-    build(
-        tmp_path, "libssl-59d05945.so.3", "void *SSL_CTX_new(void *m) { return 0; }",
-        "-Wl,-soname,libssl-59d05945.so.3",
+def test_a_libcurl_without_versions(run_python, tmp_path):
+    """As RHEL's, and as one that is built by hand: its functions are in no CURL_OPENSSL_4."""
+    with open("/proc/self/maps") as maps:
+        path = re.search(r"/\S*/libcurl\.so\.4\S*$", maps.read(), re.M)[0]
+    source = "".join(f"void {name}(void) {{}}\n" for name in functions_of(path))
+    source += "#include <stdio.h>\nvoid needs(void) { puts(0); }"  # glibc, as every libcurl
+    build(tmp_path, "libcurl.so.4", source, "-Wl,-soname,libcurl.so.4")
+    done = run_python(
+        "import llmpool; print([line for line in open('/proc/self/maps') if 'libcurl' in line][0])",
+        LD_LIBRARY_PATH=str(tmp_path),
+    )
+    assert str(tmp_path / "libcurl.so.4") in done.stdout and not done.stderr
+
+
+# ---- beside an OpenSSL that is not the library's
+
+CALL = """
+import sys
+import llmpool
+with llmpool.Pool(ca_file=sys.argv[2]) as pool:
+    key = {"authorization": f"Bearer {sys.argv[3]}"}
+    client = llmpool.Client(base_url=sys.argv[1], headers=key, pool=pool)
+    print(client.get("/v1/models").raise_for_status().http_version)
+"""
+
+
+@pytest.fixture(scope="module")
+def foreign_source():
+    """Every function of OpenSSL, each of which ends the process."""
+    with open("/proc/self/maps") as maps:
+        paths = set(re.findall(r"(/\S*/lib(?:ssl|crypto)\.so\.3)$", maps.read(), re.M))
+    assert len(paths) == 2
+    names = functions_of(*paths)
+    assert {"SSL_CTX_new", "BIO_new", "EVP_sha256"} <= {*names}
+    aliases = "".join(
+        f'__asm__(".globl {name}\\n.type {name}, @function\\n.set {name}, foreign");\n'
+        for name in names
+    )
+    return f"""
+#include <stdio.h>
+#include <stdlib.h>
+void foreign(void) {{ fputs("a foreign OpenSSL was called\\n", stderr); abort(); }}
+{aliases}"""
+
+
+@pytest.fixture
+def foreign(tmp_path, foreign_source):
+    return build(tmp_path / "b", "libforeign.so", foreign_source)
+
+
+@needs_compiler
+def test_a_foreign_openssl_is_not_called(run_python, foreign, mock):
+    done = run_python(CALL, mock.url, mock.ca_file, mock.api_key, LD_PRELOAD=str(foreign))
+    assert (done.stdout, done.stderr) == ("HTTP/2\n", "")
+
+
+@needs_compiler
+def test_an_interpreter_with_an_openssl_of_its_own(tmp_path, foreign_source, mock):
+    """As python-build-standalone, which uv installs: the executable exports OpenSSL, and has its
+    own copy of `environ`."""
+    source, program = tmp_path / "python.c", tmp_path / "python"
+    source.write_text(
+        foreign_source + "extern char **environ;\nint Py_BytesMain(int, char **);\n"
+        "int main(int argc, char **argv) { return environ ? Py_BytesMain(argc, argv) : 99; }\n"
+    )
+    where, name = (sysconfig.get_config_var(each) for each in ("LIBDIR", "INSTSONAME"))
+    command = ["cc", "-rdynamic", "-o", program, source, f"-L{where}", f"-l:{name}"]
+    done = subprocess.run([*command, f"-Wl,-rpath,{where}"], capture_output=True, text=True)
+    if done.returncode and f"cannot find -l:{name}" in done.stderr:
+        pytest.skip(f"no {name} to embed")
+    assert done.returncode == 0, done.stderr
+    relocations = ["readelf", "-rW", program]
+    assert "R_X86_64_COPY" in subprocess.run(relocations, capture_output=True, text=True).stdout
+    environment = {
+        **os.environ, "PYTHONHOME": sys.base_prefix, "PYTHONPATH": servers.python_path(),
+    }  # fmt: skip
+    done = subprocess.run(
+        [program, "-c", CALL, mock.url, mock.ca_file, mock.api_key],
+        env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    repaired = build(
-        tmp_path, "librepaired.so",
-        "void *SSL_CTX_new(void *); void *use(void) { return SSL_CTX_new(0); }",
-        f"-L{tmp_path}", "-l:libssl-59d05945.so.3", f"-Wl,-rpath,{tmp_path}",
+    assert (done.stdout, done.stderr) == ("HTTP/2\n", "")
+
+
+@needs_compiler
+@pytest.mark.parametrize("early", ["libcrypto.so.3", "libcurl.so.4", library.SONAME])
+def test_what_a_foreign_openssl_has_taken_before_is_refused(run_python, foreign, early):
+    script = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); import llmpool"
+    name = lib.path if early == library.SONAME else early
+    done = run_python(script, name, LD_PRELOAD=str(foreign))
+    assert f"ImportError: {foreign} exports an OpenSSL of its own" in done.stderr
+    assert early in done.stderr and "import llmpool first" in done.stderr
+
+
+@needs_compiler
+def test_a_foreign_openssl_beside_a_foreign_malloc_is_refused(run_python, foreign, tmp_path):
+    """As jemalloc, preloaded: memory would go back to another allocator than it came from."""
+    malloc = build(
+        tmp_path / "c", "libmalloc.so",
+        "#include <stddef.h>\nvoid *__libc_malloc(size_t);\n"
+        "void *malloc(size_t size) { return __libc_malloc(size); }",
+    )  # fmt: skip
+    done = run_python("import llmpool", LD_PRELOAD=f"{malloc} {foreign}")
+    assert "ImportError" in done.stderr and f"{malloc} a malloc" in done.stderr
+    assert run_python("import llmpool", LD_PRELOAD=str(malloc)).returncode == 0
+
+
+@needs_compiler
+def test_an_openssl_of_its_own_is_no_foreign_one(run_python, tmp_path):
+    """As in a wheel repaired by auditwheel, whose library links to libssl-59d05945.so.3."""
+    own = build(
+        tmp_path, "libssl-59d05945.so.3", "void *SSL_CTX_new(void *m) { return 0; }",
     )  # fmt: skip
     done = run_python(
-        "import ctypes, sys; from llmpool._native import library\n"
-        "mode = ctypes.RTLD_GLOBAL if sys.argv[2] else ctypes.RTLD_LOCAL\n"
-        "library._check_openssl(ctypes.CDLL(sys.argv[1], mode=mode), sys.argv[1])",
-        repaired,
-        "global" if global_first else "",
+        "import ctypes, sys; ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)\n"
+        "assert ctypes.CDLL(None).SSL_CTX_new(None) == 0\n"
+        "from llmpool._native import system; print([system.foreign_openssl()])",
+        own,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['']\n", done.stderr

@@ -8,13 +8,28 @@ import ctypes
 import os
 import re
 import shlex
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from .._http import secrets
 from .._version import __version__
 from .process import Library, Process
 
+if TYPE_CHECKING:
+    from importlib.metadata import PackagePath
+
 DISTRIBUTION, PACKAGE = "libllmpool", "llmpool"
+_FACE = f"{PACKAGE}/__init__.py"
 MAX_CONNECTIONS = 100  # what a new pool has
 # What a process has open beside its connections: files, logs, a listening socket, event loops.
 _RESERVE = 32
@@ -24,8 +39,8 @@ _PROXIES = {
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
 }
-# What the library is built and tested with, or newer.
-OLDEST = {"libcurl": (7, 88), "libnghttp2": (1, 52)}
+# Before 7.75 libcurl does not take the addresses that the pool has looked up.
+OLDEST = {"libcurl": (7, 75), "libnghttp2": (1, 43)}
 
 
 class Fact(NamedTuple):
@@ -97,8 +112,7 @@ def versions(facts: List[Fact]) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "versions",
-                f"{fact.name} is {fact.value} ({fact.where}); the pool is built for {wanted} and "
-                "newer",
+                f"{fact.name} is {fact.value} ({fact.where}); the pool needs {wanted} or newer",
                 f"Install {fact.name} {wanted}, or a wheel of {DISTRIBUTION} that brings its own.",
             )
 
@@ -111,15 +125,14 @@ def library_loads() -> Iterator[Finding]:
     from .._native import library
 
     try:
-        library.load()
+        library.lib.version()
     except ImportError as error:
         foreign = "OpenSSL of its own" in str(error)
         yield Finding(
             "error",
             "foreign-openssl" if foreign else "library",
             f"import llmpool fails: {error}.",
-            "Debian's and python.org's Python link it so; look for the file named here in "
-            "LD_PRELOAD, too."
+            "Import llmpool first; if LD_PRELOAD names the file, leave it out."
             if foreign
             else f"Install {DISTRIBUTION} again, or name a library that fits by LLMPOOL_LIBRARY.",
         )
@@ -143,25 +156,54 @@ def copies(process: Process) -> Iterator[Finding]:
 
 
 def distributions() -> Iterator[Finding]:
-    """Others that have written files into the package."""
+    """Whether another project has written the package's files, by pip's list of each."""
     from importlib import metadata
 
+    own: Dict[str, PackagePath] = {}
+    others = []
     for distribution in metadata.distributions():
-        record = distribution.read_text("RECORD") or ""
-        if f"{PACKAGE}/" not in record:
+        if _FACE not in (distribution.read_text("RECORD") or ""):
             continue
         name = distribution.metadata["Name"] or ""
-        files = {str(file) for file in distribution.files or ()}
-        if name.lower() == DISTRIBUTION or f"{PACKAGE}/__init__.py" not in files:
-            continue
+        files = {str(file): file for file in distribution.files or ()}
+        if name.lower() == DISTRIBUTION:
+            own = files
+        elif _FACE in files:
+            others.append((name, distribution.version))
+    is_ours = _FACE not in own or _is_as_recorded(own[_FACE])
+    again = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+    for name, version in others:
+        gives = f"this one, until {name} is removed" if is_ours else f"{name}, installed last"
         yield Finding(
             "error",
             "distributions",
-            f"The distribution {name} {distribution.version} has written {PACKAGE}/__init__.py. "
-            f"It is another project; this one is {DISTRIBUTION}. Whichever was installed last is "
-            "what `import llmpool` gives, with files of the other in between.",
-            f"pip uninstall {name}, then pip install --force-reinstall {DISTRIBUTION}.",
+            f"The distribution {name} {version} has written {_FACE}, too. It is another project; "
+            f"this one is {DISTRIBUTION}. What `import {PACKAGE}` gives is {gives}.",
+            f"pip uninstall {name}, then {again}.",
         )
+    if not others and not is_ours:
+        yield Finding(
+            "error",
+            "distributions",
+            f"{_FACE} is not what {DISTRIBUTION} has installed, or is gone, as it is once another "
+            "project of that name has been removed.",
+            f"{again}.",
+        )
+
+
+def _is_as_recorded(file: "PackagePath") -> bool:
+    import base64
+    import hashlib
+
+    try:
+        with open(file.locate(), "rb") as opened:
+            content = opened.read()
+    except OSError:
+        return False
+    if file.hash is None:
+        return True
+    digest = hashlib.new(file.hash.mode, content).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
 
 
 # ---- whom to trust
