@@ -20,6 +20,7 @@ as always; with retry=NO_REDIAL what cannot be connected to is an error at once.
 package's own, from send() and from the iteration.
 """
 
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, List
 
 from ._client.raw import (
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 for _name in __all__:
-    if hasattr(globals().get(_name), "__qualname__"):
+    if isinstance(globals().get(_name), (type, FunctionType)):
         globals()[_name].__module__ = __name__
 del _name
 

@@ -659,9 +659,9 @@ import asyncio, gc, sys, time, llmpool
 kind, how, url, ca_file, key = sys.argv[1:]
 if kind == "uvloop":
     import uvloop
-    new_loop = uvloop.new_event_loop
+    new_loop, run = uvloop.new_event_loop, uvloop.run
 else:
-    new_loop = asyncio.new_event_loop
+    new_loop, run = asyncio.new_event_loop, asyncio.run
 body = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 pool = llmpool.Pool(ca_file=ca_file)
 client = llmpool.AsyncClient(base_url=url, headers={"authorization": "Bearer " + key}, pool=pool)
@@ -686,9 +686,7 @@ def idle():
 
 for turn in range(2):
     if how == "run":
-        if kind == "uvloop":
-            asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        asyncio.run(main())
+        run(main())
     else:
         loop = new_loop()
         tasks = loop.run_until_complete(main())
