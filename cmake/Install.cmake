@@ -20,6 +20,12 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/llmpoolConfigVersion.cma
 install(FILES "${PROJECT_BINARY_DIR}/llmpoolConfig.cmake" "${PROJECT_BINARY_DIR}/llmpoolConfigVersion.cmake"
         DESTINATION "${package_directory}")
 
+add_custom_target(uninstall
+  COMMAND "${CMAKE_COMMAND}" "-DMANIFEST=${PROJECT_BINARY_DIR}/install_manifest.txt"
+          -P "${PROJECT_SOURCE_DIR}/cmake/Uninstall.cmake"
+  COMMENT "Removing what was installed last"
+  VERBATIM)
+
 # A library in a directory that the loader knows only by its cache is not found before `ldconfig` ran.
 install(CODE "
   set(directory \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_LIBDIR}\")

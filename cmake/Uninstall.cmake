@@ -1,0 +1,20 @@
+# Removes the files that `cmake --install` has put somewhere last, by the list that it leaves; DESTDIR counts as it does there.
+# Run as: cmake -DMANIFEST=... -P Uninstall.cmake
+if(NOT EXISTS "${MANIFEST}")
+  message(FATAL_ERROR "There is no ${MANIFEST}: nothing was installed from this build directory, or it is removed")
+endif()
+file(STRINGS "${MANIFEST}" files)
+list(TRANSFORM files PREPEND "$ENV{DESTDIR}")
+foreach(file IN LISTS files)
+  message(STATUS "Removing: ${file}")
+  file(REMOVE "${file}")
+  if(EXISTS "${file}" OR IS_SYMLINK "${file}")
+    message(FATAL_ERROR "${file} cannot be removed; as root it might")
+  endif()
+  cmake_path(GET file PARENT_PATH directory)
+  file(GLOB left "${directory}/*")
+  if(directory MATCHES "/llmpool$" AND NOT left) # of the CMake package; the others are everybody's
+    file(REMOVE_RECURSE "${directory}")
+  endif()
+endforeach()
+file(REMOVE "${MANIFEST}")
