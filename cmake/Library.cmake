@@ -81,7 +81,9 @@ add_custom_command(
 
 # ---- link -------------------------------------------------------------------
 
-set(symbol_version "LLMPOOL_0.1") # the release that brought the functions; a later one adds a node, never renames
+# Two minor versions in one process have nodes of their own, else the loader binds the calls of both to one of them. A later
+# major version will add a node for what it brings, and rename none.
+set(symbol_version "LLMPOOL_${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}")
 set(version_script "${PROJECT_BINARY_DIR}/llmpool.map")
 add_custom_command(
   OUTPUT "${version_script}"
