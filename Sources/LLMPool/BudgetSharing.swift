@@ -36,23 +36,9 @@ extension Pool {
     try handle.share(BudgetSharing(budget?.utf8, options))
   }
 
-  /// The names of budgets that want a lease, each when it does. Ends when its reader leaves it.
+  /// The names of budgets that want a lease, each when it does. Ends when the pool is closed, or its reader leaves it.
   public func leasesWanted() throws -> AsyncStream<String> {
-    let (names, wanted) = AsyncStream.makeStream(of: String.self)
-    let queue = CompletionQueue { queue in
-      var records: [UnsafeMutablePointer<EventRecord>] = []
-      _ = queue.take(.max) { record in
-        records.append(record)
-        return true
-      }
-      for record in records {
-        wanted.yield(record.pointee.data.text)
-        EventRecord.release(record)
-      }
-    }
-    wanted.onTermination = { _ in _ = queue.close() }
-    do { try handle.open().watch(queue, NoticeMask.leaseWanted.rawValue, userData: 0) } catch { throw PoolError(error) }
-    return names
+    try watch(.leaseWanted, keeping: .unbounded) { $0.data.text }
   }
 
   /// What the store is to be asked for now; grants of earlier demands of the budget count no more. Nil: the pool knows

@@ -8,45 +8,55 @@ public struct EventSequence: AsyncSequence, Sendable {
   public typealias Element = Event
   let pool: Pool
   let request: Request
+  /// Where it comes in pieces.
+  let body: BodyWriter.Source?
 
   /// Sends nothing yet: the first `next()` does.
-  public func makeAsyncIterator() -> Iterator { Iterator(pool: pool, request: request) }
+  public func makeAsyncIterator() -> Iterator { Iterator(sequence: self) }
 
   /// One reading of the answer. When it is gone, so is the request. One task at a time may read.
   public struct Iterator: AsyncIteratorProtocol {
-    private let pool: Pool
-    private let request: Request
+    private let sequence: EventSequence
     /// Its end ends the request.
     private var reader: EventReader?
 
-    fileprivate init(pool: Pool, request: Request) {
-      self.pool = pool
-      self.request = request
-    }
+    fileprivate init(sequence: EventSequence) { self.sequence = sequence }
 
     /// The next event as soon as it is here; nil at the end of the answer.
     ///
     /// - Throws: `PoolError` when the answer ends early; `CancellationError` where the task was cancelled.
     public mutating func next() async throws -> Event? {
-      if reader == nil {
-        let inbox = EventInbox()
-        do throws(Fault) {
-          try pool.submit(request, flags: [.sse, .joinSSE], for: inbox)
-        } catch {
-          throw PoolError.thrown(for: error)
-        }
-        reader = EventReader(inbox)
-      }
-      return try await reader!.inbox.event()
+      if reader == nil { reader = try sequence.begin() }
+      do { return try await reader!.inbox.event() } catch { throw reader!.inbox.writer?.failure ?? error }
     }
+  }
+
+  private func begin() throws -> EventReader {
+    let inbox = EventInbox()
+    inbox.writer = body.map { _ in BodyWriter() }
+    do throws(Fault) {
+      try pool.submit(request, flags: body == nil ? [.sse, .joinSSE] : [.sse, .joinSSE, .upload], for: inbox)
+    } catch {
+      throw PoolError.thrown(for: error)
+    }
+    return EventReader(inbox, body)
   }
 }
 
 /// Cancels the request when its iterator is gone.
 private final class EventReader {
   let inbox: EventInbox
-  init(_ inbox: EventInbox) { self.inbox = inbox }
-  deinit { inbox.abandon() }
+  private let writing: Task<Void, Never>?
+
+  init(_ inbox: EventInbox, _ body: BodyWriter.Source?) {
+    self.inbox = inbox
+    writing = body.map { body in Task { [writer = inbox.writer!] in await writer.write(body) } }
+  }
+
+  deinit {
+    writing?.cancel()
+    inbox.abandon()
+  }
 }
 
 /// Events between the engine and the task that reads them. An event is released, and with it the server let on, when

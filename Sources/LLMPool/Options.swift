@@ -57,6 +57,37 @@ extension Pool {
 
     // MARK: Connections
 
+    /// How long an address that was looked up is used; `.zero`: once. Default: 300 s.
+    public var dnsCacheTTL: Duration {
+      get { .nanoseconds(settings.core.dnsCacheTTL) }
+      set { settings.core.dnsCacheTTL = Options.wholeMilliseconds(newValue) }
+    }
+    /// First probe on a silent connection; nil: none. Default: 15 s.
+    public var tcpKeepalive: Duration? {
+      get { settings.tcpKeepalive == 0 ? nil : .milliseconds(settings.tcpKeepalive) }
+      set { settings.tcpKeepalive = newValue.map { max(1, Request.milliseconds($0)) } ?? 0 }
+    }
+    /// HTTP/2 PING on a silent connection; nil: never. Default: 30 s.
+    public var pingInterval: Duration? {
+      get { self[time: \.pingInterval] }
+      set { self[time: \.pingInterval] = newValue }
+    }
+    /// Bytes of one answer that are held until they are read, 65,536 to 2^31 - 1. Default: 1 MiB.
+    public var streamWindow: Int {
+      get { Int(settings.streamWindow) }
+      set { settings.streamWindow = UInt32(clamping: newValue) }
+    }
+    /// Largest server-sent event, 1,024 to 2^30. Default: 16 MiB.
+    public var maxEventBytes: Int {
+      get { Int(settings.maxEventBytes) }
+      set { settings.maxEventBytes = UInt32(clamping: newValue) }
+    }
+    /// Types of events that say nothing, for which the event timeout goes on, by commas; "": none; nil:
+    /// "ping,keepalive".
+    public var quietEvents: String? {
+      get { settings.quietEvents }
+      set { settings.quietEvents = newValue }
+    }
     /// Default: over TLS what the server picks of HTTP/2 and HTTP/1.1, else HTTP/1.1.
     public var httpVersions: HTTPVersions {
       get { settings.core.httpVersions }
@@ -86,6 +117,16 @@ extension Pool {
       get { settings.caPEM }
       set { settings.caPEM = newValue }
     }
+    /// A directory of certificates, as `openssl rehash` makes it.
+    public var caPath: String? {
+      get { settings.caPath }
+      set { settings.caPath = newValue }
+    }
+    /// True accepts any certificate: for tests. Default: false.
+    public var acceptsAnyCertificate: Bool {
+      get { settings.insecureTLS }
+      set { settings.insecureTLS = newValue }
+    }
     /// A certificate to show, with its chain, in a file, PEM.
     public var clientCertificateFile: String? {
       get { settings.clientCertFile }
@@ -104,6 +145,36 @@ extension Pool {
       get { settings.core.maxRetries }
       set { settings.core.maxRetries = newValue }
     }
+    /// Pause before the first retry, doubled each time, with jitter. Default: 500 ms.
+    public var retryBackoff: Duration {
+      get { .nanoseconds(settings.core.retryBackoff) }
+      set { settings.core.retryBackoff = Options.wholeMilliseconds(newValue) }
+    }
+    /// The longest. Default: 8 s.
+    public var retryBackoffMax: Duration {
+      get { .nanoseconds(settings.core.retryBackoffMax) }
+      set { settings.core.retryBackoffMax = Options.wholeMilliseconds(newValue) }
+    }
+    /// A longer Retry-After ends the request with the answer in hand; nil: none does. Default: 60 s.
+    public var retryAfterMax: Duration? {
+      get { self[time: \.retryAfterMax] }
+      set { self[time: \.retryAfterMax] = newValue }
+    }
+    /// So many hedges for a hundred requests that ask for them, 0 to 100. Default: 5.
+    public var hedgePercent: Int {
+      get { settings.core.hedgePercent }
+      set { settings.core.hedgePercent = newValue }
+    }
+    /// So much of `maxConnections` in use is worth a notice, in percent, 0 to 100; 0: never. Default: 80.
+    public var utilizationWarning: Int {
+      get { settings.core.utilizationWarning }
+      set { settings.core.utilizationWarning = newValue }
+    }
+    /// Answers that count as failures for the breaker: numbers from 500 to 599, by commas; nil: none.
+    public var breakerStatuses: String? {
+      get { settings.breakerStatuses }
+      set { settings.breakerStatuses = newValue }
+    }
     /// So many failures in a row open an origin's breaker, 0 to 1,000. Default: 0, none.
     public var breakerFailures: Int {
       get { settings.core.breakerFailures }
@@ -117,6 +188,9 @@ extension Pool {
     private subscript(time time: WritableKeyPath<PoolOptions, Nanoseconds>) -> Duration? {
       get { Options.duration(settings.core[keyPath: time]) }
       set { settings.core[keyPath: time] = Options.nanoseconds(newValue) }
+    }
+    private static func wholeMilliseconds(_ value: Duration) -> Nanoseconds {
+      .milliseconds(value <= .zero ? 0 : Request.milliseconds(value))
     }
     private static func duration(_ value: Nanoseconds) -> Duration? { value == .max ? nil : .nanoseconds(value) }
     private static func nanoseconds(_ value: Duration?) -> Nanoseconds { value.map(Request.nanoseconds) ?? .max }
@@ -134,7 +208,11 @@ extension Pool {
           throw Fault(.invalidArgument, "\(name): expected 1 to \(UInt32.max), or nil for no limit, got \(limit)")
         }
       }
-      for (name, number) in [("maxRetries", maxRetries), ("breakerFailures", breakerFailures)] where number < 0 {
+      let counts = [
+        ("maxRetries", maxRetries), ("breakerFailures", breakerFailures), ("hedgePercent", hedgePercent),
+        ("utilizationWarning", utilizationWarning),
+      ]
+      for (name, number) in counts where number < 0 {
         throw Fault(.invalidArgument, "\(name): expected 0 or more, got \(number)")
       }
       return settings

@@ -11,6 +11,7 @@ public final class Pool: Sendable {
   let handle: PoolHandle
   private let queue: CompletionQueue
   private let traces: Traces
+  let watches = Watches()
 
   /// A pool of one's own. End it with `close`.
   ///
@@ -30,13 +31,16 @@ public final class Pool: Sendable {
   ///
   /// - Throws: `PoolError`; `CancellationError` where the task was cancelled. An answer with a status of 4xx or 5xx is
   ///   not an error.
-  public func send(_ request: Request) async throws -> Response {
+  public func send(_ request: Request) async throws -> Response { try await send(request, flags: [], nil) }
+
+  func send(_ request: Request, flags: RequestFlags, _ writer: BodyWriter?) async throws -> Response {
     let call = Call()
+    call.writer = writer
     return try await withTaskCancellationHandler {
       try await withUnsafeThrowingContinuation { continuation in
         call.continuation = continuation
         do throws(Fault) {
-          try submit(request, flags: [], for: call)
+          try submit(request, flags: flags, for: call)
         } catch {
           continuation.resume(throwing: PoolError.thrown(for: error))
         }
@@ -49,7 +53,9 @@ public final class Pool: Sendable {
   /// Sends a request and gives its answer as it comes: the head, then the body in pieces, or, where the answer is a
   /// text/event-stream, server-sent events. The server is held back while nobody asks for the next event. Leaving
   /// the loop early, or cancelling its task, cancels the request.
-  public func events(of request: Request) -> EventSequence { EventSequence(pool: self, request: request) }
+  public func events(of request: Request) -> EventSequence {
+    EventSequence(pool: self, request: request, body: nil)
+  }
 
   /// Has a tracer follow each request from now on; nil: nobody does. What is in flight is followed to its end.
   public func trace(with tracer: (any RequestTracer)?) { traces.set(tracer) }
@@ -90,9 +96,11 @@ public final class Pool: Sendable {
     receiver.cancelIfWanted()
   }
 
-  /// Takes no more requests, waits up to `drain` for those it has and ends the rest. Not for the shared pool.
+  /// Takes no more requests, waits up to `drain` for those it has and ends the rest; the thread that calls it waits as
+  /// long. Its notices end. Not for the shared pool.
   public func close(drain: Duration = .zero) throws {
     do { try handle.close(drain: Request.milliseconds(drain)) } catch { throw PoolError(error) }
+    watches.end()
   }
 
   /// On the engine's thread: hands the events to the tasks that wait for them.
@@ -110,13 +118,20 @@ public final class Pool: Sendable {
       }
       let pointer = UnsafeRawPointer(bitPattern: UInt(record.pointee.userData))!
       let receiver = Unmanaged<Receiver>.fromOpaque(pointer)
-      let isLast = record.pointee.kind == .done
+      let kind = record.pointee.kind
       receiver._withUnsafeGuaranteedRef {
-        if isLast, $0.trace != nil { traces.remove(record.pointee.requestID) }
+        if kind == .done {
+          if $0.trace != nil { traces.remove(record.pointee.requestID) }
+          $0.writer?.ended()
+        }
+        if kind == .writable {
+          $0.writer?.signal()
+          return EventRecord.release(record)
+        }
         $0.follow(record.pointee)
         $0.receive(record)
       }
-      if isLast { receiver.release() }
+      if kind == .done { receiver.release() }
     }
   }
 }

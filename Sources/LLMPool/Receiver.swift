@@ -10,6 +10,8 @@ class Receiver: @unchecked Sendable {
   private let isCancelled = Atomic<Bool>(false)
   /// What follows the request.
   final var trace: (any RequestTrace)?
+  /// What sends its body in pieces.
+  final var writer: BodyWriter?
   /// Of an answer that is read as it comes: its end has no head.
   private var head: AttemptReport?
 
@@ -36,6 +38,7 @@ class Receiver: @unchecked Sendable {
   final func submitted(_ engine: Engine, _ id: UInt64) {
     self.engine = engine
     self.id.store(id, ordering: .sequentiallyConsistent)
+    writer?.submitted(engine, id)
   }
 
   /// Cancelled while it was being submitted.

@@ -7,14 +7,16 @@ public struct Request: Sendable {
   public var method: String?
   /// An absolute http or https URL (RFC 9110, section 4.2).
   public var url: String
-  /// Name and value. Content-Length, Host and Transfer-Encoding are set by the library.
-  public var headers: [(name: String, value: String)]
+  /// Content-Length, Host and Transfer-Encoding are set by the library.
+  public var headers: Headers
   public var body: [UInt8]
   public var timeouts = Timeouts()
   /// Higher goes first among those that wait for a connection; 0 is normal.
   public var priority: Int32 = 0
   /// Largest body of an answer. Default: 64 MiB.
   public var maxResponseBytes = 64 << 20
+  /// Largest server-sent event, 1,024 to 2^30; nil: as the pool has it.
+  public var maxEventBytes: Int?
   /// When it may be sent again; nil: where the server provably has not acted on it, as often as the pool allows.
   public var retry: Retry?
   /// For TLS (RFC 6066, section 3), where it is not the URL's host.
@@ -25,13 +27,16 @@ public struct Request: Sendable {
   /// The timeouts of one request; nil: as the pool has it; `.zero` or less: none.
   public typealias Timeouts = LLMPoolCore.Timeouts<Duration?>
 
-  public init(
-    method: String? = nil, url: String, headers: [(name: String, value: String)] = [], body: [UInt8] = []
-  ) {
+  public init(method: String? = nil, url: String, headers: Headers = [], body: [UInt8] = []) {
     self.method = method
     self.url = url
     self.headers = headers
     self.body = body
+  }
+
+  /// With headers that are at hand as pairs.
+  public init(method: String? = nil, url: String, headers: [(name: String, value: String)], body: [UInt8] = []) {
+    self.init(method: method, url: url, headers: Headers(headers), body: body)
   }
 }
 
@@ -51,6 +56,12 @@ extension Request {
     var input = RequestInput()
     input.options.priority = priority
     input.maxResponseBytes = maxResponseBytes
+    if let maxEventBytes {
+      guard 1_024...1 << 30 ~= maxEventBytes else {
+        throw Fault(.invalidArgument, "maxEventBytes: expected 1,024 to 2^30, or nil, got \(maxEventBytes)")
+      }
+      input.maxEventBytes = maxEventBytes
+    }
     input.options.timeouts = timeouts.map { $0.map(Request.nanoseconds) ?? RequestOptions.asPool }
     try retry?.set(&input)
     if let spending {
@@ -65,7 +76,8 @@ extension Request {
     let method = self.method.map { bytes.append($0) }
     let name = serverName.map { bytes.append($0) }
     let budget = spending.map { bytes.append($0.budget) }
-    let block = try appendHeaders(to: &bytes)
+    let block = bytes.count..<bytes.count + headers.bytes.count
+    bytes += headers.bytes
     let result: Result<Void, Fault> = bytes.withUnsafeBytes { texts in
       self.body.withUnsafeBytes { content in
         input.url = UnsafeRawBufferPointer(rebasing: texts[url])
@@ -78,23 +90,6 @@ extension Request {
       }
     }
     try result.get()
-  }
-
-  /// As lines; where they lie.
-  private func appendHeaders(to bytes: inout [UInt8]) throws(Fault) -> Range<Int> {
-    let start = bytes.count
-    for (name, value) in headers {
-      let line = bytes.count
-      _ = bytes.append(name)
-      bytes += [0x3A, 0x20]
-      _ = bytes.append(value)
-      // Anything else that a header cannot have the engine refuses; a line more it would take.
-      guard !bytes[line...].contains(where: { $0 == 0x0A || $0 == 0x0D }) else {
-        throw Fault(.invalidArgument, "headers: the value of \(name) holds a line break")
-      }
-      bytes += [0x0D, 0x0A]
-    }
-    return start..<bytes.count
   }
 }
 

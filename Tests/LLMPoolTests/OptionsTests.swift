@@ -14,6 +14,19 @@ import Testing
     options.timeouts.read = nil
     options.httpVersions = .http1
     options.proxy = ""
+    options.dnsCacheTTL = .seconds(7)
+    options.tcpKeepalive = nil
+    options.pingInterval = .seconds(9)
+    options.streamWindow = 70_000
+    options.maxEventBytes = 2_048
+    options.quietEvents = "ping"
+    options.acceptsAnyCertificate = true
+    options.retryBackoff = .zero
+    options.retryBackoffMax = .seconds(3)
+    options.retryAfterMax = nil
+    options.hedgePercent = 1
+    options.utilizationWarning = 0
+    options.breakerStatuses = "503,529"
     let pool = try Pool(options)
     #expect(try pool.options == options)
     options.maxConnections = nil
@@ -34,6 +47,11 @@ import Testing
     }
     #expect(refused { $0.maxConnections = 0 }.contains("maxConnections: expected 1 to 4294967295, or nil"))
     #expect(refused { $0.maxPendingRequests = -1 }.contains("maxPendingRequests: expected 1"))
+    #expect(refused { $0.hedgePercent = -1 }.contains("hedgePercent: expected 0 or more"))
+    #expect(refused { $0.hedgePercent = 101 }.contains("hedge_percent: expected"))
+    #expect(refused { $0.streamWindow = 1 }.contains("stream_window_bytes: expected"))
+    #expect(refused { $0.maxEventBytes = -1 }.contains("max_event_bytes: expected"))
+    #expect(refused { $0.breakerStatuses = "404" }.contains("breaker_statuses: expected"))
     #expect(refused { $0.maxRetries = -1 }.contains("maxRetries: expected 0 or more"))
     #expect(refused { $0.breakerFailures = 1_001 }.contains("breaker_failures"))
     #expect(refused { $0.caFile = "/no/such/file" }.contains("/no/such/file"))

@@ -18,7 +18,7 @@ import Testing
 
     func begin(_ request: inout Request) -> (any RequestTrace)? {
       guard !request.url.hasSuffix("/private") else { return nil }
-      request.headers.append(("traceparent", "00-1-2-01"))
+      request.headers["traceparent"] = "00-1-2-01"
       return Trace(recorder: self)
     }
 

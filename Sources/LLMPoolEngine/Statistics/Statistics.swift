@@ -1,12 +1,12 @@
 import LLMPoolCore
 
 /// What the engine counts itself, of the pool or of one origin.
-package struct WireCounters: Sendable, Equatable {
-  package var tlsHandshakes = 0
-  package var tlsResumptions = 0
-  package var bytesSent = 0
-  package var bytesReceived = 0
-  package var unwatchedStreams = 0
+public struct WireCounters: Sendable, Equatable {
+  public var tlsHandshakes = 0
+  public var tlsResumptions = 0
+  public var bytesSent = 0
+  public var bytesReceived = 0
+  public var unwatchedStreams = 0
 
   static let rows: [CounterRow<WireCounters>] = [
     .counter("tls_handshakes", \.tlsHandshakes, "tls_handshakes_total", "TLS handshakes, resumed ones too."),
