@@ -4,8 +4,9 @@ import LLMPoolEngine
 /// A pool of HTTP connections: to any number of servers, with limits, timeouts and a bounded queue. Made to live as
 /// long as the program and to be shared by all of it.
 public final class Pool: Sendable {
-  /// The pool that all Swift code of this program shares. Never closed. A libllmpool.so that the program loads beside,
-  /// as the Python package does, has a pool of its own: that library carries its own copy of this code.
+  /// The pool that all Swift code of this program shares, and its C code by the product `LLMPoolC`. Never closed. A
+  /// libllmpool.so that the program loads beside, as the Python package does, has a pool of its own: that library
+  /// carries its own copy of this code. See docs/swift.md.
   public static let shared = Pool(handle: .shared)
 
   let handle: PoolHandle

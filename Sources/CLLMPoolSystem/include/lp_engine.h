@@ -2,6 +2,8 @@
 #ifndef LLMPOOL_LP_ENGINE_H
 #define LLMPOOL_LP_ENGINE_H
 
+#include "lp_libraries.h"
+
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>

@@ -4,6 +4,8 @@
 #ifndef LLMPOOL_LP_MEMORY_H
 #define LLMPOOL_LP_MEMORY_H
 
+#include "lp_libraries.h"
+
 #include <nghttp2/nghttp2.h>
 #include <stdint.h>
 

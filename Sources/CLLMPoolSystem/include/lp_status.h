@@ -2,7 +2,7 @@
 #ifndef LLMPOOL_LP_STATUS_H
 #define LLMPOOL_LP_STATUS_H
 
-#include "../../../include/llmpool.h"
+#include "llmpool.h"
 
 static inline const char *lp_status_name(int32_t status) {
   switch (status) {

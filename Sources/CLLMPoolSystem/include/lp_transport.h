@@ -2,6 +2,8 @@
 #ifndef LLMPOOL_LP_TRANSPORT_H
 #define LLMPOOL_LP_TRANSPORT_H
 
+#include "lp_libraries.h"
+
 #include <curl/curl.h>
 #include <fcntl.h>
 #include <netdb.h>
