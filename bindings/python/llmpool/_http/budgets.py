@@ -115,6 +115,7 @@ class AutoBudget:
 
 
 auto_budget = AutoBudget()
+"""The AutoBudget of this process, whose secret is its own."""
 
 
 def _most_output(body: bytes) -> int:

@@ -41,9 +41,10 @@ class Budget(BaseBudget):
 
     Args:
         name: 1 to 200 bytes. It appears in messages, logs and metrics.
-        requests_per_minute, requests_per_day, tokens_per_minute, input_tokens_per_minute,
-            output_tokens_per_minute, tokens_per_day: limits, of which those not given are None. A
-            limit comes back evenly.
+        requests_per_minute, requests_per_day: limits, of which those not given are None. A limit
+            comes back evenly.
+        tokens_per_minute, tokens_per_day: the same, of input and output together.
+        input_tokens_per_minute, output_tokens_per_minute: the same, of each alone.
         burst: seconds; what the limits give in so long may be spent at once after a pause. None:
             each limit's whole amount. A provider that enforces "600 a minute" as "10 a second"
             wants 1.

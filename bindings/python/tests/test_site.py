@@ -1,0 +1,147 @@
+"""The site: built without a warning, nothing leads nowhere, and its search answers strangers."""
+
+import json
+import posixpath
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import llmpool
+
+for module in ("properdocs", "properdocs_theme_mkdocs", "mkdocstrings_handlers.python", "lunr"):
+    pytest.importorskip(module, reason="needs the extras docs and test of libllmpool")
+
+ROOT = Path(__file__).resolve().parents[3]
+
+QUESTIONS = [
+    ("how many connections?", "sizing"),
+    ("which timeout fired and why?", "timeouts errors"),
+    ("is my key logged?", "faq proxies"),
+    ("can I fork?", "processes"),
+    ("what happens at exit?", "processes"),
+    ("does it retry my POST?", "retries"),
+    ("how do I see leaks?", "monitoring seeing"),
+    ("proxy?", "proxies"),
+    ("custom CA?", "proxies"),
+    ("why is it slow?", "commands seeing sizing"),
+]
+SHOWN = 3  # of what is found, the first that are looked at
+
+
+def build(root, directory):
+    """What was said of it, and whether it was built."""
+    command = [sys.executable, "-m", "properdocs", "build", "--strict", "--site-dir", directory]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    return done.stdout + done.stderr, done.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("site")
+    said, is_built = build(ROOT, directory)
+    assert is_built and "WARNING" not in said, said
+    return directory
+
+
+class Page(HTMLParser):
+    """Where a page leads to, what it loads, and what can be led to in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loads, self.anchors = set(), set(), {"", "_"}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        for name in ("href", "src"):
+            if given.get(name):
+                (self.links if tag == "a" else self.loads).add(given[name])
+
+
+def test_nothing_leads_nowhere(site):
+    pages = {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html")}
+    assert {"index.html", "timeouts.html", "repository/include/llmpool.h.html"} <= set(pages)
+    for here, page in pages.items():
+        if here == "404.html":  # is served under any path, so that its links are absolute
+            continue
+        for link in page.links | page.loads:
+            scheme, host, path, _, fragment = urlsplit(link)
+            if scheme or host:
+                assert scheme in ("https", "mailto") and link in page.links, f"{here} loads {link}"
+                continue
+            there = posixpath.normpath(posixpath.join(posixpath.dirname(here), unquote(path)))
+            there = there if path else here
+            assert (site / there).is_file(), f"{here} leads to {link}"
+            if there in pages:
+                assert unquote(fragment) in pages[there].anchors, f"{here} leads to {link}"
+
+
+def test_python_reference_is_whole(site):
+    anchors = Page(site / "reference/python.html").anchors
+    missing = {name for name in llmpool.__all__ if f"llmpool.{name}" not in anchors}
+    assert missing == {"__version__"}
+    assert {"llmpool.Client.stream", "llmpool.AsyncClient.post"} <= anchors
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    """Pages with one fault each, of which every one is told."""
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "Benchmarks", "bindings", "examples",
+                 "include", "properdocs.yml"):  # fmt: skip
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    (tmp_path / "properdocs.yml").unlink()
+    shutil.copy(ROOT / "properdocs.yml", tmp_path)
+    planted = {
+        "link.md": "[a](nowhere.md)\n",
+        "anchor.md": "[a](timeouts.md#nothing)\n",
+        "outside.md": "[a](../examples/nothing.c)\n",
+        "list.md": "A list:\n- that is text\n",
+    }
+    for name, text in planted.items():
+        (tmp_path / "docs" / name).write_text(f"# A page\n\n{text}")
+    said, is_built = build(tmp_path, tmp_path / "site")
+    assert not is_built
+    for fault in (
+        "'link.md' contains a link 'nowhere.md'",
+        "'anchor.md' contains a link 'timeouts.md#nothing'",
+        "'outside.md' contains a link '../examples/nothing.c'",
+        "list.md: a list without an empty line before it",
+        'not included in the "nav" configuration',
+    ):
+        assert fault in said, said
+    assert said.count("WARNING") == 5, said
+
+
+@pytest.fixture(scope="module")
+def found(site):
+    """What the site's search shows for a question: search/worker.js does the same in a browser."""
+    from lunr.index import Index
+
+    index = Index.load(json.loads((site / "search/search_index.json").read_text())["index"])
+    return lambda question: [result["ref"] for result in index.search(question)]
+
+
+def answered(question, answers):
+    """Expected to fail as long as nobody has written the page."""
+    is_written = any((ROOT / f"docs/{answer}.md").exists() for answer in answers.split())
+    marks = () if is_written else pytest.mark.xfail(reason="the page is not written")
+    return pytest.param(question, answers, id=question, marks=marks)
+
+
+@pytest.mark.parametrize("question, answers", [answered(*each) for each in QUESTIONS])
+def test_a_stranger_finds_the_page(found, question, answers):
+    shown = found(question)[:SHOWN]
+    pages = {location.partition("#")[0] for location in shown}
+    assert pages & {f"{answer}.html" for answer in answers.split()}, shown
+
+
+def test_what_is_found_are_pages(found):
+    places = {location.partition("#")[0] for location in found("llmpool_submit getenv")}
+    assert "repository/include/llmpool.h.html" in places
+    assert not {place for place in places if place.startswith("repository/examples")}
