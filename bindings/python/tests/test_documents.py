@@ -1,0 +1,99 @@
+"""Every code block of README.md and docs/ is run, or says why not: blocks.py has how."""
+
+import re
+
+import pytest
+from blocks import ROOT, Missing, Runner, blocks_of
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in blocks_of(page.relative_to(ROOT).as_posix(), page.read_text())
+]
+
+
+@pytest.fixture(scope="module")
+def mock_of_blocks():
+    from llmpool.mock import MockServer
+
+    with MockServer(tls=False, tokens=5) as server:
+        yield server
+
+
+@pytest.fixture
+def runner(tmp_path, mock_of_blocks):
+    return Runner(tmp_path, mock_of_blocks)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_block(block, runner):
+    if block.not_run:
+        pytest.skip(f"not run: {block.not_run}")
+    if block.run_by:
+        assert (ROOT / block.run_by).is_file(), f"no {block.run_by}"
+        return
+    try:
+        runner.run(block)
+    except Missing as missing:
+        pytest.skip(f"needs {missing}")
+
+
+@pytest.mark.parametrize(
+    "language, text, said",
+    [
+        ("python", "import llmpool\nllmpool.Clientele()", "Clientele"),
+        ("python", "import llmpool\nllmpool.get('https://pypi.org/')", "it may call ['pypi.org']"),
+        ("c", "llmpool_t *pool = 1;", "block.c"),
+        ("c", "int main(void) { return 3; }", "exit status 3"),
+        ("sh", "python -m llmpool prove", "prove"),
+        ("sh", "python -m llmpool --help\nrm -r x", "commands that nothing here runs: ['rm -r x']"),
+        ("sh", "python -m llmpool.mock --porter 8080 &", "porter"),
+        ("json", '{"a": 1,}', "line 1"),
+        ("cobol", "STOP RUN.", "nothing here runs cobol"),
+    ],
+)
+def test_a_block_that_is_wrong_fails(language, text, said, runner):
+    (block,) = blocks_of("page.md", f"A page.\n\n```{language}\n{text}\n```\n")
+    with pytest.raises((AssertionError, ValueError), match=re.escape(said)):
+        runner.run(block)
+
+
+def test_comments():
+    page = """# A page
+
+```python
+a = 1
+```
+
+```
+text
+```
+
+<!-- after: above -->
+  ```python
+  b = a
+  ```
+
+<!-- after: above -->
+<!-- after:
+c = b
+d = c
+-->
+
+```python
+e = d
+```
+
+<!-- not run: it costs money -->
+```sh
+buy
+```
+"""
+    first, second, third, last = blocks_of("page.md", page)
+    assert (first.whole, first.line) == ("a = 1\n", 3)
+    assert second.whole == "a = 1\nb = a\n"
+    assert third.whole.endswith("c = b\nd = c\ne = d\n")
+    assert (last.language, last.not_run) == ("sh", "it costs money")
+    with pytest.raises(AssertionError, match="not understood"):
+        blocks_of("page.md", "<!-- not ran: why -->\n```python\n```\n")
