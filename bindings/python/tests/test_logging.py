@@ -469,7 +469,8 @@ if child:
     os.waitpid(child, 0)
 os._exit(0)
 """
-    done = run_python(script, nginx.url + "/small")
+    # The buffer of stdout has a lock, which Python 3.14 leaves taken if a fork finds it so.
+    done = run_python(script, nginx.url + "/small", PYTHONUNBUFFERED="1")
     opened = [line.split()[0] for line in done.stdout.splitlines() if " opened " in line]
     assert len(set(opened)) == 2, done.stdout + done.stderr
 
