@@ -54,6 +54,7 @@ public struct Headers: Sendable, Collection {
     bytes += [0x0D, 0x0A]
   }
 
+  /// Removes all of that name, compared without regard to case.
   public mutating func removeAll(named name: String) {
     let wanted = name.lowercased()
     var index = startIndex

@@ -43,6 +43,8 @@ public struct Statistics: Sendable, Equatable {
 }
 
 extension Pool {
+  /// All that was counted, as of the engine's last turn.
+  ///
   /// - Parameter origin: "https://api.example.com:443"; nil: of the pool, with the origins that it has forgotten.
   /// - Throws: `PoolError`, where the pool does not know the origin or is closed.
   public func statistics(ofOrigin origin: String? = nil) throws -> Statistics {
@@ -70,7 +72,9 @@ extension Pool {
 
   /// Opens connections to a URL's origin ahead of need, and waits for none of them.
   ///
-  /// - Parameter connections: how many there are to be, at least 1; over HTTP/2 one is as a rule enough.
+  /// - Parameters:
+  ///   - url: any of it; nothing is sent to it.
+  ///   - connections: how many there are to be, at least 1; over HTTP/2 one is as a rule enough.
   /// - Throws: `PoolError`, where the URL is none, or the pool is closed.
   public func warm(_ url: String, connections: Int = 1) throws {
     do throws(Fault) {
