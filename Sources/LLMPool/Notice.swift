@@ -44,11 +44,15 @@ extension Pool {
         EventRecord.release(record)
       }
     }
-    do { try handle.open().watch(queue, kinds.rawValue, userData: 0) } catch { throw PoolError(error) }
+    // Before the pool is asked for: it may be closed at any moment.
     let number = watches.add { reader.finish() }
     reader.onTermination = { [watches] _ in
       watches.remove(number)
       _ = queue.close()
+    }
+    do { try handle.open().watch(queue, kinds.rawValue, userData: 0) } catch {
+      reader.finish()
+      throw PoolError(error)
     }
     return stream
   }
