@@ -101,10 +101,10 @@ def on_page_content(html, page, config, files):
 
 def on_post_build(config):
     """The index for the search is made here, of pages, not of the listings of files. What is typed in is trimmed, or
-    "proxy?" would not be found."""
+    "proxy?" would not be found; a title says more than a text."""
     path = Path(config.site_dir, "search/search_index.json")
     found = json.loads(path.read_text())
     found["docs"] = [each for each in found["docs"] if not re.match(r"repository/(?!include/)", each["location"])]
-    index = lunr("location", ["title", "text"], found["docs"]).serialize()
+    index = lunr("location", [{"field_name": "title", "boost": 4}, "text"], found["docs"]).serialize()
     found["index"] = {**index, "pipeline": ["trimmer", "stemmer"]}
     path.write_text(json.dumps(found, separators=(",", ":")))
