@@ -1,11 +1,16 @@
 """The site: built without a warning, nothing leads nowhere, and its search answers strangers."""
 
 import json
+import os
 import posixpath
+import queue
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -130,6 +135,50 @@ def test_a_stranger_finds_the_page(found, question, answers):
     shown = found(question)[:SHOWN]
     pages = {location.partition("#")[0] for location in shown}
     assert pages & {f"{answer}.html" for answer in answers.split()}, shown
+
+
+ASKING = """<script>
+const worker = new Worker("search/worker.js");
+worker.onmessage = ({data}) => {
+  if (data.allowSearch) worker.postMessage({query: QUESTION});
+  const found = (data.results || []).map(each => each.location);
+  if (data.results) fetch("/found?" + encodeURIComponent(JSON.stringify(found)));
+};
+worker.postMessage({init: true});
+</script>"""
+
+
+@pytest.mark.skipif(not os.environ.get("LLMPOOL_LONG_TESTS"), reason="the long form alone")
+def test_a_browser_finds_the_same(site, found, tmp_path):
+    question = "does it retry my POST?"
+    told = queue.Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            path, _, query = self.path.partition("?")
+            if path == "/found":
+                told.put(json.loads(unquote(query)))
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    (site / "asking.html").write_text(ASKING.replace("QUESTION", json.dumps(question)))
+    handler = partial(Handler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # With a debugger's port it stays: without, it ends before workers have done anything.
+        browser = subprocess.Popen(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
+             f"--user-data-dir={tmp_path}", f"http://127.0.0.1:{server.server_port}/asking.html"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert told.get(timeout=120)[:10] == found(question)[:10]
+        finally:
+            browser.terminate()
+            browser.wait(30)
+            server.shutdown()
 
 
 def test_what_is_found_are_pages(found):
