@@ -51,9 +51,10 @@ private func makePool(_ budget: (inout BudgetOptions) -> Void = { _ in }) -> Scr
     pool.share()
     pool.grant(pool.ask(), 7)
     #expect(pool.share(nil) == [])
-    #expect(pool.shareView == nil && pool.left == [7])
+    // What it held is the store's again.
+    #expect(pool.shareView == nil && pool.left == [0])
     pool.run(.seconds(2))
-    #expect(pool.left == [27])
+    #expect(pool.left == [20])
     #expect(pool.pool.view(of: BudgetID(slot: 0))!.limits[0].spent == 0)
   }
 

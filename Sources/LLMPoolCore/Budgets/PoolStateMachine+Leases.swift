@@ -49,6 +49,8 @@ extension PoolStateMachine {
   private mutating func unshare(_ budget: Int) {
     guard budgets[budget].isShared else { return }
     budgets[budget].isShared = false
+    // The store has it back, or counts it as spent.
+    if leases[budget].options.hasStore { empty(budget) }
     for index in bucketIndices(budget) { buckets[index].fill(.alone, share: 1, now) }
     touch(Int32(budget))
   }

@@ -83,7 +83,8 @@ class Connector:
             grants = self._store.lend(self._member, asks)
             self._answered()
             for (name, demand), grant in zip(asks, grants):
-                self._grant(name, demand, grant)
+                if grant is not None:
+                    self._grant(name, demand, grant)
         self._wanted.clear()
 
     def _demands(self, names: List[str]) -> List[Tuple[str, Demand]]:

@@ -1,6 +1,6 @@
 """What a process asks the store of its fleet, and what it is lent."""
 
-from typing import List, NamedTuple, Protocol, Tuple
+from typing import List, NamedTuple, Optional, Protocol, Tuple
 
 # Of a limit, by its number there, for people.
 UNITS = ("requests", "tokens", "input tokens", "output tokens")
@@ -68,8 +68,8 @@ class Store(Protocol):
     def check(self) -> None:
         """Raises StoreRefused, or StoreAway."""
 
-    def lend(self, member: str, asks: "List[Tuple[str, Demand]]") -> List[Grant]:
-        """A grant for each budget that is named. Raises StoreAway."""
+    def lend(self, member: str, asks: "List[Tuple[str, Demand]]") -> List[Optional[Grant]]:
+        """A grant for each budget that is named; None: it fails for that one alone. Raises StoreAway."""
 
     def leave(self, member: str, asks: "List[Tuple[str, Demand]]") -> None:
         """What is held of each comes back. Raises StoreAway."""

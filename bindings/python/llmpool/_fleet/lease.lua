@@ -26,6 +26,8 @@ local HEAD, WIDTH = 11, 13
 -- So many turns are given, and so many members buried, at a time: the next ask goes on.
 local TURNS, BURIED = 16, 64
 local LONGEST_STOP = 600000
+-- What takes longer to come back a stop does not empty: it is not what a provider means by it.
+local LONGEST_DRAINED = 61000
 -- Keys live so long at least, and in leases; those of a limit of a day live for that.
 local SHORTEST_LIFE, LEASES_OF_LIFE, LONGEST_LIFE = 60000, 10, 86400000
 -- Of a limit with so long a window a new store takes all to be there but what members say they spent.
@@ -77,7 +79,8 @@ local function load()
   local packed = redis.call('GET', STATE)
   state = packed and cmsgpack.unpack(packed)
   if state and state.now <= now + STEP_BACK and is_whole() then
-    state.now = max(state.now, now)
+    now = max(state.now, now) -- one that goes back a little stands still: nothing comes back twice
+    state.now = now
     return
   end
   redis.call('DEL', unpack(KEYS))
@@ -154,13 +157,19 @@ local function tick(limit)
   limit.at = now
 end
 
+-- In how many milliseconds its capacity comes back: members may know different ones.
+local function burst_of(told) return floor(told.capacity * told.window / told.amount + 0.5) end
+
+-- By the smallest amount and the smallest burst that a member knows. A whole one at least, as requests are whole.
+local function capacity_of(limit) return max(1, math.ceil(rate(limit) * least_of(limit.bursts) - 1e-6)) end
+
 -- Of a configured limit the smallest amount holds, of a told one the latest.
 local function know(told, loan)
   local limit = state.limits[told.key]
   if not limit then
     limit = {
       unit = told.unit, told = told.told, amount = 0, window = told.window, capacity = 0, free = 0, allotted = 0, held = 0,
-      at = now, created = now, amounts = {}, users = 0, used = 0, consumed = 0, consumed_before = 0, consumed_at = now,
+      at = now, created = now, amounts = {}, bursts = {}, users = 0, used = 0, consumed = 0, consumed_before = 0, consumed_at = now,
     }
     if told.told == 0 and told.window >= LONG_WINDOW then limit.begin = told.capacity end
     state.limits[told.key] = limit
@@ -168,14 +177,19 @@ local function know(told, loan)
   tick(limit) -- at the rate of before
   local amount = told.amount
   if told.told == 0 then
-    if loan then count(limit.amounts, loan.amount, -1) end
+    if loan then
+      count(limit.amounts, loan.amount, -1)
+      count(limit.bursts, loan.burst, -1)
+    end
     count(limit.amounts, amount, 1)
+    count(limit.bursts, burst_of(told), 1)
     amount = least_of(limit.amounts)
   elseif told.remaining == NOTHING_NEW and limit.amount > 0 then
     return limit
   end
   limit.amount, limit.window = amount, told.window
   limit.capacity = told.capacity * amount / told.amount
+  if told.told == 0 then limit.capacity = capacity_of(limit) end
   return limit
 end
 
@@ -209,7 +223,7 @@ local function account(limit, told, loan, before)
     if before then charge(limit, before.out - (told.spent - before.spent) - told.held) end
     if limit.begin then limit.begin = limit.begin - max(0, told.spent + told.held) end
   end
-  loan.out, loan.spent, loan.amount, loan.at = told.held, told.spent, told.amount, now
+  loan.out, loan.spent, loan.amount, loan.burst, loan.at = told.held, told.spent, told.amount, burst_of(told), now
   pay(limit, loan)
   limit.free = min(limit.free, limit.capacity - limit.allotted - limit.held)
   return loan
@@ -254,10 +268,11 @@ local function drop(key, loan, is_given_back)
   limit.users = limit.users - 1
   if limit.told == 0 then
     count(limit.amounts, loan.amount, -1)
+    count(limit.bursts, loan.burst, -1)
     local least = least_of(limit.amounts)
-    if least and least ~= limit.amount then
-      limit.capacity = limit.capacity * least / limit.amount
+    if least then
       limit.amount = least
+      limit.capacity = capacity_of(limit)
     end
   end
   limit.held = limit.held - loan.out
@@ -324,7 +339,7 @@ local function gifts_of(record, rank)
     if unmet > 0 then
       local limit = state.limits[key]
       local need = min(unmet, (covered + 1) * loan.least - loan.met[rank])
-      if limit.free < need - 1e-6 then return nil, room(limit) < 1e-6 end
+      if limit.free < min(need, limit.capacity) - 1e-6 then return nil, room(limit) < 1e-6 end
       gifts[key] = max(0, min(unmet, requests * loan.least - loan.met[rank]))
     end
   end
@@ -355,7 +370,9 @@ end
 
 local function distribute()
   if is_stopped() then
-    for _, limit in pairs(state.limits) do limit.free = min(limit.free, 0) end
+    for _, limit in pairs(state.limits) do
+      if limit.capacity <= rate(limit) * LONGEST_DRAINED then limit.free = min(limit.free, 0) end
+    end
     return
   end
   local passed = 0

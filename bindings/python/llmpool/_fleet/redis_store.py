@@ -14,6 +14,8 @@ _PARTS = ("state", "members", "ends", "gone", "high", "normal", "low")
 # Of a budget that there is not: what checks whether the script may run.
 _CHECKED = "check"
 _MOST_MILLISECONDS = 3_600_000
+# llmpool_budget_grant() takes none that is valid for longer.
+_LONGEST_LEASE = 600_000
 
 
 class Redis:
@@ -50,7 +52,7 @@ class Redis:
         if not prefix or set(prefix) & set("{}"):
             raise ValueError("prefix is a text without braces, which would change the hash tag")
         self._prefix = prefix
-        self._lease = _milliseconds("lease", lease, 200)
+        self._lease = _milliseconds("lease", lease, 200, _LONGEST_LEASE)
         self._timeout = _milliseconds("timeout", timeout, 1) / 1000
         self._url: Optional[str] = url if isinstance(url, str) else None
         self._options = options
@@ -104,9 +106,12 @@ class Redis:
         """
         self._run([(self._keys(_CHECKED), ["status", "", 0])])
 
-    def lend(self, member: str, asks: List[Tuple[str, Demand]]) -> List[Grant]:
+    def lend(self, member: str, asks: List[Tuple[str, Demand]]) -> List[Optional[Grant]]:
         replies = self._run([self._call("ask", member, *each) for each in asks])
-        return [_grant(reply) for reply in replies]
+        failed = [isinstance(reply, Exception) for reply in replies]
+        if failed and all(failed):
+            raise self._failure(replies[0])
+        return [None if isinstance(reply, Exception) else _grant(reply) for reply in replies]
 
     def leave(self, member: str, asks: List[Tuple[str, Demand]]) -> None:
         self._run([self._call("leave", member, *each) for each in asks])
@@ -139,7 +144,9 @@ class Redis:
             if isinstance(reply, self._redis.exceptions.NoScriptError):
                 keys, arguments = calls[index]
                 replies[index] = self._script(keys=keys, args=arguments)
-            elif isinstance(reply, Exception):
+            elif isinstance(reply, Exception) and not isinstance(
+                reply, self._redis.exceptions.ResponseError
+            ):
                 raise reply
         return replies  # type: ignore[no-any-return]
 
@@ -176,8 +183,7 @@ class Redis:
             raise self._failure(error) from None
 
     def __repr__(self) -> str:
-        place = "a client" if self._url is None else secrets.text(self._url.partition("?")[0])
-        return f"<llmpool.fleet.Redis {place}>"
+        return f"<llmpool.fleet.Redis {'a client' if self._url is None else _place(self._url)}>"
 
 
 # What no later answer of a store changes, in its words or in OpenSSL's.
@@ -195,15 +201,22 @@ def _library() -> Any:
     return redis
 
 
+def _place(url: str) -> str:
+    """Without what stands before its last "@": redis-py takes blanks and quotes in a password."""
+    scheme, mark, rest = url.partition("?")[0].partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{mark}{secrets.HIDDEN + at if at else ''}{secrets.text(host)}"
+
+
 def _text() -> str:
     return Path(__file__).with_name("lease.lua").read_text(encoding="utf-8")
 
 
-def _milliseconds(name: str, seconds: Any, least: int) -> int:
+def _milliseconds(name: str, seconds: Any, least: int, most: int = _MOST_MILLISECONDS) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {type(seconds).__name__}")
-    if not least <= seconds * 1000 <= _MOST_MILLISECONDS:
-        raise ValueError(f"{name} is from {least / 1000} to {_MOST_MILLISECONDS // 1000} seconds")
+    if not least <= seconds * 1000 <= most:
+        raise ValueError(f"{name} is from {least / 1000} to {most // 1000} seconds")
     return round(seconds * 1000)
 
 

@@ -710,3 +710,62 @@ def test_one_of_several_limits_is_used_up(client, seed):
     used = [(total(members, at) - before[at]) / amount for at, amount in enumerate(amounts)]
     assert max(used) >= 0.9, used
     assert max(used) <= 1.01 + max(limit.capacity / limit.amount for limit in limits), used
+
+
+# ---- what members know differently
+
+
+def test_a_stop_does_not_empty_a_limit_of_a_day(script):
+    """A day's requests come back within a day: a Retry-After of a second is not about them."""
+    a = Member(script, "a", Limit(10_000, 86_400_000))
+    for _ in range(12):
+        script.now += 300
+        a.ask()
+    free = script.free()
+    a.stopped = 1000
+    a.ask()
+    a.stopped = 0
+    script.now += 2000
+    a.ask()
+    assert script.free() >= free - 1
+
+
+def test_members_whose_capacities_are_fractions_of_each_other(script):
+    """Of 600 and of 30 in a minute, of a second each: the smaller is half a request."""
+    members = [
+        Member(script, "a", Limit(600, capacity=10)),
+        Member(script, "b", Limit(30, capacity=1)),
+    ]
+    sent = 0
+    for member in members:
+        member.wants(1000)
+    for _ in range(200):
+        for member in members:
+            script.now += 150
+            member.ask()
+            sent += member.work()
+    assert 20 <= sent <= 31
+
+
+def test_the_smallest_burst_holds(script):
+    large = Member(script, "a", Limit(600, capacity=600)).wants(1000, 100)
+    small = Member(script, "b", Limit(600, capacity=10)).wants(10_000, 1)
+    sent = [0, 0]
+    for _ in range(200):
+        for index, member in enumerate((large, small)):
+            script.now += 150
+            member.ask()
+            sent[index] += member.work()
+    assert sent[0] >= 2 and sent[1] >= 200
+    assert 100 * sent[0] + sent[1] <= 620
+
+
+def test_a_clock_that_goes_back_a_little_gives_nothing_twice(script):
+    a = Member(script, "a").wants(10_000)
+    sent = 0
+    for _ in range(200):
+        for step in (300, -250):
+            script.now += step
+            a.ask()
+            sent += a.work()
+    assert sent <= 103
