@@ -731,7 +731,8 @@ enum {
 int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
 int64_t llmpool_metrics(llmpool_t *pool, uint32_t format, char *text_out, size_t size);
 /* Sends NOTICE events of the pool to the queue, with this user_data, until either is closed;
- * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest. */
+ * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest, beyond 1,024, but none of
+ * LEASE_WANTED, of which at most one waits for a budget. */
 llmpool_status_t llmpool_watch(llmpool_t *pool, llmpool_queue_t *queue, uint32_t notices, uint64_t user_data);
 /* Shows the pool to whoever looks in, as `python -m llmpool top` does: while the process has a pool to show it has one
  * Unix stream socket in this directory, "<pid>.sock", which gives each who connects one JSON document

@@ -269,6 +269,28 @@ static void test_all_budgets_and_those_to_come(void) {
 }
 
 /* Said before somebody listened, it is said again. */
+/* Other notices of a queue that nobody drains may be lost; who is not asked for a lease would never have one. */
+static void test_no_wish_for_a_lease_is_lost(void) {
+  enum { MANY = 1500 };
+  member_t member = join("first", 0);
+  for (int i = 1; i < MANY; i++) {
+    char name[32];
+    snprintf(name, sizeof name, "budget %d", i);
+    llmpool_budget_t budget = {.size = sizeof budget, .no_learning = 1};
+    llmpool_limit_t limit = {.amount = 600, .window_ms = 60000};
+    llmpool_share_t share = {.size = sizeof share, .safe_share = 0.25};
+    CHECK_OK(llmpool_budget_configure(member.pool, name, &budget, &limit, sizeof limit, 1));
+    CHECK_OK(llmpool_budget_share(member.pool, name, &share));
+  }
+  int told = 0;
+  while (told < MANY) {
+    llmpool_event_t notice = harness_next(member.wanted);
+    told += notice.notice == LLMPOOL_NOTICE_LEASE_WANTED;
+    harness_release(&notice);
+  }
+  leave(&member);
+}
+
 static void test_who_listens_later_hears_of_it(void) {
   member_t member = join("early", 0);
   llmpool_queue_t *late = harness_queue();
@@ -345,6 +367,7 @@ int main(void) {
   RUN(test_limits_of_before);
   RUN(test_what_was_forgotten_is_shared_again);
   RUN(test_all_budgets_and_those_to_come);
+  RUN(test_no_wish_for_a_lease_is_lost);
   RUN(test_who_listens_later_hears_of_it);
   RUN(test_arguments);
   RUN(tear_down);

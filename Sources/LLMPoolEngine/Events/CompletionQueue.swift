@@ -132,7 +132,7 @@ package final class CompletionQueue: @unchecked Sendable {
     let step: Step = state.withLock { state in
       guard !state.isClosed else { return .drop }
       for record in records {
-        if record.pointee.kind == .notice { CompletionQueue.makeRoom(&state) }
+        if record.pointee.mayBeLost { CompletionQueue.makeRoom(&state) }
         state.events.append(record)
       }
       if onEvents != nil { return .done }
@@ -160,14 +160,14 @@ package final class CompletionQueue: @unchecked Sendable {
     return nil
   }
 
-  /// Notices may come for ever to a queue that nobody drains: beyond so many the oldest goes.
+  /// Such notices may come for ever to a queue that nobody drains: beyond so many the oldest goes.
   private static let noticeLimit = 1_024
 
   private static func makeRoom(_ state: inout State) {
     state.notices += 1
     guard state.notices > noticeLimit else { return }
     state.notices -= 1
-    let oldest = state.events[state.first...].firstIndex { $0.pointee.kind == .notice }
+    let oldest = state.events[state.first...].firstIndex { $0.pointee.mayBeLost }
     if let oldest { EventRecord.release(state.events.remove(at: oldest), crediting: false) }
   }
 
@@ -311,9 +311,9 @@ package final class CompletionQueue: @unchecked Sendable {
     var taken = 0
     defer { state.took(taken) }
     while taken < capacity, state.first < state.events.count {
-      let isNotice = state.events[state.first].pointee.kind == .notice
+      let isCounted = state.events[state.first].pointee.mayBeLost
       guard accept(state.events[state.first]) else { break }
-      if isNotice { state.notices -= 1 }
+      if isCounted { state.notices -= 1 }
       state.first += 1
       taken += 1
     }

@@ -1,4 +1,5 @@
 import Glibc
+import LLMPoolCore
 import LLMPoolWire
 
 /// The kinds of `llmpool_event_t`, with its values.
@@ -82,6 +83,9 @@ package struct EventRecord {
   var request: Unmanaged<RequestState>?
   /// Memory of this and earlier records of the request that is given back with it, beside the bytes of the stream.
   var recordBytes: UInt32 = 0
+
+  /// A notice that only tells. One of LEASE_WANTED is said once, until it is acted on: one a budget may wait.
+  var mayBeLost: Bool { kind == .notice && notice != NoticeMask.leaseWanted.rawValue }
 
   /// "" for everything that an event has not.
   private nonisolated(unsafe) static let nul = UnsafePointer<CChar>(
