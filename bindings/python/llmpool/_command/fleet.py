@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from typing import Any, Dict, List
 from urllib.parse import quote
 
@@ -24,7 +25,8 @@ exit status: 0 shown, 1 there is no budget, 2 the store does not answer, or
 refuses
 """
 _BAR = 10
-_PASSWORD = re.compile(r"(\w+://[^/?#@:]*:)([^/?#]*)(@.*)")
+_PASSWORD = re.compile(r"(\w+://[^/?#@:]*:)(.*)(@[^@]*)")
+_IN_QUERY = re.compile(r"[?&]password=.")
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -41,9 +43,12 @@ def main(arguments: List[str]) -> int:
 
     try:
         store = Redis(_with_password(given.url), prefix=given.prefix, timeout=given.timeout)
-        budgets = store.status()
+        odd: List[str] = []
+        budgets = store.status(odd)
     except (ImportError, ValueError, StoreRefused, StoreAway) as error:
         return failed("fleet", error, 2)
+    for line in odd:
+        print(f"fleet: {secrets.text(line)}", file=sys.stderr)
     if given.json:
         print(json.dumps({"budgets": [_as_dict(budget) for budget in budgets]}, indent=2))
     elif budgets:
@@ -56,11 +61,12 @@ def main(arguments: List[str]) -> int:
 def _with_password(url: str) -> str:
     """The URL with the password that the environment has."""
     found = _PASSWORD.fullmatch(url)
-    if not found or not found.group(2):
+    is_in_query = bool(_IN_QUERY.search(url))
+    if not is_in_query and (not found or not found.group(2)):
         return url
-    before, said, after = found.groups()
+    before, said, after = found.groups() if found else ("", "", "")
     reference = _REFERENCE.fullmatch(said)
-    if reference is None:
+    if reference is None or is_in_query:
         raise ValueError(
             "the password stands in the arguments, where every user of this machine sees it: write "
             "$NAME in its place, in single quotes, for a variable of the environment"

@@ -83,7 +83,9 @@ class Connector:
             grants = self._store.lend(self._member, asks)
             self._answered()
             for (name, demand), grant in zip(asks, grants):
-                if grant is not None:
+                if isinstance(grant, StoreAway):
+                    self._refused(name, str(grant))
+                else:
                     self._grant(name, demand, grant)
         self._wanted.clear()
 
@@ -122,6 +124,14 @@ class Connector:
             away = time.monotonic() - since
             text = f"the fleet's store answers again, after {away:.1f} s"
             lines.say("fleet-store-back", Line(INFO, text, {"away-ms": f"{away * 1000:.0f}"}))
+
+    def _refused(self, name: str, why: str) -> None:
+        budget = label_of(name)
+        text = (
+            f"budget {budget}: the fleet's store fails for it alone ({why}): until it does not, "
+            "this process spends its safe share of it"
+        )
+        lines.say(("fleet-budget", budget), Line(WARNING, text, {"budget": budget, "reason": why}))
 
     def _differs(self, name: str, unit: int, window: int, own: int, smaller: int) -> None:
         difference = (name, unit, window, own, smaller)

@@ -1,6 +1,6 @@
 """What a process asks the store of its fleet, and what it is lent."""
 
-from typing import List, NamedTuple, Optional, Protocol, Tuple
+from typing import List, NamedTuple, Protocol, Tuple, Union
 
 # Of a limit, by its number there, for people.
 UNITS = ("requests", "tokens", "input tokens", "output tokens")
@@ -68,8 +68,10 @@ class Store(Protocol):
     def check(self) -> None:
         """Raises StoreRefused, or StoreAway."""
 
-    def lend(self, member: str, asks: "List[Tuple[str, Demand]]") -> List[Optional[Grant]]:
-        """A grant for each budget that is named; None: it fails for that one alone. Raises StoreAway."""
+    def lend(
+        self, member: str, asks: "List[Tuple[str, Demand]]"
+    ) -> "List[Union[Grant, StoreAway]]":
+        """A grant for each budget that is named, or why it fails for that one. Raises StoreAway."""
 
     def leave(self, member: str, asks: "List[Tuple[str, Demand]]") -> None:
         """What is held of each comes back. Raises StoreAway."""

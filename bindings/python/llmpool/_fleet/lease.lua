@@ -21,15 +21,19 @@
 --
 -- Times are in milliseconds, amounts in their units. Numbers are doubles, whole ones exact up to 2^53.
 
+-- Of what is packed: what another one wrote is worth nothing.
+local VERSION = 1
 local NOTHING_NEW = -9223372036854775808
 local HEAD, WIDTH = 11, 13
 -- So many turns are given, and so many members buried, at a time: the next ask goes on.
 local TURNS, BURIED = 16, 64
+-- For so many leases who lacks what others hold keeps it from them.
+local PATIENCE = 2
 local LONGEST_STOP = 600000
 -- What takes longer to come back a stop does not empty: it is not what a provider means by it.
 local LONGEST_DRAINED = 61000
--- Keys live so long at least, and in leases; those of a limit of a day live for that.
-local SHORTEST_LIFE, LEASES_OF_LIFE, LONGEST_LIFE = 60000, 10, 86400000
+-- Keys live so long at least, and in leases; those of a limit of a day or a month live for that.
+local SHORTEST_LIFE, LEASES_OF_LIFE, LONGEST_LIFE = 60000, 10, 2678400000
 -- Of a limit with so long a window a new store takes all to be there but what members say they spent.
 local LONG_WINDOW = 3600000
 -- Longer than what a member tells of an answer is old.
@@ -60,7 +64,7 @@ local floor, max, min = math.floor, math.max, math.min
 
 local function new_state()
   return {
-    now = now, known = 0, stop = 0, turns = {0, 0, 0}, count = 0, queued = 0, limits = {},
+    version = VERSION, now = now, known = 0, stop = 0, turns = {0, 0, 0}, count = 0, queued = 0, limits = {},
     used = 0, hungry = 0, hungry_used = 0, concurrency = {},
   }
 end
@@ -78,8 +82,8 @@ end
 local function load()
   local packed = redis.call('GET', STATE)
   state = packed and cmsgpack.unpack(packed)
-  if state and state.now <= now + STEP_BACK and is_whole() then
-    now = max(state.now, now) -- one that goes back a little stands still: nothing comes back twice
+  if state and state.version == VERSION and state.now <= now + STEP_BACK and is_whole() then
+    now = max(state.now, now) -- a clock that goes back a little stands still: nothing comes back twice
     state.now = now
     return
   end
@@ -169,7 +173,8 @@ local function know(told, loan)
   if not limit then
     limit = {
       unit = told.unit, told = told.told, amount = 0, window = told.window, capacity = 0, free = 0, allotted = 0, held = 0,
-      at = now, created = now, amounts = {}, bursts = {}, users = 0, used = 0, consumed = 0, consumed_before = 0, consumed_at = now,
+      at = now, created = now, amounts = {}, bursts = {}, users = 0, used = 0, consumed = 0, consumed_before = 0,
+      consumed_at = now,
     }
     if told.told == 0 and told.window >= LONG_WINDOW then limit.begin = told.capacity end
     state.limits[told.key] = limit
@@ -319,17 +324,26 @@ local function next_turn(passed)
   end
 end
 
+-- How much must be there. For one request of more than half of what there ever is the others' remainders, too small for
+-- theirs, are not waited for; for one of more than all of it, as where others know less, no more than all.
+local function enough_for(limit, loan, need, covered)
+  if covered > 0 or loan.least <= limit.capacity / 2 then return need - 1e-6 end
+  return min(need, limit.capacity - loan.out - loan.allotted) - limit.capacity / 10
+end
+
 -- What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what it has
--- more of than of another it is given none, as that would lie there. nil: something is not there yet, and is saved up; or,
--- true, cannot come, as all of it is lent to others, whose turn it is then.
-local function gifts_of(record, rank)
+-- more of than of another it is given none, as that would lie there. nil: something is not there yet, and is saved up; or
+-- cannot come, as the others hold all there is of the limit that is named, or as it is blocked.
+local function gifts_of(record, rank, blocked)
   local waiting = redis.call('ZCARD', QUEUES[rank])
   local covered, requests = math.huge, math.huge
   for key, loan in pairs(record.loans) do
     if loan.unmet[rank] > 0 then
-      tick(state.limits[key])
+      local limit = state.limits[key]
+      tick(limit)
+      local share = blocked[key] and 0 or limit.free / waiting
       covered = min(covered, floor(loan.met[rank] / loan.least))
-      requests = min(requests, floor((loan.met[rank] + state.limits[key].free / waiting) / loan.least))
+      requests = min(requests, floor((loan.met[rank] + share) / loan.least))
     end
   end
   requests = max(covered + 1, requests)
@@ -339,7 +353,8 @@ local function gifts_of(record, rank)
     if unmet > 0 then
       local limit = state.limits[key]
       local need = min(unmet, (covered + 1) * loan.least - loan.met[rank])
-      if limit.free < min(need, limit.capacity) - 1e-6 then return nil, room(limit) < 1e-6 end
+      if need > 0 and blocked[key] then return nil, key end
+      if limit.free < enough_for(limit, loan, need, covered) then return nil, room(limit) < 1e-6 and key or nil end
       gifts[key] = max(0, min(unmet, requests * loan.least - loan.met[rank]))
     end
   end
@@ -358,6 +373,7 @@ local function give_turn(each, rank, gifts)
     loan.unmet[rank] = loan.unmet[rank] - amount
     time = max(time, amount / rate(limit))
   end
+  record.passed_at = nil
   state.turns[rank] = max(state.turns[rank], record.served)
   record.served = record.served + time
   changed[each] = true
@@ -368,6 +384,19 @@ local function give_turn(each, rank, gifts)
   end
 end
 
+-- Who lacks what others hold lets them go first, as they may lack something else. Of that limit they are given nothing
+-- meanwhile, or they would hold it for ever; but for a turn now and then, for those that hold too little for a request.
+local function let_pass(each, key, blocked)
+  local record = records[each]
+  if (record.passed_at or now) + PATIENCE * lease < now then
+    record.passed_at = now
+  else
+    record.passed_at = record.passed_at or now
+    blocked[key] = true
+  end
+  changed[each] = true
+end
+
 local function distribute()
   if is_stopped() then
     for _, limit in pairs(state.limits) do
@@ -375,14 +404,15 @@ local function distribute()
     end
     return
   end
-  local passed = 0
+  local passed, blocked = 0, {}
   for _ = 1, TURNS do
     local each, rank = next_turn(passed)
     if not each then return end
-    local gifts, is_lent_out = gifts_of(records[each], rank)
+    local gifts, lent_out = gifts_of(records[each], rank, blocked)
     if gifts then
       give_turn(each, rank, gifts)
-    elseif is_lent_out then
+    elseif lent_out then
+      let_pass(each, lent_out, blocked)
       passed = passed + 1
     else
       return

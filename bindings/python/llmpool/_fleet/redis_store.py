@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from .._http import secrets
 from .demand import ANY_NUMBER, Demand, Grant, StoreAway, StoreRefused
@@ -80,7 +80,12 @@ class Redis:
         try:
             return self._redis.Redis.from_url(self._url, **settings)
         except ValueError as error:
-            raise ValueError(secrets.text(str(error))) from None
+            text = secrets.text(str(error))
+            if "Port" in text:  # it says as much of a password as it took for the port
+                text = (
+                    "no port can be read from the URL: in a password / is %2F, # is %23, ? is %3F"
+                )
+            raise ValueError(text) from None
 
     def _prepare(self) -> None:
         exceptions = self._redis.exceptions
@@ -106,12 +111,14 @@ class Redis:
         """
         self._run([(self._keys(_CHECKED), ["status", "", 0])])
 
-    def lend(self, member: str, asks: List[Tuple[str, Demand]]) -> List[Optional[Grant]]:
+    def lend(self, member: str, asks: List[Tuple[str, Demand]]) -> List[Union[Grant, StoreAway]]:
         replies = self._run([self._call("ask", member, *each) for each in asks])
-        failed = [isinstance(reply, Exception) for reply in replies]
-        if failed and all(failed):
+        if all(isinstance(reply, Exception) for reply in replies):
             raise self._failure(replies[0])
-        return [None if isinstance(reply, Exception) else _grant(reply) for reply in replies]
+        return [
+            StoreAway(_words(reply)) if isinstance(reply, Exception) else _grant(reply)
+            for reply in replies
+        ]
 
     def leave(self, member: str, asks: List[Tuple[str, Demand]]) -> None:
         self._run([self._call("leave", member, *each) for each in asks])
@@ -126,13 +133,23 @@ class Redis:
         return self._keys(name), arguments
 
     def _run(self, calls: List[Tuple[List[str], List[Any]]]) -> List[Any]:
+        """The replies. Of several that of one may be an error, which is about its keys."""
         self._forked()
         try:
-            if len(calls) == 1 or self._is_cluster:
-                return [self._script(keys=keys, args=arguments) for keys, arguments in calls]
-            return self._run_together(calls)
+            if len(calls) == 1:
+                return [self._script(keys=calls[0][0], args=calls[0][1])]
+            return self._run_each(calls) if self._is_cluster else self._run_together(calls)
         except self._away as error:
             raise self._failure(error) from None
+
+    def _run_each(self, calls: List[Tuple[List[str], List[Any]]]) -> List[Any]:
+        replies: List[Any] = []
+        for keys, arguments in calls:
+            try:
+                replies.append(self._script(keys=keys, args=arguments))
+            except self._redis.exceptions.ResponseError as error:
+                replies.append(error)
+        return replies
 
     def _run_together(self, calls: List[Tuple[List[str], List[Any]]]) -> List[Any]:
         """On one way there and back."""
@@ -152,7 +169,7 @@ class Redis:
 
     def _failure(self, error: Exception) -> Exception:
         exceptions = self._redis.exceptions
-        text = secrets.text(" ".join(str(error).split())) or type(error).__name__
+        text = _words(error)
         refusals = (exceptions.AuthenticationError, exceptions.NoPermissionError)
         if isinstance(error, refusals) or any(each in text for each in _REFUSALS):
             return StoreRefused(f"{self!r}: {text}")
@@ -160,25 +177,35 @@ class Redis:
 
     # ---- what is there, for people
 
-    def status(self) -> List[Dict[str, Any]]:
+    def status(self, odd: Optional[List[str]] = None) -> List[Dict[str, Any]]:
         """Each budget as it stands.
+
+        Args:
+            odd: gets a line for each key that has the name of a budget, and is none.
 
         Raises:
             StoreRefused, StoreAway: as check().
         """
         found = []
         for state in self._states():
-            keys = [f"{state[: -len(_PARTS[0])]}{part}" for part in _PARTS]
-            (text,) = self._run([(keys, ["status", "", 0])])
+            name = state.decode("utf-8", "backslashreplace") if isinstance(state, bytes) else state
+            keys = [f"{name[: -len(_PARTS[0])]}{part}" for part in _PARTS]
+            try:
+                text = self._script(keys=keys, args=["status", "", 0])
+            except self._redis.exceptions.ResponseError as error:
+                if odd is not None:
+                    odd.append(f"{name}: no state of a budget ({_words(error)})")
+                continue
+            except self._away as error:
+                raise self._failure(error) from None
             if text is not None:  # it has ended since
                 found.append(_as_lists(json.loads(text)))
         return sorted(found, key=lambda budget: str(budget["label"]))
 
-    def _states(self) -> Iterator[str]:
+    def _states(self) -> Iterator[Any]:
         pattern = f"{_literally(self._prefix)}:{{*}}:{_PARTS[0]}"
         try:
-            for key in set(self._client.scan_iter(match=pattern, count=1000)):
-                yield key.decode("utf-8") if isinstance(key, bytes) else key
+            yield from set(self._client.scan_iter(match=pattern, count=1000))
         except self._away as error:
             raise self._failure(error) from None
 
@@ -201,10 +228,14 @@ def _library() -> Any:
     return redis
 
 
+def _words(error: Exception) -> str:
+    return secrets.text(" ".join(str(error).split())) or type(error).__name__
+
+
 def _place(url: str) -> str:
     """Without what stands before its last "@": redis-py takes blanks and quotes in a password."""
     scheme, mark, rest = url.partition("?")[0].partition("://")
-    user, at, host = rest.rpartition("@")
+    _, at, host = rest.rpartition("@")
     return f"{scheme}{mark}{secrets.HIDDEN + at if at else ''}{secrets.text(host)}"
 
 

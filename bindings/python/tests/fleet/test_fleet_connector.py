@@ -10,7 +10,7 @@ import time
 import processes
 import pytest
 from fakes import FakeLeases
-from stores import needs_redis, redis_sentinel, redis_server
+from stores import NOTHING_NEW, needs_redis, redis_sentinel, redis_server
 
 import llmpool.fleet
 from llmpool._fleet.connector import Connector
@@ -354,6 +354,44 @@ def test_an_error_of_our_own_ends_nothing(caplog):
     finally:
         leases.end()
         connector.leave()
+
+
+def test_a_broken_budget_takes_no_lease_of_another(redis_port, client, caplog):
+    """Of several that go one way the error of one is its own."""
+    caplog.set_level(logging.INFO, "llmpool")
+    store = store_at(redis_port)
+    demand = Demand(
+        1, 0, 0, 0, 0, 0, (Limit(0, 0, 600, 60_000, 600, 0, 0, 0, 1, 0, 1, 0, NOTHING_NEW),)
+    )
+    (key,) = (store._keys("two")[0],)
+    client.set(key, "garbage")
+    first, second, third = store.lend("m", [(name, demand) for name in ("one", "two", "three")])
+    assert isinstance(first, Grant) and isinstance(third, Grant)
+    assert isinstance(second, StoreAway)
+    with pytest.raises(StoreAway):
+        store.lend("m", [("two", demand)])
+
+
+@pytest.mark.parametrize("lease", [601, 0.1])
+def test_a_lease_is_no_longer_than_a_grant_may_be(lease):
+    with pytest.raises(ValueError, match=r"lease is from 0\.2 to 600 seconds"):
+        store_at(1, lease=lease)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:hun ter2secret@127.0.0.1:1",
+        'redis://u:hun"ter2@127.0.0.1:1',
+        "redis://u:hun/ter2@h",
+    ],
+)
+def test_no_password_is_shown_whatever_is_in_it(url):
+    try:
+        text = repr(llmpool.fleet.Redis(url))
+    except ValueError as error:
+        text = str(error)
+    assert "hun" not in text and "ter2" not in text
 
 
 def test_where_no_thread_can_start_nothing_stays_open(monkeypatch):

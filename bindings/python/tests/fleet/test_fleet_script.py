@@ -132,6 +132,21 @@ def test_who_lacks_what_others_hold_lets_them_go_first(script):
     assert large.spent[0] >= 0.8 * 600
 
 
+def test_who_needs_all_that_there_is_gets_it_though_others_hold_a_part(script):
+    """They hold of one limit what they cannot spend, and want more of both."""
+    limits = Limit(600, capacity=10), Limit(600, capacity=600, unit=1)
+    large = Member(script, "first", *limits).wants(100, 10, 10)
+    small = Member(script, "other", *limits).wants(1_000, 1, 1)
+    small.level, small.valid_until = [6, 0], script.now + LEASE
+    for _ in range(100):
+        script.now += 300
+        for member in (large, small):
+            member.ask()
+            member.level[1] = 0 if member is small and member.level[0] < 6 else member.level[1]
+            member.work()
+    assert large.spent[0] >= 100 and small.spent[0] >= 20, (large.spent, small.spent)
+
+
 def test_high_goes_before_low_in_all_members(script):
     low = [Member(script, f"low{number}").wants(1_000, rank=2) for number in range(3)]
     normal = Member(script, "normal").wants(1_000)

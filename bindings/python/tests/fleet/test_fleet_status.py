@@ -97,6 +97,25 @@ def test_the_store_is_away(command):
     assert "Connection refused" in err
 
 
+def test_a_key_that_is_no_budget_is_named_and_passed_over(command, url, client):
+    run_fleet(client, "good")
+    client.set("llmpool:{garbage}:state", "17")
+    client.hset("llmpool:{other}:state", "a", "b")
+    client.set(b"llmpool:{\xff}:state", "x")
+    status, out, err = command("fleet", "status", url)
+    assert status == 0 and "gpt  2 members" in out
+    assert "llmpool:{garbage}:state: no state of a budget" in err
+    assert "llmpool:{other}:state: no state of a budget" in err
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:s3cr/et@127.0.0.1", "redis://:s3cr#et@h", "redis://127.0.0.1?password=s3cret"]
+)
+def test_no_password_is_taken_from_the_arguments(command, url):
+    status, _, err = command("fleet", "status", url)
+    assert status == 2 and "where every user" in err and "3cr" not in err
+
+
 def test_passwords_stand_in_the_environment(command, tmp_path, monkeypatch):
     with redis_server(tmp_path, "--requirepass", "p@ss/word") as server:
         place = f"127.0.0.1:{server.port}"
