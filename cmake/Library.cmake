@@ -113,6 +113,7 @@ if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT LLMPOOL_KEEP_SYMBOLS AND NOT LLMP
 endif()
 
 set(bill_of_materials "${PROJECT_BINARY_DIR}/llmpool.cdx.json") # of what is linked in
+set(LLMPOOL_SWIFT_TAG "@swift-${LLMPOOL_SWIFT_VERSION}-RELEASE") # an @ of its own, which is no variable's
 configure_file(cmake/llmpool.cdx.json.in "${bill_of_materials}" @ONLY)
 
 add_library(llmpool_hypotf OBJECT cmake/hypotf.c)
