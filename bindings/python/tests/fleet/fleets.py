@@ -40,11 +40,18 @@ class Fleet:
             "steps": steps, **plan,
         }  # fmt: skip
         command = [*before, sys.executable, str(WORKER), json.dumps(plan)]
-        worker = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipe = subprocess.PIPE
+        worker = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         self.workers.append(worker)
         return worker
+
+    def go(self):
+        """Lets those begin that were started with waits=True, when each of them is ready."""
+        for worker in self.workers:
+            assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
+        for worker in self.workers:
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
 
     def end(self):
         """What each of them says, in their order. None of them has had an error."""

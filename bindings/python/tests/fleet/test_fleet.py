@@ -62,9 +62,10 @@ def test_hardly_any_is_refused(start_fleet):
 def test_one_has_all_while_others_idle_and_all_the_same_when_they_wake(start_fleet):
     fleet = start_fleet(limits="count")
     wait = 6
-    fleet.start([wait + 8, 40, BY_REQUESTS, 0])
+    fleet.start([wait + 8, 40, BY_REQUESTS, 0], waits=True)
     for _ in range(MEMBERS - 1):
-        fleet.start([wait, 0, BY_REQUESTS, 0], [8, 40, BY_REQUESTS, 0])
+        fleet.start([wait, 0, BY_REQUESTS, 0], [8, 40, BY_REQUESTS, 0], waits=True)
+    fleet.go()
     fleet.end()
     calls = fleet.calls
     first = calls[0][0]
@@ -99,9 +100,10 @@ def test_one_with_large_requests_has_its_share(start_fleet):
 
 def test_high_of_one_goes_before_low_of_the_others(start_fleet):
     fleet = start_fleet(limits="count")
-    fleet.start([3, 0, BY_REQUESTS, 0], [7, 60, BY_REQUESTS, 5])
+    fleet.start([3, 0, BY_REQUESTS, 0], [7, 60, BY_REQUESTS, 5], waits=True)
     for _ in range(MEMBERS - 1):
-        fleet.start([10, 40, BY_REQUESTS, -5])
+        fleet.start([10, 40, BY_REQUESTS, -5], waits=True)
+    fleet.go()
     fleet.end()
     calls = fleet.calls
     woke = min(at for at, worker, _ in calls if worker == "w0")
@@ -114,9 +116,10 @@ def test_members_ask_at_most_four_times_a_second(start_fleet, redis_server):
 
     fleet = start_fleet(limits="count")
     for _ in range(MEMBERS):
-        fleet.start([10, 40, BY_REQUESTS, 0])
+        fleet.start([10, 40, BY_REQUESTS, 0], waits=True)
+    fleet.go()
     client = redis.Redis(port=redis_server.port)
-    assert wait_until(fleet.all_have_asked, 20)
+    assert wait_until(fleet.all_have_asked, 60)
 
     def asked():
         return client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)

@@ -2,6 +2,7 @@
 
     store, url, key: whom it asks; count: expected_members; limits: of the budget; burst: seconds
     name: begins each x-call
+    waits: True: says "ready" and waits for a line, so that the steps of several begin together
     through: a socket of Unix that leads to the host of `url`, where there is no other way
     steps: [seconds, tasks, tokens of a request, priority] one after the other
 
@@ -73,4 +74,7 @@ if __name__ == "__main__":
         given["url"] = address._replace(netloc=f"127.0.0.1:{road.port}").geturl()
     store = llmpool.fleet.Redis(given["store"])
     with llmpool.fleet.join(store, expected_members=given["count"]):
+        if given.get("waits"):
+            print("ready", flush=True)
+            sys.stdin.readline()
         asyncio.run(main(given))
