@@ -105,7 +105,7 @@ import Testing
     pieces.yield(Array("half".utf8))
     let request = Request(url: server.url)
     let upload = Task { try await pool.send(request, uploading: body) }
-    while !seen.withLock({ $0.contains("half") }) { try await Task.sleep(for: .milliseconds(1)) }
+    for _ in 0..<20_000 where !seen.withLock({ $0.contains("half") }) { try await Task.sleep(for: .milliseconds(1)) }
     upload.cancel()
     await #expect(throws: CancellationError.self) { try await upload.value }
     server.waitForEnd()

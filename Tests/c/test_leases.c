@@ -113,7 +113,7 @@ static void test_what_is_granted_is_spent(void) {
 static void test_where_no_lease_holds_a_safe_share_is_spent(void) {
   member_t member = join("cut off", 0);
   CHECK_SOON(ask(&member, "cut off") == LLMPOOL_OK);
-  grant(&member, "cut off", 100, 1); /* over at once */
+  grant(&member, "cut off", 100, 300); /* over soon */
   CHECK_SOON(look(&member, "cut off").lapses == 1);
   CHECK_EQ(look(&member, "cut off").leased, 0);
   int64_t start = check_now_ms();
