@@ -165,7 +165,9 @@ def test_a_store_that_refuses_is_away_until_it_does_not(
 
 def test_a_cluster(tmp_path, connect):
     """Of one node: each budget's keys are in one slot, or it would refuse them."""
-    with redis_server(tmp_path, "--cluster-enabled", "yes") as server:
+    # Its second port would be the first and 10,000, which may be none.
+    ports = ("--cluster-port", processes.free_port())
+    with redis_server(tmp_path, "--cluster-enabled", "yes", *ports) as server:
         with redis.Redis(port=server.port) as node:
             node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             assert processes.wait_until(lambda: node.cluster("INFO")["cluster_state"] == "ok")
