@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import asking
@@ -30,6 +31,7 @@ class Fleet:
         self.workers = []
         self.key = server.headers["authorization"].split()[1]
         self.began = asking.start_of(server)
+        self.since = time.monotonic()
 
     def start(self, *steps, count=MEMBERS, burst=BURST, store=None, before=(), **plan):
         """A worker: its steps; `before` are words before its command."""
@@ -90,15 +92,17 @@ def used(calls, start, end):
     return max(len(within) / (REQUESTS * minutes), tokens / (TOKENS * minutes))
 
 
-def overdraft(calls, burst=BURST, times=1.0):
+def overdraft(calls, burst=BURST, times=1.0, since=None):
     """How far the buckets of a provider would have been overdrawn at most, as part of a minute.
 
-    Of one whose limits are so many times those of the budget.
+    Args:
+        times: its limits are so many times those of the budget.
+        since: when its buckets began to fill; None: with the first call.
     """
     worst = 0.0
     for limit, cost in ((REQUESTS, lambda call: 1), (TOKENS, lambda call: call[2])):
         amount = limit * times
-        level, last = 0.0, calls[0][0]
+        level, last = 0.0, calls[0][0] if since is None else since
         for call in calls:
             level = min(amount / 60 * burst, level + (call[0] - last) * amount / 60) - cost(call)
             last = call[0]
