@@ -1,7 +1,7 @@
 # Removes the files that `cmake --install` has put somewhere last, by the list that it leaves; DESTDIR counts as it does there.
 # Run as: cmake -DMANIFEST=... -P Uninstall.cmake
 if(NOT EXISTS "${MANIFEST}")
-  message(FATAL_ERROR "There is no ${MANIFEST}: nothing was installed from this build directory, or it is removed")
+  message(FATAL_ERROR "Nothing was installed from this build directory, or it is removed: there is no ${MANIFEST}")
 endif()
 file(STRINGS "${MANIFEST}" files)
 list(TRANSFORM files PREPEND "$ENV{DESTDIR}")

@@ -9,8 +9,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 # What scripts/set-version reads and writes.
 FILES = (
-    "scripts/set-version", "include/llmpool.h", "README.md", "docs/build.md", "debian/control",
-    "debian/changelog", "bindings/python/generate_abi.py", "bindings/python/llmpool/_version.py",
+    "scripts/set-version", "include/llmpool.h", "README.md", "SECURITY.md", "docs/build.md",
+    "debian/control", "debian/changelog", "bindings/python/generate_abi.py",
+    "bindings/python/llmpool/_version.py",
     "bindings/python/llmpool/_http/constants.py", "bindings/python/llmpool/_native/abi.py",
     "bindings/python/llmpool/_native/stats.py", "Sources/LLMPoolC/Layout.swift",
 )  # fmt: skip
@@ -27,7 +28,7 @@ def versions(root):
         ("docs/build.md", r"libllmpool\.so\.(\d+\.\d+\.\d+)"),
     ):
         found[name] = re.search(pattern, (root / name).read_text()).group(1)
-    for name in ("README.md", "docs/build.md", "debian/control"):
+    for name in ("README.md", "SECURITY.md", "docs/build.md", "debian/control"):
         text = (root / name).read_text()
         for place in re.finditer(r"libllmpool(?:\.so\.)?(\d+\.\d+)(?!\d|\.\d)", text):
             found[f"{name} at {place.start()}"] = place.group(1)
