@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "bindings" / "python" / "tests"))
 
-from processes import free_port, make_authority, make_certificate, running
+from processes import free_port, make_authority, make_certificate, redis_server, running
 
 BUILD = HERE.parent / "build" / "bench"
 EVENTS_PER_FILE = 2000
@@ -148,10 +148,8 @@ def nginx(origins=0):
 @contextlib.contextmanager
 def nginx_and_store():
     """With a Redis, for members of a fleet."""
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with nginx() as server, running(command, port, BUILD):
-        yield {**server, "store": f"redis://127.0.0.1:{port}"}
+    with nginx() as server, redis_server(BUILD) as store:
+        yield {**server, "store": f"redis://127.0.0.1:{store.port}"}
 
 
 @contextlib.contextmanager

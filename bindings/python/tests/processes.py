@@ -1,6 +1,7 @@
 """Server programs and certificates on loopback: what the tests and the benchmarks share."""
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import time
@@ -64,7 +65,8 @@ def listening(port):
 
 @contextlib.contextmanager
 def running(command, port, directory, **options):
-    """A server program, until the block ends; what it prints goes to a file of the directory."""
+    """A server program, until the block ends; what it prints goes to a file of the directory. Its
+    process has its port."""
     log = Path(directory) / f"log-{port}"
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -75,6 +77,7 @@ def running(command, port, directory, **options):
         started = wait_until(lambda: listening(port) or process.poll() is not None, 60)
         if not started or process.poll() is not None:
             raise RuntimeError(f"{command[0]}: {log.read_text(errors='replace')}")
+        process.port = port
         yield process
     finally:
         process.terminate()
@@ -83,3 +86,16 @@ def running(command, port, directory, **options):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+REDIS = shutil.which("redis-server")
+
+
+def redis_server(directory, *options, port=None):
+    """A store that keeps nothing on disk."""
+    port = port or free_port()
+    command = [
+        REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+        "--dir", str(directory), *map(str, options),
+    ]  # fmt: skip
+    return running(command, port, directory)

@@ -27,6 +27,10 @@ refuses
 _BAR = 10
 _PASSWORD = re.compile(r"(\w+://[^/?#@:]*:)(.*)(@[^@]*)")
 _IN_QUERY = re.compile(r"[?&]password=.")
+_IN_ARGUMENTS = (
+    "the password stands in the arguments, where every user of this machine sees it: write "
+    "$NAME in its place, in single quotes, for a variable of the environment"
+)
 _REFERENCE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 
@@ -60,17 +64,15 @@ def main(arguments: List[str]) -> int:
 
 def _with_password(url: str) -> str:
     """The URL with the password that the environment has."""
+    if _IN_QUERY.search(url):
+        raise ValueError(_IN_ARGUMENTS)
     found = _PASSWORD.fullmatch(url)
-    is_in_query = bool(_IN_QUERY.search(url))
-    if not is_in_query and (not found or not found.group(2)):
+    if not found or not found.group(2):
         return url
-    before, said, after = found.groups() if found else ("", "", "")
+    before, said, after = found.groups()
     reference = _REFERENCE.fullmatch(said)
-    if reference is None or is_in_query:
-        raise ValueError(
-            "the password stands in the arguments, where every user of this machine sees it: write "
-            "$NAME in its place, in single quotes, for a variable of the environment"
-        )
+    if reference is None:
+        raise ValueError(_IN_ARGUMENTS)
     variable = reference.group(1) or reference.group(2)
     password = os.environ.get(variable)
     if not password:

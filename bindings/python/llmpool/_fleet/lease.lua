@@ -193,8 +193,7 @@ local function know(told, loan)
     return limit
   end
   limit.amount, limit.window = amount, told.window
-  limit.capacity = told.capacity * amount / told.amount
-  if told.told == 0 then limit.capacity = capacity_of(limit) end
+  limit.capacity = told.told == 0 and capacity_of(limit) or told.capacity
   return limit
 end
 

@@ -109,19 +109,17 @@ class Redis:
             StoreRefused: it says that it never will.
             StoreAway: it does not answer.
         """
-        self._run([(self._keys(_CHECKED), ["status", "", 0])])
+        self._run_any([(self._keys(_CHECKED), ["status", "", 0])])
 
     def lend(self, member: str, asks: List[Tuple[str, Demand]]) -> List[Union[Grant, StoreAway]]:
-        replies = self._run([self._call("ask", member, *each) for each in asks])
-        if all(isinstance(reply, Exception) for reply in replies):
-            raise self._failure(replies[0])
+        replies = self._run_any([self._call("ask", member, *each) for each in asks])
         return [
             StoreAway(_words(reply)) if isinstance(reply, Exception) else _grant(reply)
             for reply in replies
         ]
 
     def leave(self, member: str, asks: List[Tuple[str, Demand]]) -> None:
-        self._run([self._call("leave", member, *each) for each in asks])
+        self._run_any([self._call("leave", member, *each) for each in asks])
 
     def _keys(self, name: str) -> List[str]:
         digits = hashlib.sha256(name.encode("utf-8")).hexdigest()[:32]
@@ -132,13 +130,19 @@ class Redis:
         arguments = [verb, member, 0, self._lease, label_of(name), *demand[:-1], *numbers]
         return self._keys(name), arguments
 
+    def _run_any(self, calls: List[Tuple[List[str], List[Any]]]) -> List[Any]:
+        """The replies, as _run() has them. Raises where all are errors."""
+        replies = self._run(calls)
+        if all(isinstance(reply, Exception) for reply in replies):
+            raise self._failure(replies[0])
+        return replies
+
     def _run(self, calls: List[Tuple[List[str], List[Any]]]) -> List[Any]:
-        """The replies. Of several that of one may be an error, which is about its keys."""
+        """The replies. That of one may be an error, which is about its keys."""
         self._forked()
         try:
-            if len(calls) == 1:
-                return [self._script(keys=calls[0][0], args=calls[0][1])]
-            return self._run_each(calls) if self._is_cluster else self._run_together(calls)
+            one_by_one = self._is_cluster or len(calls) == 1
+            return self._run_each(calls) if one_by_one else self._run_together(calls)
         except self._away as error:
             raise self._failure(error) from None
 
@@ -190,16 +194,15 @@ class Redis:
         for state in self._states():
             name = state.decode("utf-8", "backslashreplace") if isinstance(state, bytes) else state
             keys = [f"{name[: -len(_PARTS[0])]}{part}" for part in _PARTS]
-            try:
-                text = self._script(keys=keys, args=["status", "", 0])
-            except self._redis.exceptions.ResponseError as error:
+            (reply,) = self._run([(keys, ["status", "", 0])])
+            if isinstance(reply, Exception):
+                failure = self._failure(reply)
+                if isinstance(failure, StoreRefused):
+                    raise failure
                 if odd is not None:
-                    odd.append(f"{name}: no state of a budget ({_words(error)})")
-                continue
-            except self._away as error:
-                raise self._failure(error) from None
-            if text is not None:  # it has ended since
-                found.append(_as_lists(json.loads(text)))
+                    odd.append(f"{name}: no state of a budget ({failure})")
+            elif reply is not None:  # it has ended since
+                found.append(_as_lists(json.loads(reply)))
         return sorted(found, key=lambda budget: str(budget["label"]))
 
     def _states(self) -> Iterator[Any]:

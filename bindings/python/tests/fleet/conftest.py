@@ -1,7 +1,8 @@
 import processes
 import pytest
 from fleets import COUNTED, Fleet
-from stores import Script, redis_server
+from processes import redis_server
+from stores import Script
 
 from llmpool.mock import MockServer
 

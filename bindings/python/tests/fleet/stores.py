@@ -1,9 +1,7 @@
-"""Redis servers for the tests, and members of a fleet that are nothing but numbers."""
+"""What watches Redis servers, and members of a fleet that are nothing but numbers."""
 
-import contextlib
 import json
 import math
-import shutil
 from pathlib import Path
 
 import processes
@@ -13,38 +11,29 @@ import llmpool
 
 SCRIPT_PATH = Path(llmpool.__file__).with_name("_fleet") / "lease.lua"
 SCRIPT = SCRIPT_PATH.read_text()
-REDIS = shutil.which("redis-server")
 NOTHING_NEW = -(1 << 63)
 ANY_NUMBER = -1
 LEASE = 2000
 
 needs_redis = pytest.mark.skipif(
-    REDIS is None, reason="there is no redis-server; scripts/install-deps test installs it"
+    processes.REDIS is None,
+    reason="there is no redis-server; scripts/install-deps test installs it",
 )
-
-
-@contextlib.contextmanager
-def _running(command, port, directory):
-    with processes.running(command, port, directory) as process:
-        process.port = port
-        yield process
-
-
-def redis_server(directory, *options, port=None):
-    """A server that keeps nothing on disk; its process has its port."""
-    port = port or processes.free_port()
-    command = [
-        REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-        "--dir", str(directory), *map(str, options),
-    ]  # fmt: skip
-    return _running(command, port, directory)
 
 
 def redis_sentinel(directory, settings):
     """What watches servers, with those settings, which it writes into."""
     port = processes.free_port()
-    command = [REDIS, str(settings), "--sentinel", "--port", str(port), "--bind", "127.0.0.1"]
-    return _running(command, port, directory)
+    command = [
+        processes.REDIS,
+        str(settings),
+        "--sentinel",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+    ]
+    return processes.running(command, port, directory)
 
 
 class Limit:

@@ -8,9 +8,8 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-import stores
 from fleets import BY_REQUESTS, LONG, MEMBERS, OVER, USED, overdraft, used
-from processes import wait_until
+from processes import redis_server, wait_until
 from roads import Road
 from stores import needs_redis
 
@@ -40,6 +39,24 @@ def url_of(road):
     return f"redis://127.0.0.1:{road.port}"
 
 
+def begin(fleet, seconds, roads=(), settle=STEADY):
+    """Members that always want more, when each has what it needs.
+
+    Args:
+        roads: of the first so many, to their store; the others have the fleet's.
+    """
+    urls = [url_of(road) for road in roads]
+    urls += [None] * (MEMBERS - len(urls))
+    workers = [fleet.start([seconds, 30, BY_REQUESTS, 0], store=url) for url in urls]
+    assert wait_until(fleet.all_have_asked, 60)
+    time.sleep(settle)
+    return workers
+
+
+def keep_the_limit(calls, since):
+    return used(calls, since + LEASE, since + LEASE + 4) <= 1 + OVER + 0.05
+
+
 def test_the_store_goes_and_comes_back_empty(start_fleet, redis_server):
     away = 20 if LONG else 5
     fleet = start_fleet(limits="count")
@@ -62,9 +79,7 @@ def test_the_store_goes_and_comes_back_empty(start_fleet, redis_server):
 def test_a_frozen_member_holds_nothing_when_it_goes_on(start_fleet):
     frozen = 30 if LONG else 5
     fleet = start_fleet(limits="count")
-    workers = [fleet.start([frozen + 10, 30, BY_REQUESTS, 0]) for _ in range(MEMBERS)]
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(2)
+    workers = begin(fleet, frozen + 10, settle=LEASE)
     os.kill(workers[0].pid, signal.SIGSTOP)
     stopped = time.monotonic()
     time.sleep(frozen)
@@ -78,9 +93,7 @@ def test_a_frozen_member_holds_nothing_when_it_goes_on(start_fleet):
 
 def test_the_part_of_one_that_was_killed_is_the_others(start_fleet):
     fleet = start_fleet(limits="count")
-    workers = [fleet.start([AWAY + 8, 30, BY_REQUESTS, 0]) for _ in range(MEMBERS)]
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(LEASE)
+    workers = begin(fleet, AWAY + 8, settle=LEASE)
     workers[0].kill()
     killed = time.monotonic()
     fleet.end()
@@ -93,11 +106,7 @@ def test_one_that_is_cut_off_has_its_safe_share(start_fleet, redis_server, roads
     """The limit and one safe share, while it lasts; and the limit when the road is there again."""
     fleet = start_fleet(limits="count")
     road = roads(redis_server.port)
-    fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
-    for _ in range(MEMBERS - 1):
-        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0])
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(STEADY)
+    begin(fleet, AWAY + 12, [road])
     road.cut()
     cut = time.monotonic()
     time.sleep(AWAY)
@@ -109,17 +118,13 @@ def test_one_that_is_cut_off_has_its_safe_share(start_fleet, redis_server, roads
     assert used(calls, cut + LEASE + 1, back) >= USED
     assert used(alone, cut + LEASE + 1, back) >= 0.6 / MEMBERS
     assert overdraft(calls, times=1 + 1 / MEMBERS) <= OVER
-    assert used(calls, back + LEASE, back + LEASE + 4) <= 1 + OVER + 0.05
+    assert keep_the_limit(calls, back)
 
 
 def test_two_masters_lend_the_limit_twice(start_fleet, redis_server, roads, tmp_path):
     fleet = start_fleet(limits="count")
     first, second = roads(redis_server.port), roads(redis_server.port)
-    for number in range(MEMBERS):
-        road = (first, second)[number % 2]
-        fleet.start([AWAY + 16, 30, BY_REQUESTS, 0], store=url_of(road))
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(STEADY)
+    begin(fleet, AWAY + 16, [first, second] * (MEMBERS // 2))
     with other_store(tmp_path) as other:
         second.lead(other.port)
         split = time.monotonic()
@@ -130,17 +135,14 @@ def test_two_masters_lend_the_limit_twice(start_fleet, redis_server, roads, tmp_
     calls = fleet.calls
     assert used(calls, split + LEASE + 1, healed) >= USED
     assert overdraft(calls, times=2) <= OVER
-    assert used(calls, healed + LEASE, healed + LEASE + 4) <= 1 + OVER + 0.05
+    assert keep_the_limit(calls, healed)
 
 
 def test_a_new_master_that_knows_nothing(start_fleet, redis_server, roads, tmp_path):
     """All are led to it at once: a failover that lost what was written."""
     fleet = start_fleet(limits="count")
     road = roads(redis_server.port)
-    for _ in range(MEMBERS):
-        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(STEADY)
+    begin(fleet, AWAY + 12, [road] * MEMBERS)
     with other_store(tmp_path) as other:
         road.lead(other.port)
         led = time.monotonic()
@@ -153,10 +155,7 @@ def test_a_new_master_that_knows_nothing(start_fleet, redis_server, roads, tmp_p
 def test_a_slow_store_lends_and_the_safe_shares_fill_up(start_fleet, redis_server, roads):
     fleet = start_fleet(limits="count")
     road = roads(redis_server.port)
-    for _ in range(MEMBERS):
-        fleet.start([AWAY + 12, 30, BY_REQUESTS, 0], store=url_of(road))
-    assert wait_until(fleet.all_have_asked, 60)
-    time.sleep(STEADY)
+    begin(fleet, AWAY + 12, [road] * MEMBERS)
     road.delay = 0.1  # both ways: less than its timeout
     slow = time.monotonic()
     time.sleep(AWAY)
@@ -166,13 +165,13 @@ def test_a_slow_store_lends_and_the_safe_shares_fill_up(start_fleet, redis_serve
     calls = fleet.calls
     assert used(calls, slow + 1, quick) >= min(USED, 0.9)
     assert overdraft(calls, times=2) <= OVER
-    assert used(calls, quick + LEASE, quick + LEASE + 4) <= 1 + OVER + 0.05
+    assert keep_the_limit(calls, quick)
 
 
 def other_store(directory):
     place = directory / "other"
     place.mkdir()
-    return stores.redis_server(place)
+    return redis_server(place)
 
 
 # ---- machines of their own
@@ -191,7 +190,7 @@ def can_be_apart():
 def test_two_machines(start_fleet, tmp_path):
     """Two namespaces share no network and no clock, only the sockets of store and provider."""
     fleet = start_fleet(limits="count")
-    with stores.redis_server(tmp_path, "--unixsocket", tmp_path / "store"):
+    with redis_server(tmp_path, "--unixsocket", tmp_path / "store"):
         provider = Road(urlsplit(fleet.server.url).port, path=tmp_path / "provider")
         for number in range(MEMBERS):
             days = 86400 * (1 + number % 2)

@@ -4,7 +4,8 @@ import json
 
 import processes
 import pytest
-from stores import Limit, Member, Script, needs_redis, redis_server, turn
+from processes import redis_server
+from stores import Limit, Member, Script, needs_redis, turn
 
 import llmpool.fleet
 
