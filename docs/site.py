@@ -104,7 +104,7 @@ def on_post_build(config):
     "proxy?" would not be found; a title says more than a text."""
     path = Path(config.site_dir, "search/search_index.json")
     found = json.loads(path.read_text())
-    found["docs"] = [each for each in found["docs"] if not re.match(r"repository/(?!include/)", each["location"])]
+    found["docs"] = [each for each in found["docs"] if not re.match("repository/", each["location"])]
     index = lunr("location", [{"field_name": "title", "boost": 4}, "text"], found["docs"]).serialize()
     found["index"] = {**index, "pipeline": ["trimmer", "stemmer"]}
     path.write_text(json.dumps(found, separators=(",", ":")))

@@ -93,9 +93,12 @@ enum {
 typedef struct llmpool llmpool_t;
 typedef struct llmpool_queue llmpool_queue_t;
 
-uint32_t llmpool_version(void);                              /* major << 16 | minor << 8 | patch */
-const char *llmpool_status_name(llmpool_status_t status);    /* "LLMPOOL_E_TLS"; never NULL */
-const char *llmpool_status_message(llmpool_status_t status); /* static; never NULL */
+/* The version of the library that runs: major << 16 | minor << 8 | patch. */
+uint32_t llmpool_version(void);
+/* The name of a status, "LLMPOOL_E_TLS". Static; never NULL. */
+const char *llmpool_status_name(llmpool_status_t status);
+/* What a status means, for people. Static; never NULL. */
+const char *llmpool_status_message(llmpool_status_t status);
 /* What was wrong with this thread's last failed call, for people: names the field. Valid
  * until this thread's next failed call; never NULL; never holds a secret. */
 const char *llmpool_last_error(void);
@@ -109,6 +112,7 @@ enum { /* llmpool_options_t.http_versions, llmpool_event_t.http_version */
   LLMPOOL_HTTP_1_0 = 3 /* only in events */
 };
 
+/* What a pool is opened and configured with. */
 typedef struct llmpool_options {
   size_t size; /* set by llmpool_options_init(); options that it did not fill in are E_INVALID_ARGUMENT */
 
@@ -130,8 +134,8 @@ typedef struct llmpool_options {
   uint32_t total_timeout_ms;      /* [0] from submission to the last byte */
 
   /* Connections */
-  uint32_t http_versions;       /* [LLMPOOL_HTTP_AUTO] */
-  uint32_t dns_cache_ttl_ms;    /* [300000] */
+  uint32_t http_versions;       /* [LLMPOOL_HTTP_AUTO] those that may be spoken */
+  uint32_t dns_cache_ttl_ms;    /* [300000] how long an address that was looked up is used; 0: once */
   uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection */
   uint32_t ping_interval_ms;    /* [30000] HTTP/2 PING on a silent connection; 0: never */
   uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536. As many bytes again may
@@ -139,12 +143,12 @@ typedef struct llmpool_options {
                                    a few bytes holds its server back for them */
 
   /* Retries */
-  uint32_t max_retries;          /* [2]; what provably nobody acted on is sent again without counting */
+  uint32_t max_retries;          /* [2] times that it is sent again; what provably nobody acted on does not count */
   uint32_t retry_backoff_ms;     /* [500] doubled each time, with jitter */
-  uint32_t retry_backoff_max_ms; /* [8000] */
+  uint32_t retry_backoff_max_ms; /* [8000] at most */
   uint32_t retry_after_max_ms;   /* [60000] a longer Retry-After ends the request with the answer in hand */
 
-  uint32_t utilization_warning_percent; /* [80] of max_connections; 0: never */
+  uint32_t utilization_warning_percent; /* [80] of max_connections, up to 100; 0: never */
   uint32_t tls_insecure;                /* [0] 1 accepts any certificate */
 
   /* NULL: the system's default. Copied; files are read when the pool is opened or configured, the system's CA store
@@ -204,8 +208,8 @@ llmpool_status_t llmpool_open(const llmpool_options_t *options, llmpool_t **pool
  * from now on; whatever shapes a connection, for new connections, while the old ones
  * retire. Start from llmpool_options_get() to leave the rest as it is. */
 llmpool_status_t llmpool_configure(llmpool_t *pool, const llmpool_options_t *options);
-/* Takes no more requests, waits up to drain_ms for those it has, ends the rest with
- * E_CLOSED; their DONE events stay drainable. When it returns no thread of the pool is
+/* Closes a pool. It takes no more requests, waits up to drain_ms for those it has, ends the rest
+ * with E_CLOSED; their DONE events stay drainable. When it returns no thread of the pool is
  * left, except one stuck in the system's resolver or in reading the CA store, which ends
  * by itself. Not for the shared pool: E_INVALID_ARGUMENT. */
 llmpool_status_t llmpool_close(llmpool_t *pool, uint32_t drain_ms);
@@ -235,6 +239,7 @@ enum { /* llmpool_request_t.flags; an unknown one is E_UNSUPPORTED */
 
 #define LLMPOOL_NO_TIMEOUT UINT32_MAX /* in a request: none, whatever the pool has */
 
+/* What is to be sent, and what holds for it. */
 typedef struct llmpool_request {
   size_t size; /* sizeof(llmpool_request_t) */
   uint32_t flags;
@@ -276,7 +281,9 @@ typedef struct llmpool_request {
   uint32_t reserved;       /* 0 */
 } llmpool_request_t;
 
-typedef struct llmpool_timings { /* microseconds since submission, at least 1; 0: did not happen */
+/* When what happened to a request. */
+typedef struct llmpool_timings {
+  /* Microseconds since submission, at least 1; 0: did not happen. */
   size_t size;
   uint64_t admitted;  /* a connection, or a stream on one, was given; like all below to the last attempt */
   uint64_t resolved;  /* of the connection, where this request waited for a new one */
@@ -321,6 +328,7 @@ enum { /* llmpool_event_t.notice, and the mask of llmpool_watch() */
                                              the event's data is its true name */
 };
 
+/* Something that happened to a request, or to a pool; a queue gives it. */
 typedef struct llmpool_event {
   uint64_t request_id;
   uint64_t user_data;
@@ -371,7 +379,7 @@ llmpool_status_t llmpool_write(llmpool_t *pool, uint64_t request_id, const void 
 /* [fast] Asks a request to end early. Its DONE event still comes; its connection or stream
  * is free again once it has. */
 llmpool_status_t llmpool_cancel(llmpool_t *pool, uint64_t request_id);
-/* [fast] MANUAL_CREDIT: lets the server send that many bytes more of this answer. */
+/* [fast] Lets the server of a MANUAL_CREDIT request send that many bytes more of its answer. */
 llmpool_status_t llmpool_credit(llmpool_t *pool, uint64_t request_id, uint64_t bytes);
 
 /* ---- completion queue ------------------------------------------------------ */
@@ -386,6 +394,7 @@ enum {                         /* llmpool_queue_options_t.flags; an unknown one 
                                   that a drain may give no event. */
 };
 
+/* What a queue is opened with. */
 typedef struct llmpool_queue_options {
   size_t size;
   uint32_t coalesce_us; /* [0] while several requests are in flight at most one wake in this time; the first after
@@ -399,7 +408,7 @@ typedef struct llmpool_queue_options {
   uint32_t reserved;
 } llmpool_queue_options_t;
 
-/* NULL: the defaults. */
+/* Opens a queue, in which events arrive. NULL: the defaults. Owned: end it with llmpool_queue_close(). */
 llmpool_status_t llmpool_queue_open(const llmpool_queue_options_t *options, llmpool_queue_t **queue_out);
 /* A descriptor that is readable while the queue holds an event (with coalesce_us: for whose
  * wake it is time), for epoll, poll and event loops. Borrowed: only wait on it. Negative: a
@@ -449,7 +458,7 @@ typedef struct llmpool_record {
  * it with llmpool_queue_drain(). The event stays in the queue. */
 int32_t llmpool_queue_read(llmpool_queue_t *queue, llmpool_record_t *records, size_t record_size, uint32_t capacity,
                            char *bytes, size_t bytes_size);
-/* Cancels what still belongs to the queue, drops what was not drained; returns at once. */
+/* Closes a queue. Cancels what still belongs to it, drops what was not drained; returns at once. */
 llmpool_status_t llmpool_queue_close(llmpool_queue_t *queue);
 
 /* [fast] The value of a header of an event, names compared without regard to case; NULL where
@@ -470,6 +479,7 @@ const char *llmpool_event_header(const llmpool_event_t *event, const char *name,
  * afterwards it goes on at the pace of its limits; with "x-should-retry: false" it stops nothing. Where such answers
  * tell no limit the number of requests without an answer adapts: halved, then one more for each round of answers. Who
  * certainly waits longer than its budget or total timeout ends at once with E_BUDGET_TIMEOUT, UNSEEN. */
+
 enum { /* llmpool_limit_t.unit */
   LLMPOOL_UNIT_REQUESTS = 0,
   LLMPOOL_UNIT_TOKENS = 1, /* input and output together */
@@ -477,6 +487,7 @@ enum { /* llmpool_limit_t.unit */
   LLMPOOL_UNIT_OUTPUT = 3  /* tokens */
 };
 
+/* So much of something in a window of time. */
 typedef struct llmpool_limit {
   uint32_t unit;
   uint32_t told;      /* from llmpool_budget_get(): 1, an answer told it; such are passed over by _configure() */
@@ -487,6 +498,7 @@ typedef struct llmpool_limit {
   int64_t spent;      /* from llmpool_budget_get(): of a shared budget, since it is shared, less what came back */
 } llmpool_limit_t;
 
+/* What a budget is configured with, and how it stands. */
 typedef struct llmpool_budget {
   size_t size; /* sizeof(llmpool_budget_t) */
   uint32_t max_concurrent; /* requests from their admission to their DONE; 0: no limit */
@@ -541,6 +553,8 @@ llmpool_status_t llmpool_budget_settle(llmpool_t *pool, uint64_t request_id, uin
  *      to llmpool_budget_grant(). Where the store does not answer do nothing: a lease is wanted again a second later.
  * A notice comes at most 4 times a second and budget. Who waits for a grant waits as for the budget; once a demand is
  * 50 ms old without a grant the safe share may be spent as well. */
+
+/* How a budget is shared. */
 typedef struct llmpool_share {
   size_t size;       /* sizeof(llmpool_share_t) */
   double safe_share; /* above 0, at most 1: the part of each limit that may be spent here where no lease holds, until a
@@ -549,10 +563,12 @@ typedef struct llmpool_share {
   uint32_t reserved; /* [0] */
 } llmpool_share_t;
 
-/* name NULL: all budgets, known and to come. share NULL: the budget is this pool's alone again. What was left of it is
- * gone. Kept across a fork, for the shared pool: the child is a member of its own, without a lease. */
+/* Shares a budget with other processes. name NULL: all budgets, known and to come. share NULL: the budget is this
+ * pool's alone again. What was left of it is gone. Kept across a fork, for the shared pool: the child is a member of
+ * its own, without a lease. */
 llmpool_status_t llmpool_budget_share(llmpool_t *pool, const char *name, const llmpool_share_t *share);
 
+/* A limit in the question to the store, and in its answer. */
 typedef struct llmpool_lease_limit {
   uint32_t unit; /* LLMPOOL_UNIT_* */
   uint32_t told; /* 0: configured; else which of those that answers tell: 1 requests, 2 tokens, 3 input, 4 output, 5
@@ -574,6 +590,7 @@ typedef struct llmpool_lease_limit {
   uint64_t granted;     /* of a grant: so much more than is held may be spent; at most 2^40 */
 } llmpool_lease_limit_t;
 
+/* The question to the store, and its answer. */
 typedef struct llmpool_lease {
   size_t size;             /* sizeof(llmpool_lease_t) */
   uint64_t sequence;       /* of the demand: its grant has the same */
@@ -587,18 +604,20 @@ typedef struct llmpool_lease {
   uint32_t reserved;       /* [0] */
 } llmpool_lease_t;
 
-/* What the store is to be asked for; grants of earlier demands of the budget count no more. Of its limits at most
- * capacity are given (up to 11); *count_out says how many there are. E_NOT_FOUND: the pool knows no such budget, it is
- * not shared, or with no_store. */
+/* What the store of a shared budget is to be asked for; grants of earlier demands of the budget count no more. Of its
+ * limits at most capacity are given (up to 11); *count_out says how many there are. E_NOT_FOUND: the pool knows no such
+ * budget, it is not shared, or with no_store. */
 llmpool_status_t llmpool_budget_demand(llmpool_t *pool, const char *name, llmpool_lease_t *lease_out,
                                        llmpool_lease_limit_t *limits_out, size_t limit_size, uint32_t capacity,
                                        uint32_t *count_out);
-/* What the store has granted. One that comes twice, too late, or after another demand is passed over. */
+/* Gives a shared budget what the store has granted. One that comes twice, too late, or after another demand is passed
+ * over. */
 llmpool_status_t llmpool_budget_grant(llmpool_t *pool, const char *name, const llmpool_lease_t *lease,
                                       const llmpool_lease_limit_t *limits, size_t limit_size, uint32_t count);
 
 /* ---- looking at a pool ------------------------------------------------------ */
 
+/* The counters of a pool, or of one origin. */
 typedef struct llmpool_stats {
   size_t size;
   /* requests: submitted == pending + active + backing_off + succeeded + failed + cancelled */
@@ -638,6 +657,8 @@ typedef struct llmpool_stats {
 /* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as
  * of the engine's last turn. Set stats_out->size before. */
 llmpool_status_t llmpool_stats(llmpool_t *pool, const char *origin, llmpool_stats_t *stats_out);
+#define LLMPOOL_HISTOGRAM_BUCKETS 240
+
 /* How long things took, as histograms: counts in buckets that are at most an eighth of their values wide, in
  * microseconds, up to an hour and more. Of these durations, in this order; more may follow:
  *   pool_wait    from submission, or from when its budget had room for it, to a request's first connection
@@ -648,8 +669,6 @@ llmpool_status_t llmpool_stats(llmpool_t *pool, const char *origin, llmpool_stat
  *   first_token  from submission to the first server-sent event (LLMPOOL_REQUEST_SSE)
  *   event_gap    between two of them, as they reach the queue; 0 where they come together
  *   total        from submission to the end, however it ended: as many as succeeded, failed and cancelled */
-#define LLMPOOL_HISTOGRAM_BUCKETS 240
-
 typedef struct llmpool_histogram {
   const char *name; /* "pool_wait"; lives as long as the library */
   uint64_t count;   /* of all values: the sum of the buckets */
@@ -659,12 +678,12 @@ typedef struct llmpool_histogram {
                                                   that of the one before; in the last also what is beyond */
 } llmpool_histogram_t;
 
-/* The histograms of one "scheme://host:port", or (origin NULL) of the pool, with the origins that it has
+/* The histograms of one "scheme://host:port", or of the pool (origin NULL), with the origins that it has
  * forgotten, all as of one turn of the engine's. At most capacity of them are written, histogram_size bytes apart;
  * *count_out (may be NULL) says how many there are: 8. They begin at 0 when the pool is opened, and only grow. */
 llmpool_status_t llmpool_histograms(llmpool_t *pool, const char *origin, llmpool_histogram_t *histograms_out,
                                     size_t histogram_size, uint32_t capacity, uint32_t *count_out);
-/* [fast] Microseconds; 0 where there is no such bucket. */
+/* [fast] Where a bucket of every histogram ends, in microseconds; 0 where there is no such bucket. */
 uint64_t llmpool_histogram_end(uint32_t bucket);
 /* [fast] What so many percent of the values, 0 to 100, are not larger than, in microseconds: not below the true value,
  * at most 12.5 % above it. 0 where there are none, or for NULL. */
@@ -677,6 +696,7 @@ enum {                         /* llmpool_reason_t.kind */
   LLMPOOL_REASON_RETRIED = 3   /* attempts after the first: retries */
 };
 
+/* How often something had one reason. */
 typedef struct llmpool_reason {
   const char *name; /* as the notices have it: "closed-by-peer", "read-timeout", "status 503"; lives as long as the
                        library */
@@ -704,6 +724,7 @@ enum { /* llmpool_inflight_t.phase */
 };
 #define LLMPOOL_ORIGIN_SIZE 272
 
+/* A request that is not over. */
 typedef struct llmpool_inflight {
   uint64_t request_id;
   uint64_t user_data;
@@ -720,15 +741,16 @@ typedef struct llmpool_inflight {
  * The engine waits while they are looked at, for less than a microsecond each. */
 llmpool_status_t llmpool_requests(llmpool_t *pool, llmpool_inflight_t *inflight_out, size_t inflight_size,
                                   uint32_t capacity, uint32_t *count_out);
+/* The origins that the pool knows, a line each. Returns the length of the whole text, of which at most size - 1 bytes
+ * and a NUL were written, or a status < 0. */
+int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
 /* In what the metrics are written. */
 enum {
   LLMPOOL_METRICS_PROMETHEUS = 1, /* "text/plain; version=0.0.4; charset=utf-8" */
   LLMPOOL_METRICS_OPENMETRICS = 2 /* "application/openmetrics-text; version=1.0.0; charset=utf-8" */
 };
-/* The origins that the pool knows, a line each; and everything about them, with the histograms in a few buckets, in one
- * of these formats: origins beyond 200, and budgets beyond 64, are one, "other". Both return the length of the whole
- * text, of which at most size - 1 bytes and a NUL were written, or a status < 0. */
-int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
+/* Everything about the pool's origins and budgets, with the histograms in a few buckets, in one of these formats:
+ * origins beyond 200, and budgets beyond 64, are one, "other". Returns as llmpool_origins() does. */
 int64_t llmpool_metrics(llmpool_t *pool, uint32_t format, char *text_out, size_t size);
 /* Sends NOTICE events of the pool to the queue, with this user_data, until either is closed;
  * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest, beyond 1,024, but none of

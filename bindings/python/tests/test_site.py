@@ -183,5 +183,5 @@ def test_a_browser_finds_the_same(site, found, tmp_path):
 
 def test_what_is_found_are_pages(found):
     places = {location.partition("#")[0] for location in found("llmpool_submit getenv")}
-    assert "repository/include/llmpool.h.html" in places
+    assert "c.html" in places
     assert not {place for place in places if place.startswith("repository/examples")}

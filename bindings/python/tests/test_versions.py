@@ -10,11 +10,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 # What scripts/set-version reads and writes.
 FILES = (
     "scripts/set-version", "include/llmpool.h", "README.md", "SECURITY.md", "docs/build.md",
-    "debian/control", "debian/changelog", "bindings/python/generate_abi.py",
-    "bindings/python/llmpool/_version.py",
-    "bindings/python/llmpool/_http/constants.py", "bindings/python/llmpool/_native/abi.py",
-    "bindings/python/llmpool/_native/stats.py", "Sources/LLMPoolC/Layout.swift",
+    "debian/control", "debian/changelog", "bindings/python/llmpool/_version.py",
 )  # fmt: skip
+# And what scripts/extract does, which it calls.
+FOLDERS = ("scripts/extractor", "docs", "examples", "Sources", "bindings/python/llmpool")
 
 
 def versions(root):
@@ -50,6 +49,10 @@ def test_set_version(tmp_path):
     for name in FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, tmp_path / name)
+    shutil.copy(REPOSITORY / "scripts/extract", tmp_path / "scripts/extract")
+    for name in FOLDERS:
+        ignored = shutil.ignore_patterns("*.so*", "__pycache__")
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=ignored, dirs_exist_ok=True)
     for version in ("0.12.3", "0.12.3", "2.0.0"):
         subprocess.run([sys.executable, tmp_path / "scripts/set-version", version], check=True)
         found = versions(tmp_path)
@@ -58,6 +61,7 @@ def test_set_version(tmp_path):
     assert re.findall(r"^llmpool \((.*?)\)", changelog, re.M)[:2] == ["2.0.0", "0.12.3"]
     constants = (tmp_path / "bindings/python/llmpool/_http/constants.py").read_text()
     assert "VERSION_MAJOR = 2\n" in constants
+    assert '"llmpool 2.0.0"' in (tmp_path / "docs/man/man3/llmpool_open.3").read_text()
 
 
 def test_set_version_refuses_what_is_none(tmp_path):
