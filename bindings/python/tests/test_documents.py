@@ -1,11 +1,12 @@
-"""Every code block of README.md and docs/ is run, or says why not: blocks.py has how."""
+"""Every code block of the documentation is run, or says why not: blocks.py has how."""
 
 import re
 
 import pytest
 from blocks import ROOT, Missing, Runner, blocks_of
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+READMES = [ROOT / "README.md", ROOT / "bindings" / "python" / "README.md"]
+PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     block
     for page in PAGES
