@@ -53,7 +53,7 @@ extension Pool {
   ///   no members, or grants more than 2^40 of a limit.
   public func grant(_ grant: LeaseGrant, of budget: String) throws {
     do throws(Fault) {
-      guard (Nanoseconds.milliseconds(1)...Nanoseconds.seconds(600)).contains(grant.validFor) else {
+      guard (.milliseconds(1)...LeaseGrant.longest).contains(grant.validFor) else {
         throw Fault(.invalidArgument, "validFor: expected 1 ms to 600 s, got \(grant.validFor) ns")
       }
       guard grant.members >= 1 else {

@@ -68,7 +68,7 @@ extension llmpool_share_t {
 }
 
 extension llmpool_lease_t {
-  private static var longest: UInt32 { 600_000 }
+  private static var longest: UInt32 { UInt32(LeaseGrant.longest / 1_000_000) }
 
   fileprivate init(_ demand: LeaseDemand, size: Int) {
     self.init()

@@ -7,7 +7,7 @@ import LLMPoolCore
 /// What is saved up for a large request lies in the store, and the member that has been given least has the next turn;
 /// all its limits at once, else some would hold the requests and others the tokens.
 package final class FleetStore {
-  struct Key: Hashable {
+  struct Key: Hashable, Comparable {
     var unit: BudgetUnit
     var told: ToldLimit?
     /// Of a configured one. That of a told one is learned, and moves.
@@ -17,6 +17,9 @@ package final class FleetStore {
       told = limit.told
       window = limit.told == nil ? limit.window : 0
     }
+
+    private var order: (UInt8, UInt8, Nanoseconds) { (unit.rawValue, told.map { $0.rawValue + 1 } ?? 0, window) }
+    static func < (left: Key, right: Key) -> Bool { left.order < right.order }
   }
 
   private struct Limit {
@@ -33,11 +36,27 @@ package final class FleetStore {
     var consumed = 0.0
     var consumedBefore = 0.0
     var windowAt: Instant
-    /// By how many members each amount is configured; the smallest holds.
+    /// By how many members each amount is configured, and in how long what may be spent at once comes back; the
+    /// smallest holds.
     var amounts: [Int64: Int] = [:]
+    var bursts: [Nanoseconds: Int] = [:]
+    /// Of one with a long window in a new store: what is there after a lease, less what members say that they spent.
+    var begin: Double?
 
     var rate: Double { Double(amount) / Double(window) }
     var room: Double { capacity - free - allotted - held }
+
+    /// A whole one at least, as requests are whole.
+    mutating func setLeast() {
+      guard let least = amounts.keys.min(), let burst = bursts.keys.min() else { return }
+      amount = least
+      capacity = max(1, (rate * Double(burst) - 1e-6).rounded(.up))
+    }
+
+    mutating func count(_ loan: Loan, by change: Int) {
+      amounts[loan.amount] = (amounts[loan.amount, default: 0] + change).nonZero
+      bursts[loan.burst] = (bursts[loan.burst, default: 0] + change).nonZero
+    }
   }
 
   private struct Loan {
@@ -45,6 +64,7 @@ package final class FleetStore {
     var out = 0.0
     var spent: Int64 = 0
     var amount: Int64 = 0
+    var burst: Nanoseconds = 0
     var allotted = 0.0
     /// By class: what it has of what is wanted, and what is wanted beyond that.
     var met: [Double] = [0, 0, 0]
@@ -65,6 +85,8 @@ package final class FleetStore {
     var rank = 3
     /// Of its entry there: others are old.
     var ticket: UInt64 = 0
+    /// Since when it lets others go first, as it lacks what they hold.
+    var passedAt: Instant?
     var places = 0
     var inFlight = 0
     var isHungry = false
@@ -99,6 +121,8 @@ package final class FleetStore {
   private var stoppedUntil = Instant(nanoseconds: 0)
   /// The most members that one has known.
   private var membersKnown = 0
+  /// Those that live, with the one that asks.
+  private var alive = 0
   private var usedPlaces = 0
   private var hungryPlaces = 0
   private var hungry = 0
@@ -115,6 +139,7 @@ package final class FleetStore {
     asks += 1
     dropDead(now)
     var member = members.removeValue(forKey: id) ?? Member(until: now)
+    alive = members.count + 1
     leavePlaces(member)
     // One that was overtaken says nothing new.
     if demand.sequence > member.sequence || member.loans.isEmpty {
@@ -143,7 +168,6 @@ package final class FleetStore {
       let key = Key(limit)
       var loan = old.removeValue(forKey: key)
       know(key, limit, loan, now)
-      tick(key, now)
       account(key, limit, &loan, gone: before[key])
       fold(key, limit.remaining, now)
       want(key, limit, &loan!)
@@ -153,58 +177,75 @@ package final class FleetStore {
     for (key, loan) in old { drop(key, loan, isGivenBack: true) }
   }
 
-  /// Of a configured limit the smallest amount holds, of a told one the latest.
-  private func know(_ key: Key, _ limit: LeaseDemand.Limit, _ loan: Loan?, _ now: Instant) {
-    if limits[key] == nil { limits[key] = Limit(at: now, createdAt: now, windowAt: now) }
-    let isNews = key.told == nil || limit.remaining != nil || limits[key]!.amount == 0
-    if key.told == nil {
-      if let loan { forget(key, loan.amount) }
-      limits[key]!.amounts[limit.amount, default: 0] += 1
-      limits[key]!.amount = limits[key]!.amounts.keys.min()!
-    } else if isNews {
-      limits[key]!.amount = limit.amount
+  /// Of a configured limit the smallest amount and the smallest burst hold, of a told one the latest.
+  private func know(_ key: Key, _ told: LeaseDemand.Limit, _ loan: Loan?, _ now: Instant) {
+    if limits[key] == nil {
+      limits[key] = Limit(at: now, createdAt: now, windowAt: now)
+      if key.told == nil, told.window >= FleetStore.longWindow { limits[key]!.begin = Double(told.capacity) }
     }
-    guard isNews else { return }
-    limits[key]!.window = limit.window
-    limits[key]!.capacity = Double(limit.capacity) * Double(limits[key]!.amount) / Double(limit.amount)
+    tick(key, now)  // at the rate of before
+    if key.told == nil {
+      if let loan { limits[key]!.count(loan, by: -1) }
+      limits[key]!.count(Loan(amount: told.amount, burst: FleetStore.burst(of: told)), by: 1)
+      limits[key]!.window = told.window
+      limits[key]!.setLeast()
+    } else if told.remaining != nil || limits[key]!.amount == 0 {
+      limits[key]!.amount = told.amount
+      limits[key]!.window = told.window
+      limits[key]!.capacity = Double(told.capacity)
+    }
   }
 
-  private func forget(_ key: Key, _ amount: Int64) {
-    guard key.told == nil, let count = limits[key]!.amounts[amount] else { return }
-    limits[key]!.amounts[amount] = count > 1 ? count - 1 : nil
+  private static func burst(of limit: LeaseDemand.Limit) -> Nanoseconds {
+    Nanoseconds((Double(limit.capacity) * Double(limit.window) / Double(limit.amount)).rounded())
   }
+
+  /// Of a limit with so long a window a new store takes all to be there but what members say that they spent.
+  private static var longWindow: Nanoseconds { .seconds(3_600) }
 
   /// What has come back. A new store takes those that it does not know yet to spend their safe shares for one lease.
   private func tick(_ key: Key, _ now: Instant) {
     var limit = limits[key]!
-    let isStopped = stoppedUntil > now
     var share = 1.0
-    if limit.createdAt + FleetStore.lease > now, membersKnown > 0 {
-      share = min(1, Double(members.count + 1) / Double(membersKnown))
+    if limit.createdAt + FleetStore.lease > now {
+      if membersKnown > 0 { share = min(1, Double(alive) / Double(membersKnown)) }
+    } else if let begin = limit.begin {
+      limit.free += max(0, min(begin, limit.room))
+      limit.begin = nil
     }
-    if !isStopped { limit.free += max(0, min(limit.rate * Double(now - limit.at) * share, limit.room)) }
+    if stoppedUntil <= now { limit.free += max(0, min(limit.rate * Double(now - limit.at) * share, limit.room)) }
     limit.at = max(limit.at, now)
     limits[key] = limit
   }
 
   /// What was lent is spent, is still there, or comes back. One that is not known has what it says.
-  private func account(_ key: Key, _ limit: LeaseDemand.Limit, _ loan: inout Loan?, gone: Loan?) {
-    let held = Double(limit.held)
-    if var known = loan {
-      let consumed = Double(limit.spent &- known.spent)
+  private func account(_ key: Key, _ told: LeaseDemand.Limit, _ loan: inout Loan?, gone: Loan?) {
+    let held = Double(told.held)
+    if let known = loan {
+      let consumed = Double(told.spent &- known.spent)
       limits[key]!.consumed += max(0, consumed)
       limits[key]!.free += known.out - consumed - held
       limits[key]!.held += held - known.out
-      known.out = held
-      known.spent = limit.spent
-      loan = known
     } else {
-      loan = Loan(out: held, spent: limit.spent)
+      loan = Loan()
       limits[key]!.held += held
-      if let gone { charge(key, gone.out - Double(limit.spent &- gone.spent) - held) }
+      if let gone { charge(key, gone.out - Double(told.spent &- gone.spent) - held) }
+      if let begin = limits[key]!.begin { limits[key]!.begin = begin - max(0, Double(told.spent) + held) }
     }
-    loan!.amount = limit.amount
+    loan!.out = held
+    loan!.spent = told.spent
+    loan!.amount = told.amount
+    loan!.burst = FleetStore.burst(of: told)
+    pay(key, &loan!)
     limits[key]!.free = min(limits[key]!.free, limits[key]!.capacity - limits[key]!.allotted - limits[key]!.held)
+  }
+
+  /// Who spent more than it was lent is lent that at once: it is gone, so that all wait until it has come back.
+  private func pay(_ key: Key, _ loan: inout Loan) {
+    let debt = max(0, -loan.out - loan.allotted)
+    limits[key]!.free -= debt
+    limits[key]!.allotted += debt
+    loan.allotted += debt
   }
 
   /// Of one that was gone: it may have been for long, and all do not stand still for that.
@@ -228,7 +269,8 @@ package final class FleetStore {
     if Double(remaining) < own {
       limits[key]!.free -= own - Double(remaining)
     } else if Double(remaining) > most {
-      limits[key]!.free += (Double(remaining) - most) / 2
+      let whole = limit.capacity - limit.allotted - limit.held
+      limits[key]!.free = min(limit.free + (Double(remaining) - most) / 2, whole)
     }
   }
 
@@ -240,8 +282,7 @@ package final class FleetStore {
     var have = Double(limit.held) + loan.allotted
     loan.least = max(1, Double(limit.least))
     for (rank, wanted) in [limit.wantedHigh, limit.wanted, limit.wantedLow].enumerated() {
-      // A debt is paid by the first that want something.
-      loan.met[rank] = wanted > 0 ? min(have, Double(wanted)) : 0
+      loan.met[rank] = min(have, Double(wanted))
       loan.unmet[rank] = Double(wanted) - loan.met[rank]
       have -= loan.met[rank]
     }
@@ -294,16 +335,20 @@ package final class FleetStore {
 
   private func distribute(_ now: Instant) {
     if stoppedUntil > now {
-      for key in limits.keys { limits[key]!.free = min(limits[key]!.free, 0) }
+      for (key, limit) in limits where limit.capacity <= limit.rate * Double(FleetStore.longestDrained) {
+        limits[key]!.free = min(limit.free, 0)
+      }
       return
     }
     var passed: [Turn] = []
+    var blocked: Set<Key> = []
     turns: for _ in 0..<FleetStore.turnsAtOnce {
       guard let entry = next() else { break }
-      switch gifts(entry.member, now) {
+      switch gifts(entry.member, blocked, now) {
       case .are(let gifts): give(entry.member, gifts)
       case .areSavedUp: break turns
-      case .areLentOut:
+      case .areLentOut(let key):
+        letPass(entry.member, key, &blocked, now)
         queues[members[entry.member]!.rank].pop()
         passed.append(entry)
       }
@@ -311,24 +356,43 @@ package final class FleetStore {
     for entry in passed { queues[members[entry.member]!.rank].push(entry) }
   }
 
+  /// What takes longer to come back a stop does not empty: it is not what a provider means by it.
+  private static var longestDrained: Nanoseconds { .seconds(61) }
+
+  /// Who lacks what others hold lets them go first, as they may lack something else. Of that limit they are given
+  /// nothing meanwhile, or they would hold it for ever; but for a turn now and then, for those that hold too little for
+  /// a request.
+  private func letPass(_ id: Int, _ key: Key, _ blocked: inout Set<Key>, _ now: Instant) {
+    let since = members[id]!.passedAt ?? now
+    if since + FleetStore.patience < now {
+      members[id]!.passedAt = now
+    } else {
+      members[id]!.passedAt = since
+      blocked.insert(key)
+    }
+  }
+
+  private static var patience: Nanoseconds { 2 * lease }
+
   private enum Gifts {
     case are([(key: Key, amount: Double)])
     /// Something is not there yet.
     case areSavedUp
-    /// Something cannot come, as all of it is lent to others.
-    case areLentOut
+    /// Something cannot come, as all of that limit is lent to others, or it is blocked.
+    case areLentOut(Key)
   }
 
   /// What is lacking for one more request, and for as many as a fair part of the scarcest limit is enough for: of what
   /// it has more of than of another it is given none, as that would lie there.
-  private func gifts(_ id: Int, _ now: Instant) -> Gifts {
+  private func gifts(_ id: Int, _ blocked: Set<Key>, _ now: Instant) -> Gifts {
     let rank = members[id]!.rank
-    let lacking = members[id]!.loans.filter { $0.value.unmet[rank] > 0 }
+    // In one order, so that a run can be repeated.
+    let lacking = members[id]!.loans.filter { $0.value.unmet[rank] > 0 }.sorted { $0.key < $1.key }
     var covered = Double.infinity
     var requests = Double.infinity
     for (key, loan) in lacking {
       tick(key, now)
-      let share = limits[key]!.free / Double(waiting[rank])
+      let share = blocked.contains(key) ? 0 : limits[key]!.free / Double(waiting[rank])
       covered = min(covered, (loan.met[rank] / loan.least).rounded(.down))
       requests = min(requests, ((loan.met[rank] + share) / loan.least).rounded(.down))
     }
@@ -336,11 +400,21 @@ package final class FleetStore {
     var gifts: [(key: Key, amount: Double)] = []
     for (key, loan) in lacking {
       let need = min(loan.unmet[rank], (covered + 1) * loan.least - loan.met[rank])
+      if need > 0, blocked.contains(key) { return .areLentOut(key) }
       let limit = limits[key]!
-      guard limit.free >= need - 1e-6 else { return limit.room < 1e-6 ? .areLentOut : .areSavedUp }
+      guard limit.free >= FleetStore.enough(for: need, covered, loan, limit) else {
+        return limit.room < 1e-6 ? .areLentOut(key) : .areSavedUp
+      }
       gifts.append((key, max(0, min(loan.unmet[rank], requests * loan.least - loan.met[rank]))))
     }
     return .are(gifts)
+  }
+
+  /// How much must be there. For one request of more than half of what there ever is the others' remainders, too small
+  /// for theirs, are not waited for; for one of more than all of it, as where others know less, no more than all.
+  private static func enough(for need: Double, _ covered: Double, _ loan: Loan, _ limit: Limit) -> Double {
+    if covered > 0 || loan.least <= limit.capacity / 2 { return need - 1e-6 }
+    return min(need, limit.capacity - loan.out - loan.allotted) - limit.capacity / 10
   }
 
   private func give(_ id: Int, _ gifts: [(key: Key, amount: Double)]) {
@@ -357,6 +431,7 @@ package final class FleetStore {
     }
     turn[rank] = max(turn[rank], member.served)
     member.served += time
+    member.passedAt = nil
     members[id] = member
     if member.loans.values.contains(where: { $0.unmet[rank] > 0 }) { push(id) } else { queue(id) }
   }
@@ -408,10 +483,9 @@ package final class FleetStore {
   }
 
   private func drop(_ key: Key, _ loan: Loan, isGivenBack: Bool) {
-    forget(key, loan.amount)
-    if key.told == nil, let least = limits[key]!.amounts.keys.min(), least != limits[key]!.amount {
-      limits[key]!.capacity *= Double(least) / Double(limits[key]!.amount)
-      limits[key]!.amount = least
+    if key.told == nil {
+      limits[key]!.count(loan, by: -1)
+      limits[key]!.setLeast()
     }
     limits[key]!.held -= loan.out
     limits[key]!.allotted -= loan.allotted
@@ -457,4 +531,8 @@ package final class FleetStore {
     }
     return places
   }
+}
+
+extension Int {
+  fileprivate var nonZero: Int? { self == 0 ? nil : self }
 }

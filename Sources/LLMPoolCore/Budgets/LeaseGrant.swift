@@ -20,8 +20,9 @@ public struct LeaseGrant: Sendable {
   }
   /// Of the demand that it answers.
   public var sequence: UInt64
-  /// From the moment at which the demand was taken.
+  /// From the moment at which the demand was taken; 1 ms at least.
   public var validFor: Nanoseconds
+  public static var longest: Nanoseconds { .seconds(600) }
   /// All that live, this one with them.
   public var members: Int
   /// Requests that may be in flight here; `Int.max`: any number.
