@@ -544,6 +544,18 @@ def test_a_clock_that_goes_back_is_a_store_that_begins_anew(script):
     assert 560 <= total(members) - before <= 606
 
 
+def test_a_clock_that_goes_forward_gives_a_burst_once(script):
+    members = [Member(script, f"m{number}").wants(10_000) for number in range(3)]
+    turn(script, members, 10)
+    for hours in (1, 24):  # within ten leases all of what they had is known, and later none
+        script.now += hours * 3_600_000
+        for member in members:
+            member.valid_until += hours * 3_600_000
+        before = total(members)
+        turn(script, members, MINUTE)
+        assert 600 <= total(members) - before <= 1_210
+
+
 def test_the_servers_clock_counts(script):
     member = Member(script, "a", Limit(60_000)).wants(1_000)
     script.now = 0
