@@ -4,7 +4,7 @@ include(CMakePackageConfigHelpers)
 install(FILES "${library_file}" "${PROJECT_BINARY_DIR}/${library_soname}" "${PROJECT_BINARY_DIR}/libllmpool.so"
         DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(FILES include/llmpool.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(DIRECTORY docs/man/man3 DESTINATION "${CMAKE_INSTALL_MANDIR}")
+install(DIRECTORY docs/man/man3 DESTINATION "${CMAKE_INSTALL_MANDIR}" FILES_MATCHING PATTERN "*.3")
 
 file(RELATIVE_PATH pc_to_prefix "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
 string(REGEX REPLACE "/$" "" pc_to_prefix "${pc_to_prefix}")

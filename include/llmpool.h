@@ -11,12 +11,12 @@
  * Input     Copied before the call returns; the caller keeps its memory.
  * Output    What an event points to is the caller's until llmpool_events_release(), even
  *           if its queue or pool is closed meanwhile.
- * Structs   options, request, queue options, timings and stats begin with their size and
- *           grow only at the end. A known smaller size works for ever: fields beyond it
- *           keep their value or default. A larger one whose unknown tail is not zero is
- *           E_UNSUPPORTED. In a request a zero field means "as the pool has it". Arrays of
- *           events are walked by event_size: below the first release's size it is
- *           E_INVALID_ARGUMENT, beyond the library's the tail is zeroed.
+ * Structs   Those that begin with their size grow only at the end. A known smaller size
+ *           works for ever: fields beyond it keep their value or default. A larger one
+ *           whose unknown tail is not zero is E_UNSUPPORTED. In a request a zero field
+ *           means "as the pool has it". Arrays of events are walked by event_size: below
+ *           the first release's size it is E_INVALID_ARGUMENT, beyond the library's the
+ *           tail is zeroed.
  * Errors    A negative llmpool_status_t; llmpool_last_error() says more. An HTTP 4xx or
  *           5xx answer is a result, not an error.
  * Memory    Where malloc refuses what a caller's or a server's size asks for, that request
@@ -46,7 +46,7 @@ extern "C" {
 #define LLMPOOL_VERSION_MINOR 1
 #define LLMPOOL_VERSION_PATCH 0
 
-/* X(name, value, message): the one table of errors. Values are never reused. */
+/* The one table of errors: X(name, value, message). Values are never reused. */
 #define LLMPOOL_STATUS_MAP(X)                                                  \
   X(OK, 0, "success")                                                          \
   /* the call itself */                                                        \
@@ -90,23 +90,26 @@ enum {
 #undef X
 };
 
+/* A pool: limits, timeouts, connections. */
 typedef struct llmpool llmpool_t;
+/* A queue, where the events of requests arrive. */
 typedef struct llmpool_queue llmpool_queue_t;
 
-/* The version of the library that runs: major << 16 | minor << 8 | patch. */
+/* Tells the version of the library that runs: major << 16 | minor << 8 | patch. LLMPOOL_VERSION_MAJOR, _MINOR and
+ * _PATCH are that of the header. */
 uint32_t llmpool_version(void);
-/* The name of a status, "LLMPOOL_E_TLS". Static; never NULL. */
+/* Gives the name of a status, "LLMPOOL_E_TLS". Static; never NULL. */
 const char *llmpool_status_name(llmpool_status_t status);
-/* What a status means, for people. Static; never NULL. */
+/* Says what a status means, for people. Static; never NULL. */
 const char *llmpool_status_message(llmpool_status_t status);
-/* What was wrong with this thread's last failed call, for people: names the field. Valid
- * until this thread's next failed call; never NULL; never holds a secret. */
+/* Says what was wrong with this thread's last failed call, for people: names the field.
+ * Valid until this thread's next failed call; never NULL; never holds a secret. */
 const char *llmpool_last_error(void);
 
 /* ---- options ------------------------------------------------------------ */
 
 enum { /* llmpool_options_t.http_versions, llmpool_event_t.http_version */
-  LLMPOOL_HTTP_AUTO = 0, /* https: what ALPN picks of h2 and http/1.1; http: HTTP/1.1 */
+  LLMPOOL_HTTP_AUTO = 0, /* https: what ALPN picks of h2 and http/1.1; http: HTTP/1.1. In events: no answer came */
   LLMPOOL_HTTP_1_1 = 1,
   LLMPOOL_HTTP_2 = 2, /* https: h2 or fail; http: h2 with prior knowledge */
   LLMPOOL_HTTP_1_0 = 3 /* only in events */
@@ -136,18 +139,19 @@ typedef struct llmpool_options {
   /* Connections */
   uint32_t http_versions;       /* [LLMPOOL_HTTP_AUTO] those that may be spoken */
   uint32_t dns_cache_ttl_ms;    /* [300000] how long an address that was looked up is used; 0: once */
-  uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection */
+  uint32_t tcp_keepalive_ms;    /* [15000] first probe on a silent connection; 0: never */
   uint32_t ping_interval_ms;    /* [30000] HTTP/2 PING on a silent connection; 0: never */
-  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; at least 65536. As many bytes again may
-                                   be held for the events that are not released, 400 or so each: what comes in pieces of
-                                   a few bytes holds its server back for them */
+  uint32_t stream_window_bytes; /* [1048576] of one answer held here uncredited; 65536 to 2147483647. As many bytes
+                                   again may be held for the events that are not released, 400 or so each: what comes in
+                                   pieces of a few bytes holds its server back for them */
 
   /* Retries */
   uint32_t max_retries;          /* [2] times that it is sent again; what provably nobody acted on does not count */
   uint32_t retry_backoff_ms;     /* [500] doubled each time, with jitter */
   uint32_t retry_backoff_max_ms; /* [8000] at most */
-  uint32_t retry_after_max_ms;   /* [60000] a longer Retry-After ends the request with the answer in hand */
+  uint32_t retry_after_max_ms;   /* [60000] what is longer ends the request, with the answer in hand; 0: nothing is */
 
+  /* Warnings, and trust */
   uint32_t utilization_warning_percent; /* [80] of max_connections, up to 100; 0: never */
   uint32_t tls_insecure;                /* [0] 1 accepts any certificate */
 
@@ -160,9 +164,10 @@ typedef struct llmpool_options {
   const char *no_proxy;         /* NULL: no_proxy */
   uint64_t filled;              /* the mark of llmpool_options_init() */
 
+  /* Streams of events */
   uint32_t max_event_bytes; /* [16777216] of the lines of one server-sent event; 1024 to 1073741824. A larger one ends
                                the request with E_TOO_LARGE */
-  uint32_t event_timeout_ms; /* [0] a timeout as above: of an answer that is an unencoded text/event-stream, with
+  uint32_t event_timeout_ms; /* [0] 0: none. Of an answer that is an unencoded text/event-stream, with
                                 whatever flags it was asked for, the longest time from its head to the first event
                                 that says something, and from one to the next. Comments, and events whose type is in
                                 quiet_events, do not count, while every byte restarts read_timeout_ms. It stands while
@@ -173,9 +178,10 @@ typedef struct llmpool_options {
   const char *ca_path; /* a directory as "openssl rehash" makes it, read as certificates are verified */
   const char *ca_pem;  /* certificates themselves, as a PEM file has them */
 
+  /* Streams of events, and budgets */
   const char *quiet_events; /* types of events that say nothing, separated by commas; "": none;
                                NULL: "ping,keepalive" */
-  uint32_t budget_timeout_ms; /* [60000] a timeout as above: longest wait of a request for its budget, before it waits
+  uint32_t budget_timeout_ms; /* [60000] 0: none. Longest wait of a request for its budget, before it waits
                                  for a connection, while which pool_timeout_ms does not run. After half of it the
                                  request comes before every priority */
 
@@ -188,6 +194,8 @@ typedef struct llmpool_options {
   uint32_t breaker_failures;    /* [0] 0 to 1000; 0: there is none */
   const char *breaker_statuses; /* answers that count as failures too, 500 to 599, separated by commas; NULL: none.
                                    Calls that end for one have E_REFUSED */
+
+  /* Hedging */
   uint32_t hedge_percent;     /* [5] so many second attempts at most for a hundred requests with hedge_after_ms, and ten
                                  before there are any; 0: none, up to 100 */
   uint32_t reserved;          /* [0] */
@@ -195,14 +203,14 @@ typedef struct llmpool_options {
 
 /* Fills in the defaults of the running library. */
 llmpool_status_t llmpool_options_init(llmpool_options_t *options, size_t size);
-/* The options that a pool has now; its strings are borrowed until it is next configured. */
+/* Reads the options that a pool has now; its strings are borrowed until it is next configured. */
 llmpool_status_t llmpool_options_get(llmpool_t *pool, llmpool_options_t *options_out, size_t size);
 
 /* ---- pool ---------------------------------------------------------------- */
 
-/* The pool of this process, made on first use and never closed. Borrowed. */
+/* Gives the pool of this process, made on first use and never closed. Borrowed. */
 llmpool_status_t llmpool_shared(llmpool_t **pool_out);
-/* A pool of one's own. Owned: end it with llmpool_close(). NULL: the defaults. */
+/* Opens a pool of one's own. Owned: end it with llmpool_close(). NULL: the defaults. */
 llmpool_status_t llmpool_open(const llmpool_options_t *options, llmpool_t **pool_out);
 /* Changes the options of a pool in use, the shared one too: limits, timeouts and retries
  * from now on; whatever shapes a connection, for new connections, while the old ones
@@ -283,8 +291,8 @@ typedef struct llmpool_request {
 
 /* When what happened to a request. */
 typedef struct llmpool_timings {
-  /* Microseconds since submission, at least 1; 0: did not happen. */
   size_t size;
+  /* Microseconds since submission, at least 1; 0: did not happen. */
   uint64_t admitted;  /* a connection, or a stream on one, was given; like all below to the last attempt */
   uint64_t resolved;  /* of the connection, where this request waited for a new one */
   uint64_t connected;
@@ -361,9 +369,9 @@ typedef struct llmpool_event {
   void *opaque;                     /* the library's; llmpool_events_release() makes it NULL */
 } llmpool_event_t;
 
-/* [fast] Submits a request. On OK exactly one DONE event for *id_out, the last of its events,
- * reaches the queue whatever happens; otherwise none does. *id_out is written before any
- * event can be drained; ids are unique in the process. */
+/* [fast] Submits a request, whose events llmpool_queue_drain() takes. On OK exactly one DONE event for *id_out, the
+ * last of them, reaches the queue whatever happens; otherwise none does. *id_out is written before any event can be
+ * drained; ids are unique in the process. */
 llmpool_status_t llmpool_submit(llmpool_t *pool, const llmpool_request_t *request, llmpool_queue_t *queue,
                                 uint64_t *id_out);
 /* Runs one request and blocks until it is done. On OK *done_out is its DONE event, whose own
@@ -379,7 +387,7 @@ llmpool_status_t llmpool_write(llmpool_t *pool, uint64_t request_id, const void 
 /* [fast] Asks a request to end early. Its DONE event still comes; its connection or stream
  * is free again once it has. */
 llmpool_status_t llmpool_cancel(llmpool_t *pool, uint64_t request_id);
-/* [fast] Lets the server of a MANUAL_CREDIT request send that many bytes more of its answer. */
+/* [fast] Opens the window of a MANUAL_CREDIT request: its server may send so many bytes more of the answer. */
 llmpool_status_t llmpool_credit(llmpool_t *pool, uint64_t request_id, uint64_t bytes);
 
 /* ---- completion queue ------------------------------------------------------ */
@@ -410,12 +418,12 @@ typedef struct llmpool_queue_options {
 
 /* Opens a queue, in which events arrive. NULL: the defaults. Owned: end it with llmpool_queue_close(). */
 llmpool_status_t llmpool_queue_open(const llmpool_queue_options_t *options, llmpool_queue_t **queue_out);
-/* A descriptor that is readable while the queue holds an event (with coalesce_us: for whose
+/* Gives a descriptor that is readable while the queue holds an event (with coalesce_us: for whose
  * wake it is time), for epoll, poll and event loops. Borrowed: only wait on it. Negative: a
  * status. */
 int llmpool_queue_fd(llmpool_queue_t *queue);
-/* Takes up to capacity events, in the order of arrival, and waits up to timeout_ms for the
- * first (0: not at all, and [fast]; negative: for ever). Returns how many, or a status < 0.
+/* Takes events from a queue: up to capacity, in the order of arrival. Waits up to timeout_ms for
+ * the first (0: not at all, and [fast]; negative: for ever). Returns how many, or a status < 0.
  * A signal handled on the waiting thread ends the wait with 0. */
 int32_t llmpool_queue_drain(llmpool_queue_t *queue, llmpool_event_t *events, size_t event_size, uint32_t capacity,
                             int32_t timeout_ms);
@@ -461,7 +469,7 @@ int32_t llmpool_queue_read(llmpool_queue_t *queue, llmpool_record_t *records, si
 /* Closes a queue. Cancels what still belongs to it, drops what was not drained; returns at once. */
 llmpool_status_t llmpool_queue_close(llmpool_queue_t *queue);
 
-/* [fast] The value of a header of an event, names compared without regard to case; NULL where
+/* [fast] Gives the value of a header of an event, names compared without regard to case; NULL where
  * there is none. Borrowed from the event; not NUL-terminated: *size_out bytes. */
 const char *llmpool_event_header(const llmpool_event_t *event, const char *name, size_t *size_out);
 
@@ -524,12 +532,12 @@ typedef struct llmpool_budget {
  * spent stays spent. Kept across a fork, for the shared pool. */
 llmpool_status_t llmpool_budget_configure(llmpool_t *pool, const char *name, const llmpool_budget_t *budget,
                                           const llmpool_limit_t *limits, size_t limit_size, uint32_t count);
-/* What a budget has now: the budget, and of its limits at most capacity; *count_out says how many there are. The pool
- * knows no such budget: E_NOT_FOUND. */
+/* Reads what a budget has now: the budget, and of its limits at most capacity; *count_out says how many there are. The
+ * pool knows no such budget: E_NOT_FOUND. */
 llmpool_status_t llmpool_budget_get(llmpool_t *pool, const char *name, llmpool_budget_t *budget_out,
                                     llmpool_limit_t *limits_out, size_t limit_size, uint32_t capacity,
                                     uint32_t *count_out);
-/* The names of the budgets that the pool knows, a line each, as llmpool_origins() does it. */
+/* Lists the names of the budgets that the pool knows, a line each, as llmpool_origins() does it. */
 int64_t llmpool_budgets(llmpool_t *pool, char *text_out, size_t size);
 /* [fast] Says what a request really took, before or after its DONE, once: the difference to its costs is given back, or
  * taken, where the answer did not tell what was left. Of requests that are over the last 4,096 can be settled; others,
@@ -604,9 +612,9 @@ typedef struct llmpool_lease {
   uint32_t reserved;       /* [0] */
 } llmpool_lease_t;
 
-/* What the store of a shared budget is to be asked for; grants of earlier demands of the budget count no more. Of its
- * limits at most capacity are given (up to 11); *count_out says how many there are. E_NOT_FOUND: the pool knows no such
- * budget, it is not shared, or with no_store. */
+/* Takes the question to the store of a shared budget: what it is to be asked for. Grants of earlier demands of the
+ * budget count no more. Of its limits at most capacity are given (up to 11); *count_out says how many there are.
+ * E_NOT_FOUND: the pool knows no such budget, it is not shared, or with no_store. */
 llmpool_status_t llmpool_budget_demand(llmpool_t *pool, const char *name, llmpool_lease_t *lease_out,
                                        llmpool_lease_limit_t *limits_out, size_t limit_size, uint32_t capacity,
                                        uint32_t *count_out);
@@ -644,6 +652,7 @@ typedef struct llmpool_stats {
   /* bytes on the sockets, below TLS: with its handshakes and records; without what a proxy is told to connect */
   uint64_t bytes_sent;
   uint64_t bytes_received;
+
   double utilization; /* (connecting + in_use) / max_connections; 0 where there is no limit */
   uint64_t unwatched_streams; /* STREAM or SSE answers of 200 for which an event timeout did not run: their body is
                                  encoded, or no text/event-stream; of STREAM not those of application/json */
@@ -654,8 +663,8 @@ typedef struct llmpool_stats {
   uint64_t hedges_won; /* of them those whose answer was taken */
 } llmpool_stats_t;
 
-/* [fast] One consistent snapshot of the pool (origin NULL) or of one "scheme://host:port", as
- * of the engine's last turn. Set stats_out->size before. */
+/* [fast] Reads the counters of a pool (origin NULL), or of one "scheme://host:port": a consistent
+ * snapshot as of the engine's last turn. Set stats_out->size before. */
 llmpool_status_t llmpool_stats(llmpool_t *pool, const char *origin, llmpool_stats_t *stats_out);
 #define LLMPOOL_HISTOGRAM_BUCKETS 240
 
@@ -678,15 +687,16 @@ typedef struct llmpool_histogram {
                                                   that of the one before; in the last also what is beyond */
 } llmpool_histogram_t;
 
-/* The histograms of one "scheme://host:port", or of the pool (origin NULL), with the origins that it has
- * forgotten, all as of one turn of the engine's. At most capacity of them are written, histogram_size bytes apart;
- * *count_out (may be NULL) says how many there are: 8. They begin at 0 when the pool is opened, and only grow. */
+/* Reads the histograms of a pool (origin NULL), with those of the origins that it has forgotten, or of one
+ * "scheme://host:port", all as of one turn of the engine's. At most capacity of them are written, histogram_size bytes
+ * apart; *count_out (may be NULL) says how many there are: 8. They begin at 0 when the pool is opened, and
+ * only grow. */
 llmpool_status_t llmpool_histograms(llmpool_t *pool, const char *origin, llmpool_histogram_t *histograms_out,
                                     size_t histogram_size, uint32_t capacity, uint32_t *count_out);
-/* [fast] Where a bucket of every histogram ends, in microseconds; 0 where there is no such bucket. */
+/* [fast] Says where a bucket of every histogram ends, in microseconds; 0 where there is no such bucket. */
 uint64_t llmpool_histogram_end(uint32_t bucket);
-/* [fast] What so many percent of the values, 0 to 100, are not larger than, in microseconds: not below the true value,
- * at most 12.5 % above it. 0 where there are none, or for NULL. */
+/* [fast] Says what so many percent of the values, 0 to 100, are not larger than, in microseconds: not below the true
+ * value, at most 12.5 % above it. 0 where there are none, or for NULL. */
 uint64_t llmpool_histogram_percentile(const llmpool_histogram_t *histogram, double percent);
 /* [fast] Adds the values of another histogram, as of another origin, pool or process. */
 llmpool_status_t llmpool_histogram_merge(llmpool_histogram_t *histogram, const llmpool_histogram_t *other);
@@ -705,7 +715,7 @@ typedef struct llmpool_reason {
   uint32_t has_series; /* 1: in llmpool_metrics() it is told apart; 0: it is among the "other" of its kind */
 } llmpool_reason_t;
 
-/* How often what was counted had which reason: of one origin, or (NULL) of the pool, with the origins that it has
+/* Reads how often what was counted had which reason: of one origin, or (NULL) of the pool, with the origins that it has
  * forgotten. The reasons of a kind add up to the count that it names. At most capacity of them are written, reason_size
  * bytes apart, those that did not occur too; *count_out (may be NULL) says how many there are: their number and order
  * are the library's, 70 or so. */
@@ -736,23 +746,23 @@ typedef struct llmpool_inflight {
   char origin[LLMPOOL_ORIGIN_SIZE]; /* "scheme://host:port", ended by a NUL; the end of a longer one is missing */
 } llmpool_inflight_t;
 
-/* The requests that are not over, the oldest first: at most capacity of them, inflight_size bytes apart; *count_out
- * (may be NULL) says how many there are. As of the engine's last turn, so that one submitted just now may be missing.
- * The engine waits while they are looked at, for less than a microsecond each. */
+/* Lists the requests that are not over, the oldest first: at most capacity of them, inflight_size bytes apart;
+ * *count_out (may be NULL) says how many there are. As of the engine's last turn, so that one submitted just now may be
+ * missing. The engine waits while they are looked at, for less than a microsecond each. */
 llmpool_status_t llmpool_requests(llmpool_t *pool, llmpool_inflight_t *inflight_out, size_t inflight_size,
                                   uint32_t capacity, uint32_t *count_out);
-/* The origins that the pool knows, a line each. Returns the length of the whole text, of which at most size - 1 bytes
- * and a NUL were written, or a status < 0. */
+/* Lists the origins that the pool knows, a line each. Returns the length of the whole text, of which at most size - 1
+ * bytes and a NUL were written, or a status < 0. */
 int64_t llmpool_origins(llmpool_t *pool, char *text_out, size_t size);
 /* In what the metrics are written. */
 enum {
   LLMPOOL_METRICS_PROMETHEUS = 1, /* "text/plain; version=0.0.4; charset=utf-8" */
   LLMPOOL_METRICS_OPENMETRICS = 2 /* "application/openmetrics-text; version=1.0.0; charset=utf-8" */
 };
-/* Everything about the pool's origins and budgets, with the histograms in a few buckets, in one of these formats:
- * origins beyond 200, and budgets beyond 64, are one, "other". Returns as llmpool_origins() does. */
+/* Writes metrics: everything about the pool's origins and budgets, with the histograms in a few buckets, in one of
+ * these formats. Origins beyond 200, and budgets beyond 64, are one, "other". Returns as llmpool_origins() does. */
 int64_t llmpool_metrics(llmpool_t *pool, uint32_t format, char *text_out, size_t size);
-/* Sends NOTICE events of the pool to the queue, with this user_data, until either is closed;
+/* Has a queue told what happens in a pool: NOTICE events, with this user_data, until either is closed;
  * notices is a mask, 0 ends it. A queue that nobody drains loses the oldest, beyond 1,024, but none of
  * LEASE_WANTED, of which at most one waits for a budget. */
 llmpool_status_t llmpool_watch(llmpool_t *pool, llmpool_queue_t *queue, uint32_t notices, uint64_t user_data);

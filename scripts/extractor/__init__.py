@@ -4,3 +4,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = ROOT / "include" / "llmpool.h"
+PACKAGE = ROOT / "bindings" / "python" / "llmpool"

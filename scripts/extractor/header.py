@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
 
-
 FAST = "[fast]"
 
 
@@ -44,13 +43,14 @@ class Member:
 class Item:
     """Something that the header declares."""
 
-    kind: str  # "function", "struct", "enum", "constant"
-    name: str  # of an enum: the fields, "llmpool_event_t.kind", whose values it has, or ""
+    kind: str  # "function", "struct", "enum", "constant", "handle"
+    name: str
     comment: str = ""  # as it stands, without the marks of a comment
     members: List[Member] = field(default_factory=list)
     result: str = ""
     parameters: List[str] = field(default_factory=list)
     value: int = 0
+    of: List[str] = field(default_factory=list)  # whose values an enum has: llmpool_event_t.kind, llmpool_watch()
 
     @property
     def fields(self) -> List[Member]:
@@ -74,6 +74,11 @@ class Item:
         return text[: end.start()]
 
     @property
+    def said(self) -> str:
+        """All that is said of it and of its parts."""
+        return "\n".join([self.comment, *(member.comment for member in self.members)])
+
+    @property
     def prototype(self) -> str:
         """Of a function, in lines of at most 78 columns."""
         start = f"{self.result}{'' if self.result.endswith('*') else ' '}{self.name}("
@@ -95,9 +100,8 @@ class Section:
 
 @dataclass
 class Header:
-    text: str
     overview: str  # its first comment
-    statuses: List[Member]
+    statuses: Item
     sections: List[Section]
     unclear: List[str] = field(default_factory=list)  # what is declared well, but not said well
 
@@ -120,17 +124,22 @@ class Header:
 
     def values_of(self, struct: str) -> List[Tuple[str, Item]]:
         """The enums whose constants are values of fields of a struct, each with the name of the field."""
-        pairs = [(name, item) for item in self.of_kind("enum") for name in item.name.split(", ")]
+        pairs = [(name, item) for item in self.of_kind("enum") for name in item.of]
         return [(name.partition(".")[2], item) for name, item in pairs if name.startswith(f"{struct}_t.")]
+
+    def told_at(self, function: str) -> List[str]:
+        """The fields whose values a function takes, too."""
+        enums = [item for item in self.of_kind("enum") if f"{function}()" in item.of]
+        return [name for item in enums for name in item.of if "." in name]
 
     def defined_for(self, item: Item) -> List[Item]:
         """The constants that stand before a struct or a function and are of no field."""
         (items,) = [section.items for section in self.sections if item in section.items]
         found: List[Item] = []
         for before in reversed(items[: items.index(item)]):
-            if before.kind not in ("constant", "enum") or before.name.startswith("VERSION_"):
+            if before.kind not in ("constant", "enum"):
                 break
-            if before.kind == "constant" or not before.name:
+            if not before.of:
                 found.insert(0, before)
         return found
 
@@ -147,7 +156,8 @@ TOKEN = re.compile(
     | \#define\ LLMPOOL_STATUS_MAP\(X\)(?P<statuses>(?:[^\n]*\\\n)*[^\n]*\n)
     | \#define\ LLMPOOL_(?P<define>\w+)\ (?P<defined>\w+)(?:\ */\*(?P<beside>[^\n]*)\*/)?
     | typedef\ struct\ (?P<struct>\w+)\ \{(?P<fields>.*?)\}\ (?P=struct)_t;
-    | typedef\ (?:struct\ )?\w+\ \w+;
+    | typedef\ struct\ (?P<handle>\w+)\ (?P=handle)_t;
+    | typedef\ int32_t\ llmpool_status_t;
     | enum\s*\{(?P<enum>.*?)\};
     | (?P<result>(?:const\ )?\w+\ \*?)(?P<function>llmpool_\w+)\((?P<parameters>[^;{]*?)\);
     """,
@@ -162,11 +172,11 @@ END = "#ifdef __cplusplus\n}"
 def read(text: str) -> Header:
     """Raises HeaderError."""
     overview, _, _ = text.partition("*/")
-    before, start, rest = text.partition(START)
+    _, start, rest = text.partition(START)
     body, end, _ = rest.partition(END)
     if not start or not end or "/*" not in overview:
         raise HeaderError("the header has not the frame of a header")
-    header = Header(text, lines_of(overview.partition("/*")[2]), [], [Section("versions and errors")])
+    header = Header(lines_of(overview.partition("/*")[2]), Item("statuses", ""), [Section("versions and errors")])
     position, comment = 0, ""
     while body[position:].strip():
         position += len(re.match(r"\s*", body[position:])[0])
@@ -174,29 +184,54 @@ def read(text: str) -> Header:
         if not match:
             raise HeaderError(f"not understood: {body[position:].partition(chr(10))[0]}")
         position = match.end()
+        used = comment
         if match["comment"] is not None:
-            comment = lines_of(match["comment"])
-            if BLANK.match(body, position):
-                section = header.sections[-1]
-                if section.items or section.comment:
-                    header.unclear.append(f"a comment of nothing: {comment[:60]}")
-                else:
-                    section.comment = comment
+            used, comment = "", "\n".join(filter(None, (comment, lines_of(match["comment"]))))
+            line = body[body.rfind("\n", 0, match.start()) + 1 : match.start()]
+            section = header.sections[-1]
+            if line.strip():
+                header.unclear.append(f"a comment beside something: {comment[:60]}")
+                comment = ""
+            elif BLANK.match(body, position) and not section.items and not section.comment:
+                section.comment, comment = comment, ""
+            elif BLANK.match(body, position) or re.match(r"\s*/\*", body[position:]):
+                header.unclear.append(f"a comment of nothing: {comment[:60]}")
                 comment = ""
             continue
         if match["section"]:
             header.sections.append(Section(match["section"]))
         elif match["statuses"]:
-            header.statuses = statuses(match["statuses"])
+            header.statuses = Item("statuses", "", comment, statuses(match["statuses"]))
         else:
-            header.sections[-1].items += items_of(match, comment)
+            items = items_of(match, comment)
+            header.sections[-1].items += items
+            used = comment if items else ""
+        if comment and not used:
+            header.unclear.append(f"a comment of nothing: {comment[:60]}")
         comment = ""
-    header.unclear += [f"{each.name}() without a comment" for each in header.functions if not each.comment]
-    header.unclear += [f"{each.name} without a comment" for each in header.structs.values() if not each.comment]
-    declared = re.findall(r"\b(llmpool_\w+)\(", without_comments(body))
+    check(header, re.findall(r"\b(llmpool_\w+)\(", without_comments(body)))
+    return header
+
+
+def check(header, declared):
+    """That everything is there, and that somebody who looks for it finds it."""
     if [item.name for item in header.functions] != declared:
         raise HeaderError(f"functions not understood: {set(declared) ^ {item.name for item in header.functions}}")
-    return header
+    values = [status.value for status in header.statuses.fields]
+    if len(set(values)) != len(values):
+        raise HeaderError("two statuses have one value")
+    for item in (*header.functions, *header.structs.values(), *header.of_kind("handle")):
+        if not item.comment:
+            header.unclear.append(f"{item.name} without a comment")
+        if re.search(r"^\s*- ", item.comment, re.M):
+            header.unclear.append(f"{item.name}: of lists there are those with numbers and those with terms")
+    known = {f"{struct.name}_t.{field.name}" for struct in header.structs.values() for field in struct.fields}
+    known |= {f"{name}()" for name in declared}
+    placed = [id(each) for item in header.functions for each in header.defined_for(item)]
+    for item in header.of_kind("enum"):
+        header.unclear += [f"values of {name}, which there is not" for name in item.of if name not in known]
+        if not item.of and id(item) not in placed:
+            header.unclear.append(f"{item.members[0].name} and more: whose values are they?")
 
 
 def items_of(match, comment):
@@ -204,17 +239,12 @@ def items_of(match, comment):
     if match["define"]:
         words = comment or (match["beside"] or "").strip()
         return [Item("constant", match["define"], words, value=number(match["defined"]))]
+    if match["handle"]:
+        return [Item("handle", f"{match['handle']}_t", comment)]
     if match["struct"]:
         return [Item("struct", match["struct"], comment, struct_members(match["struct"], match["fields"]))]
     if match["enum"] is not None:
-        if "#" in match["enum"]:
-            return []  # the statuses, which come from their table
-        members = enum_members(match["enum"])
-        label = "" if members[0].name else members.pop(0).comment
-        name, _, more = label.partition(";")
-        of = re.match(r"llmpool_\w+_t\.\w+", name)
-        words = " ".join(filter(None, (comment, more.strip() if of else label)))
-        return [Item("enum", name if of else "", words, members)]
+        return [] if "#" in match["enum"] else [enum(match["enum"], comment)]  # statuses come from their table
     if match["function"]:
         parameters = re.sub(r"\s+", " ", match["parameters"]).split(", ")
         none = parameters == ["void"]
@@ -222,8 +252,18 @@ def items_of(match, comment):
     return []
 
 
+def enum(body, comment):
+    members = enum_members(body)
+    label = "" if members[0].name else members.pop(0).comment
+    names, _, more = label.partition(";")
+    of = re.findall(r"llmpool_\w+(?:_t\.\w+|\(\))", names)
+    words = " ".join(filter(None, (comment, more.strip() if of else label)))
+    return Item("enum", "", words, members, of=of)
+
+
 def members_of(body):
-    """(what is declared, what is said of it); the first is empty of words that stand by themselves."""
+    """(what is declared, what is said of it); the first is empty of words that stand by themselves, both of an empty
+    line, up to which they hold."""
     position, found, beside = 0, [], False
     while position < len(body):
         match = MEMBER.match(body, position)
@@ -232,6 +272,8 @@ def members_of(body):
         position = match.end()
         if match["blank"]:
             beside = beside and "\n" not in match["blank"]
+            if match["blank"].count("\n") > 1 and found and position < len(body):
+                found.append(("", ""))
         elif match["comment"] is not None:
             words = lines_of(match["comment"], joined=True)
             if beside:
@@ -276,7 +318,7 @@ def enum_members(body):
 
 
 def statuses(body):
-    """Each with its value and, as its comment, its message; between them of what kind those are that follow."""
+    """Each with its value and, as its comment, its message; before them of what kind those are that follow."""
     found = []
     for match in re.finditer(r'X\((\w+), (-?\d+), "([^"]*)"\)|/\* (.*?) \*/', body):
         name, value, message, kind = match.groups()

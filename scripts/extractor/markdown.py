@@ -9,7 +9,8 @@ def table(*columns):
 
 
 def row(*cells):
-    return re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(map(str, cells))} |")
+    escaped = (str(cell).replace("|", "\\|") for cell in cells)
+    return re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(escaped)} |")
 
 
 class Words:
@@ -26,7 +27,7 @@ class Words:
 
     def _marked(self, text, linked):
         text = re.sub(r"\s+", " ", text)
-        pattern = r'\*?[\w-]*_[\w*-]*(?:\.\w+)?(?:\(\))?|"[^"` ]*[*<_\\][^"` ]*"|[*<>]'
+        pattern = r'\*?(?:\w[\w-]*)?_[\w*-]*(?<!-)(?:(?:\.|->)\w+)?(?:\(\))?|"[^"` ]*[*<_\\][^"` ]*"|[*<>]'
         return re.sub(pattern, lambda match: self._word(match[0], linked), text)
 
     def _word(self, word, linked):

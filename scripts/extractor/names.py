@@ -3,10 +3,9 @@
 import ast
 import re
 
-from . import ROOT
+from . import PACKAGE, ROOT
 from .header import HeaderError
 
-PYTHON = ROOT / "bindings" / "python" / "llmpool"
 SOURCES = ROOT / "Sources"
 CORE, ENGINE = SOURCES / "LLMPoolCore", SOURCES / "LLMPoolEngine"
 # What is one in C and several elsewhere, or the other way round.
@@ -18,7 +17,7 @@ SEVERAL = {
 def exceptions():
     """The exception of the Python package that stands for each status, by its name without the prefix."""
     found, name = {}, ""
-    for line in (PYTHON / "_http" / "exceptions.py").read_text().splitlines():
+    for line in (PACKAGE / "_http" / "exceptions.py").read_text().splitlines():
         begun = re.match(r"class (\w+)", line)
         name = begun[1] if begun else name
         if re.match(r"    _statuses\b", line):
@@ -30,8 +29,8 @@ class PythonNames:
     """What the fields of llmpool_options_t are called in Python."""
 
     def __init__(self):
-        pool = (PYTHON / "_pool" / "pool.py").read_text()
-        config = (PYTHON / "_http" / "config.py").read_text()
+        pool = (PACKAGE / "_pool" / "pool.py").read_text()
+        config = (PACKAGE / "_http" / "config.py").read_text()
         self._same = {field: name for name, field in re.findall(r'"(\w+)": \("(\w+)", \w+\),', pool)}
         self._arguments = {**arguments(pool), **arguments(config)}
 
@@ -73,6 +72,9 @@ def swift_names():
     read = r"public var (\w+): [^{]*\{\s*get \{[^}]*?(?:\\\.|settings\.(?:core\.)?)(\w+)"
     properties = {stored: name for name, stored in re.findall(read, text)}
     paths = dict(re.findall(r'\("(\w+)", \\\.(\w+)', core + settings))
+    missing = sorted(set(paths.values()) - set(properties))
+    if missing:
+        raise HeaderError(f"Options.swift has no {', '.join(missing)}")
     names = {field: properties[path] for field, path in paths.items()}
     timeouts = re.findall(r'\("(\w+)", \\\.(\w+)\)', (CORE / "Timeouts.swift").read_text())
     names.update((f"{name}_timeout_ms", f"timeouts.{path}") for name, path in timeouts)

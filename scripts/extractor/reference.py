@@ -22,20 +22,27 @@ def files(header):
     for section in header.sections:
         out += [f"\n## {section.title.capitalize()}\n", *prose(parts(section.comment), linked)]
         for item in section.items:
-            if item.kind == "function":
+            if item.kind == "handle":
+                out += [f"\n### {item.name}\n", linked.text(item.comment)]
+            elif item.kind == "function":
                 out += function(header, item, linked)
             elif item.kind == "struct":
                 out += struct(header, item, linked)
         if section is header.sections[0]:
-            out += statuses(header)
+            out += statuses(header.statuses, linked)
     return {PAGE: re.sub(r"\n{3,}", "\n\n", "\n".join(out)).rstrip("\n") + "\n"}
 
 
 def function(header, item, linked):
     out = [f"\n### {item.name}()\n", f"{TESTED}```c\n{item.prototype}\n```\n"]
-    out += prose([*parts(item.words), *([Part("It never blocks.")] if item.is_fast else [])], linked)
+    out += prose([*parts(item.words), *([Part("It is [fast]: it never blocks.")] if item.is_fast else [])], linked)
     for before in header.defined_for(item):
-        out += [f"\n{linked.text(before.comment)}\n" if before.comment else "", *listed(before.members, linked)]
+        if before.kind == "constant":
+            out += constant(before, linked)
+        else:
+            out += [f"\n{linked.text(before.comment)}\n", *listed(before.members, linked)]
+    for place in header.told_at(item.name):
+        out.append(f"\nThe values are those of {linked.text(place)}.\n")
     return out
 
 
@@ -43,19 +50,28 @@ def struct(header, item, linked):
     out = [f"\n### {item.name}_t\n", *prose(parts(item.words), linked)]
     out += listed(item.members, linked)
     for before in header.defined_for(item):
-        out.append(f"\n`LLMPOOL_{before.name}` is {before.value}{': ' if before.comment else ''}{before.comment}.\n")
+        out += constant(before, linked)
     for field, values in header.values_of(item.name):
         about = linked.text(re.sub(r"\s+", " ", values.comment))
         out += [f"\nValues of `{field}`{': ' if about else ''}{about}\n", *listed(values.members, linked)]
     return out
 
 
-def statuses(header):
+def constant(item, linked):
+    return [f"\n`LLMPOOL_{item.name}` is {item.value}{': ' if item.comment else ''}{linked.text(item.comment)}.\n"]
+
+
+def statuses(item, linked):
     raised = exceptions()
-    out = ["\n### llmpool_status_t\n", "[errors.md](errors.md) says what to do about each.\n"]
-    out += table("`LLMPOOL_`...", "value", "`llmpool_status_message()`", "Python")
-    for status in header.statuses:
-        if status.name:
+    out = ["\n### llmpool_status_t\n", linked.text(item.comment)]
+    out.append("[errors.md](errors.md) says what to do about each.\n")
+    for status in item.members:
+        if not status.name:
+            out += [f"\n{status.comment.capitalize()}:\n"]
+            out += table("`LLMPOOL_`...", "value", "`llmpool_status_message()`", "Python, of a request")
+        else:
+            if status is item.members[0]:
+                out += table("`LLMPOOL_`...", "value", "`llmpool_status_message()`", "")
             named = f"`{raised[status.name]}`" if status.name in raised else ""
             out.append(row(f"`{status.name}`", status.value, status.comment, named))
     return [*out, ""]
@@ -74,7 +90,7 @@ def listed(members, linked):
             columns = ("field", "type", *(["default"] * defaults)) if member.declared else ("constant", "value")
             out += ["", *table(*columns, "")]
             begun = True
-        words = linked.text(member.comment).replace("|", "\\|")
+        words = linked.text(member.comment)
         if member.declared:
             default = [linked.text(member.default)] * defaults
             out.append(row(f"`{member.name}`", f"`{member.kind}`", *default, words))

@@ -42,8 +42,8 @@ def metrics():
     if len(families) != len(re.findall(r'(?:family|limits)\(\s*"', text)):
         raise HeaderError("MetricsText.swift: a family is not understood")
     budgets = [family for family in families if family[0].startswith("budget")]
-    others = [family for family in families if family not in budgets]
-    out += [row(f"`{name}`", kind, what, "`utilization`") for name, kind, what in others]
+    ((name, kind, what),) = (family for family in families if family not in budgets)
+    out.append(row(f"`{name}`", kind, what, f"`{name.removesuffix('_ratio')}`"))
     for wanted in ("counter", "gauge"):
         out += [row(f"`{name}`", kind, what, f"`{field}`") for kind, field, name, what in counts() if kind == wanted]
     out += [row(f"`{name}`", "counter", what, "") for name, what in reasons()]
@@ -74,26 +74,35 @@ NOT_SET = {"size", "filled", "reserved"}
 
 
 def options(header):
-    out = table("C: `llmpool_options_t`", "a new pool has", "Python", "Swift: `Pool.Options`", "")
+    head = table("C: `llmpool_options_t`", "a new pool has", "Python", "Swift: `Pool.Options`", "")
     words, python, swift = Words(header), PythonNames(), swift_names()
-    zero = ""  # what it means among the fields that follow
+    out, begun = [], False
+    group = ""  # what holds for the fields that follow
     for field in header.structs["llmpool_options"].members:
         if not field.name:
-            zero = field.comment
+            group, begun = field.comment, False
         if not field.name or field.name in NOT_SET:
             continue
-        said = words.text(field.comment, linked="c.md").replace("|", "\\|")
-        out.append(row(f"`{field.name}`", default(field, zero), python.of(field.name), f"`{swift[field.name]}`", said))
-    return out
+        if not begun:
+            out += ["", words.text(group, linked="c.md"), "", *head]
+            begun = True
+        if field.name not in swift:
+            raise HeaderError(f"{field.name} has no name in Swift")
+        said = words.text(field.comment, linked="c.md")
+        out.append(row(f"`{field.name}`", default(field, group), python.of(field.name), f"`{swift[field.name]}`", said))
+    return out[1:]
 
 
-def default(field, zero):
+def default(field, group):
+    """Of a new pool; where there is none, in words."""
     if field.declared != "uint32_t":
         return ""
+    if not field.default:
+        raise HeaderError(f"{field.name} has no default in brackets")
     if not field.default.isdigit():
         return f"`{field.default}`"
     number = int(field.default)
-    if number == 0 and ("0 means no" in zero or field.name.endswith("_timeout_ms")):
+    if number == 0 and ("0 means no" in group or field.name.endswith("_timeout_ms")):
         return "none"
     if not field.name.endswith("_ms"):
         return f"{number:,}"
