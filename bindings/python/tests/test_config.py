@@ -134,7 +134,7 @@ def test_pool_options_reach_the_library(open_pool):
         ({"max_retries": -1}, ValueError),
         ({"max_retries": 1.0}, TypeError),
         ({"limits": 5}, TypeError),
-        ({"tcp_keepalive": None}, TypeError),
+        ({"tcp_keepalive": "long"}, TypeError),
         ({"ca_file": "/nowhere/ca.pem"}, ValueError),
         ({"proxy": "a\0b"}, ValueError),
     ],

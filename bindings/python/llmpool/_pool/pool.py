@@ -128,6 +128,11 @@ def _seconds_or_never(name: str, value: Any) -> int:
     return 0 if value is None else _seconds(name, value)
 
 
+def _longest(name: str, value: Any) -> int:
+    """Of what 0 in llmpool_options_t means any."""
+    return 0 if value is None else milliseconds(name, value)
+
+
 def _insecure(name: str, value: Any) -> int:
     if not isinstance(value, bool):
         raise TypeError(f"{name} is True or False; a file of certificates goes to ca_file")
@@ -145,10 +150,10 @@ _OPTIONS: Dict[str, Tuple[str, Callable[[str, Any], Any]]] = {
     "max_retries": ("max_retries", _count),
     "retry_backoff": ("retry_backoff_ms", _seconds),
     "retry_backoff_max": ("retry_backoff_max_ms", _seconds),
-    "retry_after_max": ("retry_after_max_ms", _seconds_or_never),
+    "retry_after_max": ("retry_after_max_ms", _longest),
     "hedge_percent": ("hedge_percent", _count),
     "dns_cache_ttl": ("dns_cache_ttl_ms", _seconds),
-    "tcp_keepalive": ("tcp_keepalive_ms", _seconds),
+    "tcp_keepalive": ("tcp_keepalive_ms", _seconds_or_never),
     "ping_interval": ("ping_interval_ms", _seconds_or_never),
     "stream_window_bytes": ("stream_window_bytes", _count),
     "max_event_bytes": ("max_event_bytes", _count),
@@ -225,11 +230,11 @@ class Pool:
             without. http2 alone over http:// is HTTP/2 with prior knowledge.
         max_retries: [2] how often a request is tried again where that is safe.
         retry_backoff, retry_backoff_max: [0.5, 8] seconds, doubled each time.
-        retry_after_max: [60] seconds; a longer Retry-After ends the request.
+        retry_after_max: [60] seconds; a longer Retry-After ends the request; None: none does.
         hedge_percent: [5] second attempts for a hundred requests that ask for them, and ten before
             there are any: Retry(hedge_after=). 0: none, up to 100.
         dns_cache_ttl: [300] seconds.
-        tcp_keepalive: [15] seconds of silence before the first probe.
+        tcp_keepalive: [15] seconds of silence before the first probe; None: never.
         ping_interval: [30] seconds of silence before an HTTP/2 PING; None: never.
         stream_window_bytes: [1048576] of one answer held here unread.
         max_event_bytes: [16777216] of one server-sent event; a larger one is ResponseTooLarge.
@@ -263,7 +268,7 @@ class Pool:
         retry_after_max: MaybeSeconds = UNSET,
         hedge_percent: Union[int, Unset] = UNSET,
         dns_cache_ttl: Union[float, Unset] = UNSET,
-        tcp_keepalive: Union[float, Unset] = UNSET,
+        tcp_keepalive: MaybeSeconds = UNSET,
         ping_interval: MaybeSeconds = UNSET,
         stream_window_bytes: Union[int, Unset] = UNSET,
         max_event_bytes: Union[int, Unset] = UNSET,
