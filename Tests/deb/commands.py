@@ -23,7 +23,6 @@ set -eu
 if command -v cc || command -v swift; then exit 1; fi
 cd "$(dirname "$0")"
 export DEBIAN_FRONTEND=noninteractive PIP_PROGRESS_BAR=off
-apt-get update -q
 {block("sh", "./libllmpool-dev_")}{block("sh", "llmpool.mock")}
 for _ in $(seq 100); do
   ! python -c 'import socket; socket.create_connection(("127.0.0.1", 8080))' 2>/dev/null || break

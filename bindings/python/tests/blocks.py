@@ -39,12 +39,13 @@ HARMLESS = re.compile(r"127\.0\.0\.1$|localhost$|(?:.*\.)?example(?:\.com)?$|.*\
 COMMANDS = re.compile(r"(?:\w+=\S+ )*(?:python -m llmpool\b|export \w+=|#|$)")
 # What a line leaves in the background is a server, on port 8080.
 SERVES = """until (: <>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do kill -0 $!; sleep 0.1; done\n"""
-# What a fragment of C may leave out, as every program has it; one of Python, the import.
+# What a fragment of C or Swift may leave out, as every program has it; one of Python, the import.
 C_FRAGMENT = """#include <llmpool.h>
 static void fragment(llmpool_t *pool, llmpool_queue_t *queue, llmpool_options_t options,
                      llmpool_request_t request, const char *url, uint64_t id) {
   {
 """
+SWIFT_FRAGMENT = "import LLMPool\nfunc fragment(_ pool: Pool) async throws {\n"
 FILES = {"my_program.py": "print('the program ran')\n"}  # that blocks for a shell may name
 
 
@@ -64,6 +65,24 @@ class Block:
 
     def __str__(self):
         return f"{self.page}:{self.line}:{self.language}"
+
+
+def commands_of(block):
+    """The programs of a block for a shell, each with the word that says what it is to do."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        for command in re.sub(r"(^|\s)#.*", "", line).split(" && "):
+            words = re.sub(
+                r"^(?:\w+=\S+ )+|\bpython -m (?:llmpool\b)?", "", command.strip()
+            ).split()
+            plain = [word for word in words[1:2] if re.fullmatch(r"[\w-]+", word)]
+            yield words[:1] + [word for word in plain if not word.startswith("-")]
+
+
+def not_run_by(block, text):
+    """Commands that a file which is said to run a block does not have; it may read the page."""
+    if block.language != "sh" or Path(block.page).name in text:
+        return []
+    return [words for words in commands_of(block) if not all(word in text for word in words)]
 
 
 class Missing(Exception):
@@ -152,6 +171,8 @@ class Runner:
             raise Missing("Swift, and the modules that scripts/build leaves")
         headers = (ROOT / "Sources/CLLMPoolSystem/include", ROOT / "include")
         places = [word for place in (modules, *headers) for word in ("-I", place)]
+        if "import LLMPool" not in text:
+            text = f"{SWIFT_FRAGMENT}{text}}}\n"
         source = self.file("main.swift", text)  # so named its statements are the program
         self.command(swift, "-typecheck", "-swift-version", "6", *places, source)
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from blocks import ROOT, Missing, Runner, blocks_of
+from blocks import ROOT, Missing, Runner, blocks_of, not_run_by
 
 READMES = [ROOT / "README.md", ROOT / "bindings" / "python" / "README.md"]
 PAGES = [*READMES, *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,7 +32,7 @@ def test_block(block, runner):
     if block.not_run:
         pytest.skip(f"not run: {block.not_run}")
     if block.run_by:
-        assert (ROOT / block.run_by).is_file(), f"no {block.run_by}"
+        assert not_run_by(block, (ROOT / block.run_by).read_text()) == []
         return
     try:
         runner.run(block)
@@ -58,6 +58,32 @@ def test_a_block_that_is_wrong_fails(language, text, said, runner):
     (block,) = blocks_of("page.md", f"A page.\n\n```{language}\n{text}\n```\n")
     with pytest.raises((AssertionError, ValueError), match=re.escape(said)):
         runner.run(block)
+
+
+def test_what_runs_a_block_has_its_commands():
+    (block,) = blocks_of(
+        "docs/a.md", "```sh\nA=1 python -m llmpool top --dir x && scripts/y z\n```\n"
+    )
+    assert not_run_by(block, "top scripts/y z") == []
+    assert not_run_by(block, "top x") == [["scripts/y", "z"]]
+    assert not_run_by(block, "blocks of a.md") == []
+
+
+def test_the_same_commands_install_it_on_every_page():
+    """scripts/test-packages runs those of the first."""
+    pages = [*READMES, ROOT / "docs" / "installing.md"]
+    begin = "```sh\napt-get update && apt-get install -y libcurl4 "
+    first, *others = [page.read_text().partition(begin)[2].splitlines()[:3] for page in pages]
+    assert len(first) == 3 and others == [first] * 2
+
+
+def test_the_readmes_picture_adds_up():
+    """A letter is a round trip of 50 ms; test_demo.py has it measured."""
+    text = READMES[0].read_text()
+    rows = re.findall(r"^(?:a client each|one pool) +([ntsA]+)  (\d+), ([\d.]+) s$", text, re.M)
+    assert [row[0] for row in rows] == ["ntsA" * 20, "nts" + "A" * 20]
+    for letters, trips, seconds in rows:
+        assert int(trips) == len(letters) and float(seconds) == round(len(letters) * 0.05, 1)
 
 
 def test_comments():

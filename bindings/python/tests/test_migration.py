@@ -47,6 +47,7 @@ def unknown_in_python(text):
 
 def unknown_in_c(text):
     header = (ROOT / "include" / "llmpool.h").read_text()
+    header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     for name in re.findall(r"\w{3,}", text.replace("llmpool.h", "")):
         if not re.search(rf"\b{name}\b", header):
             yield name
@@ -55,7 +56,9 @@ def unknown_in_c(text):
 def unknown_in_swift(text):
     sources = "".join(path.read_text() for path in (ROOT / "Sources" / "LLMPool").glob("*.swift"))
     for name in re.findall(r"\b[A-Za-z]\w*(?!\w*:)", text):
-        if not re.search(rf"\b(?:class|struct|enum|var|let|func) {name}\b", sources):
+        if not re.search(
+            rf"\bpublic (?:\w+ )*(?:class|struct|enum|var|let|func|typealias) {name}\b", sources
+        ):
             yield name
 
 

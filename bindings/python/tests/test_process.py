@@ -220,12 +220,14 @@ def test_objects_do_not_pile_up(nginx, run_python):
 import gc, sys, tracemalloc, llmpool
 client = llmpool.Client(base_url=sys.argv[1])
 for _ in range(200): client.post("/early", json={"a": 1}, headers={"x": "y"})
-gc.collect(); tracemalloc.start(); objects = len(gc.get_objects())
-before = tracemalloc.get_traced_memory()[0]
-for _ in range(1000): client.post("/early", json={"a": 1}, headers={"x": "y"})
-gc.collect()
-grown = tracemalloc.get_traced_memory()[0] - before, len(gc.get_objects()) - objects
-assert grown[0] < 50_000 and grown[1] < 50, grown
+gc.collect(); tracemalloc.start()
+def grown():
+    objects, before = len(gc.get_objects()), tracemalloc.get_traced_memory()[0]
+    for _ in range(1000): client.post("/early", json={"a": 1}, headers={"x": "y"})
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] - before, len(gc.get_objects()) - objects
+rounds = [grown() for _ in range(3)]  # in one of them something may be imported, for good
+assert min(size for size, _ in rounds) < 50_000 and min(count for _, count in rounds) < 50, rounds
 print("ok")
 """
     done = run_python(script, nginx.url)

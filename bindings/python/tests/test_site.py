@@ -181,6 +181,22 @@ def test_a_browser_finds_the_same(site, found, tmp_path):
             server.shutdown()
 
 
+@pytest.mark.skipif(not os.environ.get("LLMPOOL_LONG_TESTS"), reason="the long form alone")
+def test_the_command(tmp_path):
+    """scripts/site, with what it installs itself, of the tree as it is."""
+    for name in ("scripts/site", "properdocs.yml", "README.md", "CHANGELOG.md", "SECURITY.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("bindings", "include", "examples", "Sources", "Tests", "Benchmarks", "debian"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        ["scripts/site"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "build/site/c.html").is_file()
+
+
 def test_what_is_found_are_pages(found):
     places = {location.partition("#")[0] for location in found("llmpool_submit getenv")}
     assert "c.html" in places

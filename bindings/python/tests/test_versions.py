@@ -10,8 +10,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 # What scripts/set-version reads and writes.
 FILES = (
     "scripts/set-version", "include/llmpool.h", "README.md", "SECURITY.md", "docs/build.md",
-    "debian/control", "debian/changelog", "bindings/python/llmpool/_version.py",
+    "debian/control", "debian/changelog", "scripts/test-packages",
+    "bindings/python/llmpool/_version.py",
 )  # fmt: skip
+SCRIPTS = ("scripts/test-packages",)
 # And what scripts/extract does, which it calls.
 FOLDERS = ("scripts/extractor", "docs", "examples", "Sources", "bindings/python/llmpool")
 
@@ -27,7 +29,7 @@ def versions(root):
         ("docs/build.md", r"libllmpool\.so\.(\d+\.\d+\.\d+)"),
     ):
         found[name] = re.search(pattern, (root / name).read_text()).group(1)
-    for name in ("README.md", "SECURITY.md", "docs/build.md", "debian/control"):
+    for name in ("README.md", "SECURITY.md", "docs/build.md", "debian/control", *SCRIPTS):
         text = (root / name).read_text()
         for place in re.finditer(r"libllmpool(?:\.so\.)?(\d+\.\d+)(?!\d|\.\d)", text):
             found[f"{name} at {place.start()}"] = place.group(1)
