@@ -184,12 +184,14 @@ def test_a_browser_finds_the_same(site, found, tmp_path):
 @pytest.mark.skipif(not os.environ.get("LLMPOOL_LONG_TESTS"), reason="the long form alone")
 def test_the_command(tmp_path):
     """scripts/site, with what it installs itself, of the tree as it is."""
-    for name in ("scripts/site", "properdocs.yml", "README.md", "CHANGELOG.md", "SECURITY.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("bindings", "include", "examples", "Sources", "Tests", "Benchmarks", "debian"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    for path in ROOT.iterdir():
+        if path.name in ("docs", "scripts"):
+            shutil.copytree(path, tmp_path / path.name, ignore=ignored)
+        elif path.is_file():
+            shutil.copy(path, tmp_path)
+        elif path.name[0] != "." and not path.name.startswith("build"):
+            (tmp_path / path.name).symlink_to(path)
     done = subprocess.run(
         ["scripts/site"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
