@@ -184,33 +184,38 @@ def read(text: str) -> Header:
         if not match:
             raise HeaderError(f"not understood: {body[position:].partition(chr(10))[0]}")
         position = match.end()
-        used = comment
-        if match["comment"] is not None:
-            used, comment = "", "\n".join(filter(None, (comment, lines_of(match["comment"]))))
-            line = body[body.rfind("\n", 0, match.start()) + 1 : match.start()]
-            section = header.sections[-1]
-            if line.strip():
-                header.unclear.append(f"a comment beside something: {comment[:60]}")
-                comment = ""
-            elif BLANK.match(body, position) and not section.items and not section.comment:
-                section.comment, comment = comment, ""
-            elif BLANK.match(body, position) or re.match(r"\s*/\*", body[position:]):
+        if match["comment"] is None:
+            if not declare(header, match, comment) and comment:
                 header.unclear.append(f"a comment of nothing: {comment[:60]}")
-                comment = ""
+            comment = ""
             continue
-        if match["section"]:
-            header.sections.append(Section(match["section"]))
-        elif match["statuses"]:
-            header.statuses = Item("statuses", "", comment, statuses(match["statuses"]))
-        else:
-            items = items_of(match, comment)
-            header.sections[-1].items += items
-            used = comment if items else ""
-        if comment and not used:
+        if comment:
             header.unclear.append(f"a comment of nothing: {comment[:60]}")
-        comment = ""
+        comment = lines_of(match["comment"])
+        section = header.sections[-1]
+        if body[: match.start()].rpartition("\n")[2].strip():
+            header.unclear.append(f"a comment beside something: {comment[:60]}")
+            comment = ""
+        elif BLANK.match(body, position) and not section.items and not section.comment:
+            section.comment, comment = comment, ""
+        elif BLANK.match(body, position):
+            header.unclear.append(f"a comment of nothing: {comment[:60]}")
+            comment = ""
     check(header, re.findall(r"\b(llmpool_\w+)\(", without_comments(body)))
     return header
+
+
+def declare(header, match, comment):
+    """Takes in what stands there; whether its comment says something of it."""
+    if match["section"]:
+        header.sections.append(Section(match["section"]))
+        return False
+    if match["statuses"]:
+        header.statuses = Item("statuses", "", comment, statuses(match["statuses"]))
+        return True
+    items = items_of(match, comment)
+    header.sections[-1].items += items
+    return bool(items)
 
 
 def check(header, declared):
