@@ -263,3 +263,25 @@ def test_help(command, capsys, monkeypatch):
     assert f"python -m llmpool {command}".strip() in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert main([]) == main(["no-such-command"]) == 2
+
+
+# ---- where there is no /proc, as in a bare chroot
+
+
+def without_proc(*command):
+    """What it said. In a mount namespace of its own, in which /proc is empty."""
+    hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "-"]
+    if subprocess.run([*hidden, "true"], capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    return subprocess.run([*hidden, *command], capture_output=True, text=True, timeout=60)
+
+
+def test_calls_need_no_proc(nginx):
+    script = f"import llmpool; print(llmpool.get('{nginx.url}/small').status_code)"
+    done = without_proc(sys.executable, "-c", script)
+    assert (done.stdout, done.stderr) == ("200\n", "")
+
+
+def test_the_doctor_says_that_it_needs_proc():
+    done = without_proc(sys.executable, "-m", "llmpool", "doctor")
+    assert done.returncode == 2 and "/proc is not mounted" in done.stderr

@@ -49,7 +49,10 @@ def main(arguments: List[str]) -> int:
         process = Process() if given.pid is None else Process(given.pid)
         report = _examine(process, given.connections)
     except OSError as error:
-        print(f"llmpool doctor: process {given.pid}: {error.strerror}", file=sys.stderr)
+        why = f"process {given.pid}: {error.strerror}"
+        if not os.path.exists("/proc/self"):
+            why = "/proc is not mounted here, where it looks at processes, this one too"
+        print(f"llmpool doctor: {why}", file=sys.stderr)
         return 2
     if given.json:
         report_dict = {name: checks.as_dict(items) for name, items in report._asdict().items()}
