@@ -25,15 +25,15 @@ ROOT = Path(__file__).resolve().parents[3]
 
 QUESTIONS = [
     ("how many connections?", "sizing"),
-    ("which timeout fired and why?", "timeouts errors"),
-    ("is my key logged?", "faq proxies"),
+    ("which timeout fired and why?", "timeouts"),
+    ("is my key logged?", "faq"),
     ("can I fork?", "processes"),
     ("what happens at exit?", "processes"),
     ("does it retry my POST?", "retries"),
-    ("how do I see leaks?", "monitoring seeing"),
+    ("how do I see leaks?", "monitoring"),
     ("proxy?", "proxies"),
     ("custom CA?", "proxies"),
-    ("why is it slow?", "commands seeing sizing"),
+    ("why is it slow?", "seeing"),
 ]
 SHOWN = 3  # of what is found, the first that are looked at
 
