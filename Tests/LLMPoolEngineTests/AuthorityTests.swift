@@ -123,6 +123,7 @@ import Testing
     let expected = [Int32](repeating: Failure.tlsVerify.rawValue, count: 4)
     #expect(statuses(4, of: queue) == expected)
     #expect(engine.close(drain: 0))
+    #expect(statuses(36, of: queue).count == 36)  // what nobody takes is kept
     #expect(engine.tls.hasAuthorities)
     for server in servers { server.join() }
   }
