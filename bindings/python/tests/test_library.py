@@ -260,8 +260,9 @@ def test_a_foreign_openssl_beside_a_foreign_malloc_is_refused(run_python, foreig
     """As jemalloc, preloaded: memory would go back to another allocator than it came from."""
     malloc = build(
         tmp_path / "c", "libmalloc.so",
-        "#include <stddef.h>\nvoid *__libc_malloc(size_t);\n"
-        "void *malloc(size_t size) { return __libc_malloc(size); }",
+        "#include <stddef.h>\nvoid *__libc_malloc(size_t), *__libc_memalign(size_t, size_t);\n"
+        "void *malloc(size_t size) { return __libc_malloc(size); }\n"
+        "void *aligned_alloc(size_t a, size_t size) { return __libc_memalign(a, size); }",
     )  # fmt: skip
     done = run_python("import llmpool", LD_PRELOAD=f"{malloc} {foreign}")
     assert "ImportError" in done.stderr and f"{malloc} a malloc" in done.stderr

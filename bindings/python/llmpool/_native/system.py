@@ -25,6 +25,9 @@ PACKAGES = {
 }
 # A function of each of OpenSSL's two libraries.
 _OPENSSL = ("SSL_CTX_new", "BIO_new")
+# Every allocator has it, and no interpreter calls it: what an executable calls, as malloc, may have
+# its address in the executable (an entry of its procedure linkage table), as with Debian's Python.
+_ALLOCATES = "aligned_alloc"
 
 
 class _DlInfo(ctypes.Structure):
@@ -132,8 +135,8 @@ def binding(name: str) -> int:
             f"{foreign} exports an OpenSSL of its own, which takes the calls of "
             f"{' and '.join(early)}, loaded before llmpool: import llmpool first"
         )
-    allocator = _file_with("malloc")
-    if allocator != file_of(ctypes.CDLL("libc.so.6").malloc):
+    allocator = _file_with(_ALLOCATES)
+    if allocator != file_of(ctypes.CDLL("libc.so.6")[_ALLOCATES]):
         raise ImportError(
             f"{foreign} exports an OpenSSL of its own and {allocator} a malloc, and llmpool runs "
             "beside one of them at most: if LD_PRELOAD names either, leave it out"
