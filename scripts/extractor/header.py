@@ -186,23 +186,28 @@ def read(text: str) -> Header:
         position = match.end()
         if match["comment"] is None:
             if not declare(header, match, comment) and comment:
-                header.unclear.append(f"a comment of nothing: {comment[:60]}")
+                header.unclear.append(of_nothing(comment))
             comment = ""
             continue
         if comment:
-            header.unclear.append(f"a comment of nothing: {comment[:60]}")
+            header.unclear.append(of_nothing(comment))
         comment = lines_of(match["comment"])
         section = header.sections[-1]
         if body[: match.start()].rpartition("\n")[2].strip():
             header.unclear.append(f"a comment beside something: {comment[:60]}")
             comment = ""
-        elif BLANK.match(body, position) and not section.items and not section.comment:
-            section.comment, comment = comment, ""
         elif BLANK.match(body, position):
-            header.unclear.append(f"a comment of nothing: {comment[:60]}")
+            if section.items or section.comment:
+                header.unclear.append(of_nothing(comment))
+            else:
+                section.comment = comment
             comment = ""
     check(header, re.findall(r"\b(llmpool_\w+)\(", without_comments(body)))
     return header
+
+
+def of_nothing(comment):
+    return f"a comment of nothing: {comment[:60]}"
 
 
 def declare(header, match, comment):

@@ -13,7 +13,6 @@ FILES = (
     "debian/control", "debian/changelog", "scripts/test-packages",
     "bindings/python/llmpool/_version.py",
 )  # fmt: skip
-SCRIPTS = ("scripts/test-packages",)
 # And what scripts/extract does, which it calls.
 FOLDERS = ("scripts/extractor", "docs", "examples", "Sources", "bindings/python/llmpool")
 
@@ -29,7 +28,13 @@ def versions(root):
         ("docs/build.md", r"libllmpool\.so\.(\d+\.\d+\.\d+)"),
     ):
         found[name] = re.search(pattern, (root / name).read_text()).group(1)
-    for name in ("README.md", "SECURITY.md", "docs/build.md", "debian/control", *SCRIPTS):
+    for name in (
+        "README.md",
+        "SECURITY.md",
+        "docs/build.md",
+        "debian/control",
+        "scripts/test-packages",
+    ):
         text = (root / name).read_text()
         for place in re.finditer(r"libllmpool(?:\.so\.)?(\d+\.\d+)(?!\d|\.\d)", text):
             found[f"{name} at {place.start()}"] = place.group(1)
