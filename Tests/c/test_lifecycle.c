@@ -389,9 +389,7 @@ static void test_a_failed_open_leaves_nothing(void) {
     CHECK_STATUS(llmpool_warm(shared, "http://127.0.0.1:1/", 1), LLMPOOL_E_UNSUPPORTED);
   unsetenv("http_proxy");
   /* Of a connection of the test before the server may hear, and it may go, only now. */
-  for (int i = 0; i < 500 && descriptors() > before; i++)
-    check_sleep_ms(10);
-  CHECK(descriptors() <= before);
+  CHECK_SOON(descriptors() <= before);
 }
 
 static void test_lent_strings_stay(void) {

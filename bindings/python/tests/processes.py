@@ -1,6 +1,7 @@
 """Server programs and certificates on loopback: what the tests and the benchmarks share."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -56,6 +57,16 @@ def wait_until(condition, seconds=10.0, step=0.005):
             return False
         time.sleep(step)
     return True
+
+
+def count_descriptors():
+    """Of this process. Others than the caller's come and go: wait until there are no more than."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def count_threads():
+    """Of this process, as the kernel counts; a joined thread may be there a little longer."""
+    return len(os.listdir("/proc/self/task"))
 
 
 def listening(port):

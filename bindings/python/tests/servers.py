@@ -11,6 +11,8 @@ from pathlib import Path
 from processes import (  # noqa: F401
     LOOPBACK_NAMES,
     OPENSSL_NEW,
+    count_descriptors,
+    count_threads,
     free_port,
     listening,
     make_authority,

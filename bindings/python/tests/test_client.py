@@ -240,18 +240,14 @@ def test_close_with_requests_in_flight(open_client, at_once):
 
 def test_a_pool_that_is_dropped_is_closed(nginx, open_pool):
     import gc
-    import os
-
-    def threads():
-        return len(os.listdir("/proc/self/task"))
 
     pool = open_pool()
-    before = threads()
+    before = servers.count_threads()
     other = llmpool.Pool()
     assert llmpool.Client(base_url=nginx.url, pool=other).get("/small").is_success
     del other
     gc.collect()
-    assert servers.wait_until(lambda: threads() <= before)
+    assert servers.wait_until(lambda: servers.count_threads() <= before)
     assert pool.stats().submitted == 0
 
 

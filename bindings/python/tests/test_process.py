@@ -176,13 +176,12 @@ subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False)
 def test_pools_leave_nothing_behind(nginx, run_python):
     """No thread is left when close() returns; with requests in flight also no descriptor."""
     script = """
-import os, sys, threading, llmpool
+import sys, threading, llmpool
 from llmpool._native import lane
-from servers import wait_until
+from processes import count_descriptors, count_threads, wait_until
 def count():
     # Without the lanes that are kept, two descriptors each: threads that overlap make more of them.
-    descriptors = len(os.listdir("/proc/self/fd")) - 2 * len(lane._free)
-    return descriptors, len(os.listdir("/proc/self/task"))
+    return count_descriptors() - 2 * len(lane._free), count_threads()
 def quiet():
     with llmpool.Pool(verify=False) as pool:
         llmpool.Client(base_url=sys.argv[1], pool=pool).get("/small").raise_for_status()

@@ -188,15 +188,13 @@ def test_a_closed_pool_is_not_shown(directory):
 
 
 def test_short_lived_pools_leave_nothing(directory):
-    def held():
-        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
-
-    before = held()
+    threads, files = servers.count_threads(), servers.count_descriptors()
     for _ in range(50):
         with llmpool.Pool() as pool:
             pool.serve_stats(directory)
             assert len(look(directory)["pools"]) == 1
-    assert servers.wait_until(lambda: held() <= before)
+    assert servers.wait_until(lambda: servers.count_threads() <= threads)
+    assert servers.wait_until(lambda: servers.count_descriptors() <= files)
     assert list(directory.iterdir()) == []
 
 

@@ -224,7 +224,7 @@ def test_group_ends_its_own(open_pool):
         threads = [threading.Thread(target=wait, args=(each,)) for each in (group, other)]
         for thread in threads:
             thread.start()
-        servers.wait_until(lambda: len(group) == len(other) == 1 and server.connections == 2)
+        assert servers.wait_until(lambda: len(group) == len(other) == 1 and server.connections == 2)
         group.cancel()
         threads[0].join(10)
         assert ended == [group] and len(group) == 0 and len(other) == 1
@@ -255,7 +255,7 @@ def test_answer_is_left_in_each_way(open_pool, tokens_plain):
     response = begin()
     assert b"".join(response).endswith(b"data: [DONE]\n\n")
     assert list(response) == []
-    servers.wait_until(lambda: pool.stats().active == 0)
+    assert servers.wait_until(lambda: pool.stats().active == 0)
     assert len(group) == 0
     assert (pool.stats().succeeded, pool.stats().cancelled) == (1, 2)
 
@@ -276,7 +276,7 @@ def test_loop_of_another_thread_is_refused(open_pool, tokens_plain):
         asyncio.run(read())
     asyncio.run(response.aclose())
     loop.close()
-    servers.wait_until(lambda: pool.stats().active == 0)
+    assert servers.wait_until(lambda: pool.stats().active == 0)
 
 
 def test_names_are_all_there():

@@ -500,7 +500,7 @@ def test_pool_timeout(caller, echoing):
         with caller.ours.Client(**options) as client:
             thread = threading.Thread(target=client.get, args=(url,))
             thread.start()
-            servers.wait_until(lambda: server.connections == 1)
+            assert servers.wait_until(lambda: server.connections == 1)
             try:
                 with pytest.raises(caller.httpx.PoolTimeout):
                     client.get(url)
@@ -684,7 +684,7 @@ def test_close_ends_its_own_requests_alone(caller):
         threads = [threading.Thread(target=read, args=(client,)) for client in (mine, other)]
         for thread in threads:
             thread.start()
-        servers.wait_until(lambda: server.connections == 2)
+        assert servers.wait_until(lambda: server.connections == 2)
         mine.close()
         threads[0].join(5)
         assert type(ended[0]) is caller.httpx.ReadError and len(ended) == 1

@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import os
 import ssl
 import sys
 import threading
@@ -88,7 +87,7 @@ def test_no_connection_is_kept_where_none_is_to_be(caller, nginx):
     before = pool.stats().opened
     for _ in range(2):
         assert caller.request("GET", nginx.url + "/small", client=client).status_code == 200
-        servers.wait_until(lambda: pool.stats().idle == pool.stats().in_use == 0)
+        assert servers.wait_until(lambda: pool.stats().idle == pool.stats().in_use == 0)
     assert pool.stats().opened - before == 2
     assert pool_of(keep) is pool
 
@@ -113,7 +112,7 @@ def test_isolated_pool_ends_with_its_client(caller):
     client = caller.client_class(isolated=True)
     pool = pool_of(client)
     caller.run(client.close if caller.kind == "sync" else client.aclose)
-    servers.wait_until(lambda: _is_closed(pool))
+    assert servers.wait_until(lambda: _is_closed(pool))
 
 
 def _is_closed(pool):
@@ -143,7 +142,7 @@ def test_pool_is_kept_after_its_last_client(caller, end):
     gc.collect()
     assert entry.due > time.monotonic() + 500
     entry.due = 0.0  # as if it were then
-    servers.wait_until(lambda: _is_closed(pool))
+    assert servers.wait_until(lambda: _is_closed(pool))
     other = caller.client_class(limits=limits)
     assert pool_of(other) is not pool
 
@@ -158,14 +157,6 @@ def test_response_keeps_its_pool(caller, nginx):
     del client
     gc.collect()
     assert len(response.read()) == 1 << 20
-
-
-def count_descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
-def count_threads():
-    return len(os.listdir("/proc/self/task"))
 
 
 @pytest.mark.parametrize("closes", [True, False])
@@ -188,32 +179,30 @@ def test_thousand_clients_leave_nothing(name, closes, certificates, nginx):
     for number in range(12):
         use(number)
     gc.collect()
-    servers.wait_until(lambda: not ways._dropped)
-    threads, descriptors = count_threads(), count_descriptors()
+    assert servers.wait_until(lambda: not ways._dropped)
+    threads, descriptors = servers.count_threads(), servers.count_descriptors()
     for number in range(1000):
         use(number)
     gc.collect()
     # One pool for each way at most, and whoever closes them.
-    servers.wait_until(lambda: count_threads() <= threads + 4, 20)
-    servers.wait_until(lambda: count_descriptors() <= descriptors + 8, 20)
+    assert servers.wait_until(lambda: servers.count_threads() <= threads + 4, 20)
+    assert servers.wait_until(lambda: servers.count_descriptors() <= descriptors + 8, 20)
     assert len(ways._entries) < 40
 
 
 def test_idle_process_has_no_thread_of_ours(run_python, name):
     done = run_python(
         f"""
-import gc, os, time
+import gc
 import llmpool.{name} as ours, {name} as theirs
+from processes import count_threads, wait_until
 limits = theirs.Limits(max_connections=4, keepalive_expiry=0.1)
-before = len(os.listdir("/proc/self/task"))
+before = count_threads()
 client = ours.Client(limits=limits)
-assert len(os.listdir("/proc/self/task")) > before
+assert count_threads() > before
 del client
 gc.collect()
-end = time.monotonic() + 20
-while len(os.listdir("/proc/self/task")) > before:
-    assert time.monotonic() < end, os.listdir("/proc/self/task")
-    time.sleep(0.05)
+assert wait_until(lambda: count_threads() <= before, 20), count_threads()
 """
     )
     assert done.returncode == 0, done.stderr

@@ -162,7 +162,7 @@ def test_a_thousand_clients_leave_nothing(module, install, server):
     module.Client().get(server.url)
     gc.collect()
     context = ssl.create_default_context()
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, files = threading.active_count(), servers.count_descriptors()
     for index in range(1000):
         client = module.Client(verify=context)
         client.get(server.url)
@@ -170,7 +170,7 @@ def test_a_thousand_clients_leave_nothing(module, install, server):
             client.close()
         del client
     assert threading.active_count() <= threads
-    assert len(os.listdir("/proc/self/fd")) <= files + 3
+    assert servers.wait_until(lambda: servers.count_descriptors() <= files + 3)
     assert server.connections <= 3
 
 

@@ -307,7 +307,7 @@ def test_a_dial_that_fails_says_nothing_of_the_attempt_before(traced, open_clien
 
     def run():
         serve(listener, b"connection: close\r\nx-request-id: one\r\n", b"503 X")
-        servers.wait_until(lambda: client.pool.stats().connect_failures)
+        assert servers.wait_until(lambda: client.pool.stats().connect_failures)
         serve(socket.create_server(("127.0.0.1", port)), b"x-request-id: two\r\n", b"200 OK")
 
     thread = threading.Thread(target=run)
