@@ -1,6 +1,7 @@
 """Forks: the parent goes on undisturbed, the child begins anew."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -284,6 +285,56 @@ def test_gunicorn_with_preload(nginx, tmp_path, open_client, at_once, monkeypatc
 
         assert servers.wait_until(lambda: at_once(call, 40) and len(seen) == 2, 20), seen
         assert str(process.pid) not in seen
+
+
+CELERY = """
+import os
+import celery
+import llmpool
+
+folder = os.path.dirname(os.path.abspath(__file__))
+app = celery.Celery("tasks", broker="filesystem://", backend=f"file://{folder}/results")
+app.conf.broker_transport_options = {
+    "data_folder_in": f"{folder}/queue", "data_folder_out": f"{folder}/queue",
+    "control_folder": f"{folder}/control",
+}
+llmpool.configure(limits=llmpool.Limits(max_connections=3))
+client = llmpool.Client(base_url=os.environ["TARGET"])
+client.get("/small").raise_for_status()  # the pool is in use before the workers are forked
+
+@app.task
+def call():
+    size = len(client.get("/small").raise_for_status().content)
+    return os.getppid(), size, llmpool.stats().opened
+
+if __name__ == "__main__":
+    calls = [call.delay() for _ in range(40)]
+    print({tuple(each.get(timeout=60)) for each in calls})
+"""
+
+
+def test_celery_with_prefork(nginx, tmp_path, monkeypatch):
+    pytest.importorskip("celery")
+    program = tmp_path / "tasks.py"
+    program.write_text(CELERY)
+    for folder in ("queue", "results", "control"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("TARGET", nginx.url)
+    monkeypatch.setenv("PYTHONPATH", servers.python_path())
+    command = [
+        sys.executable, "-m", "celery", "-A", "tasks", "worker", "--pool", "prefork",
+        "--concurrency", "2", "--without-gossip", "--without-mingle",
+    ]  # fmt: skip
+    with open(tmp_path / "log", "w+") as log:
+        worker = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            asked = [sys.executable, str(program)]
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=90)
+        finally:
+            worker.terminate()  # which lets its workers end first
+            worker.wait(30)
+        log.seek(0)
+        assert done.stdout.strip() == str({(worker.pid, 200, 1)}), (done.stderr, log.read())
 
 
 def test_forks_beside_threads_lanes_pools_and_asyncio(target, certificates, run):
