@@ -771,8 +771,9 @@ llmpool_status_t llmpool_watch(llmpool_t *pool, llmpool_queue_t *queue, uint32_t
  * (docs/monitoring.md) and the end of the stream. Nothing is read; only the same user and root are served, at most 4
  * at a time, 2 s each. Counts and names, no header, body or query. The directory is made (mode 0700) if it is not
  * there; one that belongs to another user, that others may write to, or that is a link, is E_INVALID_ARGUMENT, like a
- * second one. directory NULL: shows it no more. A forked child shows its shared pool on a socket of its own, once it
- * uses it. With LLMPOOL_STATS_DIR in the environment every pool is shown there from its beginning, where it can be. */
+ * second one, and any where /proc is not mounted. directory NULL: shows it no more. A forked child shows its shared
+ * pool on a socket of its own, once it uses it. With LLMPOOL_STATS_DIR in the environment every pool is shown there
+ * from its beginning, where it can be. */
 llmpool_status_t llmpool_serve_stats(llmpool_t *pool, const char *directory);
 
 #ifdef __cplusplus

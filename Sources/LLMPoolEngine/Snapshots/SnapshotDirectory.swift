@@ -39,6 +39,10 @@ struct SnapshotDirectory {
   /// A descriptor that listens. What processes have left there that ended without a word goes, but nothing that is new:
   /// somebody may be beginning or ending there.
   func listen() throws(Fault) -> Int32 {
+    // By which names in an open directory are reached, however long its path is.
+    guard access("/proc/self/fd", F_OK) == 0 else {
+      throw Fault(.invalidArgument, "directory: a socket in \(path) needs /proc, which is not mounted")
+    }
     for name in names where !isServed(name) && lp_is_older(descriptor, name, SnapshotDirectory.fresh) == 1 {
       unlinkat(descriptor, name, 0)
     }

@@ -285,3 +285,10 @@ def test_calls_need_no_proc(nginx):
 def test_the_doctor_says_that_it_needs_proc():
     done = without_proc(sys.executable, "-m", "llmpool", "doctor")
     assert done.returncode == 2 and "/proc is not mounted" in done.stderr
+
+
+def test_a_socket_to_look_in_says_that_it_needs_proc(tmp_path):
+    script = f"import llmpool; llmpool.shared().serve_stats({str(tmp_path / 'shown')!r})"
+    done = without_proc(sys.executable, "-c", script)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("needs /proc, which is not mounted")
