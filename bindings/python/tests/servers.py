@@ -13,6 +13,7 @@ from processes import (  # noqa: F401
     OPENSSL_NEW,
     count_descriptors,
     count_threads,
+    end,
     free_port,
     listening,
     make_authority,

@@ -331,8 +331,7 @@ def test_celery_with_prefork(nginx, tmp_path, monkeypatch):
             asked = [sys.executable, str(program)]
             done = subprocess.run(asked, capture_output=True, text=True, timeout=90)
         finally:
-            worker.terminate()  # which lets its workers end first
-            worker.wait(30)
+            servers.end(worker, 30)  # it lets its own workers end first
         log.seek(0)
         assert done.stdout.strip() == str({(worker.pid, 200, 1)}), (done.stderr, log.read())
 
