@@ -77,14 +77,14 @@ class Redis:
             "retry": retry,
             **self._options,
         }
+        if "#" in str(self._url):  # it and what follows would not be read: the host, for one
+            raise ValueError(f"there is a # in the URL: {_QUOTED}")
         try:
             return self._redis.Redis.from_url(self._url, **settings)
         except ValueError as error:
             text = secrets.text(str(error))
             if "Port" in text:  # it says as much of a password as it took for the port
-                text = (
-                    "no port can be read from the URL: in a password / is %2F, # is %23, ? is %3F"
-                )
+                text = f"no port can be read from the URL: {_QUOTED}"
             raise ValueError(text) from None
 
     def _prepare(self) -> None:
@@ -216,6 +216,7 @@ class Redis:
         return f"<llmpool.fleet.Redis {'a client' if self._url is None else _place(self._url)}>"
 
 
+_QUOTED = "in a password / is %2F, # is %23, ? is %3F"
 # What no later answer of a store changes, in its words or in OpenSSL's.
 _REFUSALS = ("DB index is out of range", "invalid DB index", "CERTIFICATE_VERIFY_FAILED")
 

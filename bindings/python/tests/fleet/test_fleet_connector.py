@@ -399,6 +399,12 @@ def test_no_password_is_shown_whatever_is_in_it(url):
     assert "hun" not in text and "ter2" not in text
 
 
+@pytest.mark.parametrize("url", ["redis://:hun#ter2@h", "redis://u:123#ter2@h", "unix:///run/a#b"])
+def test_a_url_that_would_be_read_in_part_is_refused(url):
+    with pytest.raises(ValueError, match=r"# is %23"):
+        llmpool.fleet.Redis(url)
+
+
 def test_where_no_thread_can_start_nothing_stays_open(monkeypatch):
     leases, closed = FakeLeases(), []
     monkeypatch.setattr(leases, "close", lambda: closed.append(True))
