@@ -23,8 +23,7 @@ public func llmpool_budget_get(
   _ count_out: UnsafeMutablePointer<UInt32>!
 ) -> llmpool_status_t {
   status { () throws(Fault) in
-    let target = try required(budget_out, "budget_out")
-    let size = try declaredSize(target, "budget_out", smallest: llmpool_budget_t.smallestSize)
+    let (target, size) = try sized(budget_out, "budget_out", smallest: llmpool_budget_t.smallestSize)
     let view = try view(of: name, in: LLMPoolC.pool(pool))
     try llmpool_limit_t.write(view.limits.prefix(Int(capacity)), to: limits_out, limit_size)
     write(llmpool_budget_t(view, size: size), to: target, size: size)

@@ -20,11 +20,11 @@ public func llmpool_budget_demand(
   _ count_out: UnsafeMutablePointer<UInt32>!
 ) -> llmpool_status_t {
   status { () throws(Fault) in
-    let target = try required(lease_out, "lease_out")
-    let size = try declaredSize(target, "lease_out", smallest: MemoryLayout<llmpool_lease_t>.size)
+    let (target, size) = try sized(lease_out, "lease_out", smallest: MemoryLayout<llmpool_lease_t>.size)
+    let array = ("limits_out", "limit_size", limit_size)
+    if capacity > 0 { _ = try required(limits_out, array) }  // before a demand, which ends those before it
     let demand = try demand(of: name, in: LLMPoolC.pool(pool))
-    let limits = demand.limits.prefix(Int(capacity)).map { llmpool_lease_limit_t($0) }
-    try write(limits, to: limits_out, ("limits_out", "limit_size", limit_size))
+    try write(demand.limits.prefix(Int(capacity)).map { llmpool_lease_limit_t($0) }, to: limits_out, array)
     write(llmpool_lease_t(demand, size: size), to: target, size: size)
     count_out?.pointee = UInt32(demand.limits.count)
   }

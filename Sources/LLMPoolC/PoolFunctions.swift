@@ -89,8 +89,7 @@ public func llmpool_stats(
 ) -> llmpool_status_t {
   status { () throws(Fault) in
     let engine = try LLMPoolC.pool(pool).open()
-    let target = try required(stats_out, "stats_out")
-    let size = try declaredSize(target, "stats_out", smallest: llmpool_stats_t.smallestSize)
+    let (target, size) = try sized(stats_out, "stats_out", smallest: llmpool_stats_t.smallestSize)
     let statistics = origin == nil ? engine.statistics : try engine.statistics(ofOrigin: String(cString: origin))
     write(llmpool_stats_t(statistics, size: size), to: target, size: size)
   }

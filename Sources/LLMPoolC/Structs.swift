@@ -60,14 +60,23 @@ func element<Struct>(
   return copy
 }
 
-/// Writes structs one after the other into the caller's array, whose elements have the size of his header.
+/// The caller's array of structs that are to be written, whose elements have the size of his header.
+func required<Struct>(
+  _ target: UnsafeMutablePointer<Struct>?, _ argument: (name: String, sizeName: String, size: Int),
+  smallest: Int = MemoryLayout<Struct>.stride
+) throws(Fault) -> UnsafeMutablePointer<Struct> {
+  let target = try required(target, argument.name)
+  try checkSize(argument.size, of: Struct.self, argument.sizeName, smallest: smallest)
+  return target
+}
+
+/// Writes structs one after the other into the caller's array.
 func write<Struct>(
   _ values: some Collection<Struct>, to target: UnsafeMutablePointer<Struct>?,
   _ argument: (name: String, sizeName: String, size: Int), smallest: Int = MemoryLayout<Struct>.stride
 ) throws(Fault) {
   guard !values.isEmpty else { return }
-  guard let target else { throw Fault(.invalidArgument, "\(argument.name): it is NULL") }
-  try checkSize(argument.size, of: Struct.self, argument.sizeName, smallest: smallest)
+  let target = try required(target, argument, smallest: smallest)
   for (index, value) in values.enumerated() {
     let place = UnsafeMutableRawPointer(target) + index * argument.size
     write(value, to: place.assumingMemoryBound(to: Struct.self), size: argument.size)
@@ -80,13 +89,14 @@ func checkSize(_ size: Int, _ name: @autoclosure () -> String, most: Int = .max)
   throw Fault(.invalidArgument, "\(name()): expected at most \(most), got \(UInt(bitPattern: size))")
 }
 
-/// The size that a caller has set in a struct to be written to.
-func declaredSize<Struct>(
-  _ pointer: UnsafeMutablePointer<Struct>, _ name: String, smallest: Int
-) throws(Fault) -> Int {
+/// A struct of the caller's that is to be written to, and the size that he has set in it.
+func sized<Struct>(
+  _ pointer: UnsafeMutablePointer<Struct>?, _ name: String, smallest: Int
+) throws(Fault) -> (UnsafeMutablePointer<Struct>, Int) {
+  let pointer = try required(pointer, name)
   let size = UnsafeRawPointer(pointer).load(as: Int.self)
   try checkSize(size, of: Struct.self, "\(name).size", smallest: smallest)
-  return size
+  return (pointer, size)
 }
 
 /// A time in milliseconds, rounded up.

@@ -302,6 +302,21 @@ static void test_who_listens_later_hears_of_it(void) {
   leave(&member);
 }
 
+static void test_a_demand_that_is_refused_was_none(void) {
+  member_t member = join("refused", 0);
+  llmpool_event_t notice = harness_next(member.wanted);
+  harness_release(&notice);
+  CHECK_OK(ask(&member, "refused"));
+  llmpool_lease_t other = {.size = sizeof other};
+  CHECK_REFUSED(llmpool_budget_demand(member.pool, "refused", &other, member.limits, 8, 12, NULL),
+                LLMPOOL_E_INVALID_ARGUMENT, "limit_size");
+  CHECK_REFUSED(llmpool_budget_demand(member.pool, "refused", &other, NULL, sizeof *member.limits, 12, NULL),
+                LLMPOOL_E_INVALID_ARGUMENT, "limits_out");
+  grant(&member, "refused", 3, 60000); /* of the first */
+  CHECK_SOON(look(&member, "refused").leased == 1);
+  leave(&member);
+}
+
 static void test_arguments(void) {
   member_t member = join("arguments", 0);
   llmpool_t *pool = member.pool;
@@ -369,6 +384,7 @@ int main(void) {
   RUN(test_all_budgets_and_those_to_come);
   RUN(test_no_wish_for_a_lease_is_lost);
   RUN(test_who_listens_later_hears_of_it);
+  RUN(test_a_demand_that_is_refused_was_none);
   RUN(test_arguments);
   RUN(tear_down);
   return check_report();
