@@ -14,6 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import processes
 import pytest
 
 import llmpool
@@ -176,8 +177,7 @@ def test_a_browser_finds_the_same(site, found, tmp_path):
         try:
             assert told.get(timeout=120)[:10] == found(question)[:10]
         finally:
-            browser.terminate()
-            browser.wait(30)
+            processes.end(browser, 30)
             server.shutdown()
 
 

@@ -1050,22 +1050,14 @@ def test_proxies_that_cannot_be(session, ours):
             ours.get("http://a.test", proxies={"http": url})
 
 
-def test_socks(ours, echoing):
+def test_socks(ours, echoing, tmp_path):
     """Which needs no PySocks."""
     if shutil.which("microsocks") is None:
         pytest.skip("microsocks is not installed")
     port = servers.free_port()
-    process = subprocess.Popen(["microsocks", "-i", "127.0.0.1", "-p", str(port)])
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.05)
+    with servers.running(["microsocks", "-i", "127.0.0.1", "-p", str(port)], port, tmp_path):
         response = ours.get(echoing.url, proxies={"http": f"socks5h://127.0.0.1:{port}"})
         assert response.content.startswith(b"GET / ")
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 # ---- TLS
