@@ -315,6 +315,7 @@ import Testing
     let pool = try Pool()
     var request = Request(url: server.url("/"))
     request.timeouts.read = .milliseconds(200)
+    request.timeouts.firstByte = .seconds(60)
     var iterator = pool.events(of: request).makeAsyncIterator()
     _ = try await iterator.next()
     _ = try await iterator.next()

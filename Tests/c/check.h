@@ -64,12 +64,12 @@ int check_report(void);
                    (field));                                                                                           \
   } while (0)
 
-/* Waits up to two seconds for what another thread is about to make true. */
+/* Waits up to ten seconds for what another thread is about to make true. */
 #define CHECK_SOON(condition)                                                                                          \
   do {                                                                                                                 \
     int waits_ = 0;                                                                                                    \
     while (!(condition)) {                                                                                             \
-      if (++waits_ > 400 * check_slower()) check_failed(__FILE__, __LINE__, "still not: %s", #condition);              \
+      if (++waits_ > 2000 * check_slower()) check_failed(__FILE__, __LINE__, "still not: %s", #condition);             \
       check_sleep_ms(5);                                                                                               \
     }                                                                                                                  \
   } while (0)

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define EVENT_SECONDS_MAX 5
+#define EVENT_SECONDS_MAX 10
 
 llmpool_options_t harness_options(void) {
   llmpool_options_t options;

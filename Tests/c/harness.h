@@ -16,7 +16,7 @@ llmpool_event_t harness_perform(llmpool_t *pool, const llmpool_request_t *reques
 /* The status with which the request ends; the event is released. */
 llmpool_status_t harness_outcome(llmpool_t *pool, const llmpool_request_t *request);
 uint64_t harness_submit(llmpool_t *pool, const llmpool_request_t *request, llmpool_queue_t *queue);
-/* The next event of the queue, within five seconds. */
+/* The next event of the queue, within ten seconds. */
 llmpool_event_t harness_next(llmpool_queue_t *queue);
 void harness_release(llmpool_event_t *event);
 /* A snapshot whose identities hold: checked. */

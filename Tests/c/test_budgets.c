@@ -44,20 +44,20 @@ static void test_the_pace_of_a_limit(void) {
 }
 
 static void test_what_costs_more_than_allowed(void) {
-  configure(pool, "small", 0, LLMPOOL_UNIT_TOKENS, 100, 60000);
+  configure(pool, "small", 0, LLMPOOL_UNIT_TOKENS, 100, 3600000);
   llmpool_request_t request = budgeted("small", "/echo");
   request.input_cost = 70;
   request.output_cost = 31;
   llmpool_event_t done = harness_perform(pool, &request);
   CHECK_STATUS(done.status, LLMPOOL_E_BUDGET);
   CHECK_EQ(done.flags & LLMPOOL_EVENT_UNSEEN, LLMPOOL_EVENT_UNSEEN);
-  CHECK(strstr(done.message, "70 input and 31 output tokens; budget small allows 100 tokens in 60.0 s") != NULL);
+  CHECK(strstr(done.message, "70 input and 31 output tokens; budget small allows 100 tokens in 3600.0 s") != NULL);
   harness_release(&done);
   request.flags = LLMPOOL_REQUEST_COST_ESTIMATED; /* a guess goes alone */
   CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_OK);
   llmpool_limit_t limit;
   look(pool, "small", &limit, NULL);
-  CHECK(limit.remaining <= 0 && limit.amount == 100 && limit.window_ms == 60000 && !limit.told);
+  CHECK(limit.remaining <= 0 && limit.amount == 100 && limit.window_ms == 3600000 && !limit.told);
   done = harness_perform(pool, &request); /* certainly too late */
   CHECK_STATUS(done.status, LLMPOOL_E_BUDGET_TIMEOUT);
   CHECK(strstr(done.message, "of 100 tokens left") != NULL);
@@ -94,7 +94,7 @@ static void test_who_holds_the_places(void) {
 }
 
 static void test_settling(void) {
-  configure(pool, "settled", 0, LLMPOOL_UNIT_TOKENS, 1000, 3600000);
+  configure(pool, "settled", 0, LLMPOOL_UNIT_TOKENS, 1000, 86400000);
   llmpool_request_t request = budgeted("settled", "/echo");
   request.input_cost = 100;
   request.output_cost = 400;
@@ -107,8 +107,7 @@ static void test_settling(void) {
   CHECK_OK(llmpool_budget_settle(pool, id, 90, 10));
   CHECK_OK(llmpool_budget_settle(pool, id, 0, 0)); /* once */
   CHECK_OK(llmpool_budget_settle(pool, 12345, 0, 0));
-  for (int i = 0; i < 1000 && limit.remaining == 500; i++, check_sleep_ms(1)) look(pool, "settled", &limit, NULL);
-  CHECK_EQ(limit.remaining, 900);
+  CHECK_SOON((look(pool, "settled", &limit, NULL), limit.remaining == 900));
 }
 
 static void test_what_answers_tell(void) {
@@ -126,14 +125,17 @@ static void test_what_answers_tell(void) {
   uint32_t count = 0;
   llmpool_budget_t budget = look(pool, "told", &limit, &count);
   CHECK_EQ(count, 1);
-  CHECK(limit.told && limit.unit == LLMPOOL_UNIT_REQUESTS && limit.amount == 100 && limit.remaining == 40);
+  CHECK(limit.told && limit.unit == LLMPOOL_UNIT_REQUESTS && limit.amount == 100);
+  CHECK(limit.remaining >= 40 && limit.remaining <= 45); /* one comes back in a second */
   CHECK(limit.window_ms >= 99000 && limit.window_ms <= 101000);
   CHECK_EQ(budget.refusals, 0);
+  int64_t began = check_now_ms();
   llmpool_event_t done = harness_perform(pool, &request);
   CHECK_EQ(done.http_status, 429);
   harness_release(&done);
   budget = look(pool, "told", &limit, &count);
-  CHECK(budget.refusals == 1 && budget.stopped_ms > 0 && budget.stopped_ms <= 1500 && limit.remaining <= 0);
+  CHECK(budget.refusals == 1 && budget.stopped_ms <= 1500);
+  if (check_now_ms() - began < 900) CHECK(budget.stopped_ms > 0 && limit.remaining <= 0);
   llmpool_event_t notice = harness_next(notices);
   CHECK_EQ(notice.notice, LLMPOOL_NOTICE_BUDGET_STOPPED);
   CHECK(strstr(notice.message, "budget told stops for 1.5 s") != NULL);

@@ -96,6 +96,8 @@ static void test_reasons(void) {
   request.url = server_url(server, "/truncated");
   CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_E_READ);
   expect(LLMPOOL_NOTICE_CONNECTION_CLOSED, "reason", "error");
+  options.keepalive_expiry_ms = 60000;
+  CHECK_OK(llmpool_configure(pool, &options));
   request.url = server_url(server, "/echo");
   CHECK_STATUS(harness_outcome(pool, &request), LLMPOOL_OK);
   CHECK_OK(llmpool_close(pool, 0)); /* what happens until the end is told */
@@ -362,7 +364,7 @@ static void drain_all(llmpool_queue_t *from, int *count) { drain_kinds(from, cou
 
 /* The time is long and the bounds are wide, so that a busy machine does not matter. */
 static void test_the_first_wake_comes_at_once(void) {
-  enum { SPELL_MS = 2000, AT_ONCE_MS = 1500, PUT_OFF_MS = 500 };
+  enum { SPELL_MS = 4000, AT_ONCE_MS = 3000, PUT_OFF_MS = 500 };
   llmpool_t *pool = harness_pool(NULL);
   llmpool_queue_t *slow = coalescing(SPELL_MS * 1000);
   int fd = llmpool_queue_fd(slow), count = 0;
@@ -410,14 +412,14 @@ static void test_a_lone_request_is_not_put_off(void) {
 
 /* Pieces of streams may wait longer than what else comes. */
 static void test_streams_are_put_off_longer(void) {
-  enum { LONG_MS = 3000 };
+  enum { LONG_MS = 20000 };
   llmpool_queue_options_t options = {
       .size = sizeof options, .coalesce_us = 1000, .stream_coalesce_us = LONG_MS * 1000};
   llmpool_t *pool = harness_pool(NULL);
   llmpool_queue_t *slow = NULL;
   CHECK_OK(llmpool_queue_open(&options, &slow));
   int fd = llmpool_queue_fd(slow), count = 0;
-  llmpool_request_t request = harness_request(server_url(server, "/trickle/100"));
+  llmpool_request_t request = harness_request(server_url(server, "/trickle/250"));
   request.flags = LLMPOOL_REQUEST_STREAM;
   int64_t start = check_now_ms();
   harness_submit(pool, &request, slow);
@@ -429,10 +431,10 @@ static void test_streams_are_put_off_longer(void) {
   CHECK_EQ(readable(fd, 300), 0); /* bytes come, and nobody is waked for them */
   request = harness_request(server_url(server, "/echo"));
   harness_submit(pool, &request, slow); /* its answer is told, and they with it */
-  CHECK_EQ(readable(fd, 2000 * check_slower()), 1);
+  CHECK_EQ(readable(fd, 10000 * check_slower()), 1);
   if (check_slower() == 1) CHECK(check_now_ms() - start < LONG_MS);
   drain_all(slow, &count);
-  CHECK(count > 3);
+  CHECK(count > 2);
   CHECK_OK(llmpool_queue_close(slow));
   CHECK_OK(llmpool_close(pool, 0));
 }
@@ -462,10 +464,10 @@ static void test_at_most_one_wake_in_the_time(void) {
 static void *drain_one(void *argument) {
   llmpool_event_t event;
   int64_t start = check_now_ms();
-  CHECK_EQ(llmpool_queue_drain(argument, &event, sizeof event, 1, 5000 * check_slower()), 1);
+  CHECK_EQ(llmpool_queue_drain(argument, &event, sizeof event, 1, 60000), 1);
   CHECK_STATUS(event.status, LLMPOOL_OK);
   harness_release(&event);
-  CHECK(check_now_ms() - start < 2000 * check_slower());
+  CHECK(check_now_ms() - start < 30000);
   return NULL;
 }
 

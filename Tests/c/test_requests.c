@@ -262,7 +262,11 @@ static void test_manual_credit(void) {
   size_t received = hold(events, CAPACITY, &count, 1);
   llmpool_events_release(events, sizeof *events, count);
   count = 0;
-  CHECK_EQ(hold(events, CAPACITY, &count, 0), 0); /* release gives no credit */
+  for (size_t more; (more = hold(events, CAPACITY, &count, 0)) > 0; count = 0) { /* of the first window, late */
+    received += more;
+    llmpool_events_release(events, sizeof *events, count);
+  }
+  CHECK(received <= 2 * 65536); /* release gives no credit */
   for (size_t consumed = received, step = received; received < SIZE; consumed = step) {
     CHECK_OK(llmpool_credit(narrow, id, consumed));
     step = hold(events, CAPACITY, &count, 1);
@@ -426,7 +430,7 @@ static void check_ends(llmpool_request_t request, llmpool_status_t expected, int
   CHECK_STATUS(harness_outcome(pool, &request), expected);
   int64_t taken = check_now_ms() - start;
   CHECK(taken >= after_ms - 20);
-  CHECK(taken <= after_ms + 1000 * check_slower());
+  CHECK(taken <= after_ms + 4000 * check_slower());
 }
 
 static void test_connect_timeout(void) {
@@ -465,9 +469,9 @@ static void test_read_timeout(void) {
 
 static void test_total_timeout(void) {
   llmpool_request_t request = request_to("/trickle/20");
-  request.total_timeout_ms = 300;
-  request.read_timeout_ms = 200; /* each byte starts it anew */
-  check_ends(request, LLMPOOL_E_TOTAL_TIMEOUT, 300);
+  request.total_timeout_ms = 1500;
+  request.read_timeout_ms = 1000; /* each byte starts it anew */
+  check_ends(request, LLMPOOL_E_TOTAL_TIMEOUT, 1500);
 }
 
 static void test_write_timeout(void) {
@@ -508,11 +512,12 @@ static void test_no_timeout_overrides_the_pool(void) {
   llmpool_options_t options = harness_options();
   options.read_timeout_ms = 100;
   llmpool_t *hasty = harness_pool(&options);
-  llmpool_request_t request = request_to("/delay/400");
+  llmpool_request_t request = request_to("/never");
   CHECK_STATUS(harness_outcome(hasty, &request), LLMPOOL_E_READ_TIMEOUT);
+  request.url = server_url(server, "/delay/400");
   request.read_timeout_ms = LLMPOOL_NO_TIMEOUT;
   CHECK_STATUS(harness_outcome(hasty, &request), LLMPOOL_OK);
-  request.read_timeout_ms = 2000;
+  request.read_timeout_ms = 30000;
   CHECK_STATUS(harness_outcome(hasty, &request), LLMPOOL_OK);
   CHECK_OK(llmpool_close(hasty, 0));
 }
