@@ -180,8 +180,10 @@ def test_a_libcurl_without_versions(run_python, tmp_path, mock):
         path = re.search(r"/\S*/libcurl\.so\.4\S*$", maps.read(), re.M)[0]
     other = tmp_path / "libcurl.so.4"
     other.write_bytes(without_versions(path))
-    listed = subprocess.run(["nm", "-D", other], capture_output=True, text=True, check=True).stdout
-    assert re.search(r" T curl_easy_init$", listed, re.M)
+    if shutil.which("nm"):
+        command = ["nm", "-D", other]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert re.search(r" T curl_easy_init$", listed, re.M)
     script = CALL + "print([line for line in open('/proc/self/maps') if 'libcurl' in line][0])"
     arguments = (mock.url, mock.ca_file, mock.api_key)
     done = run_python(script, *arguments, LD_LIBRARY_PATH=str(tmp_path))
