@@ -9,10 +9,12 @@ import servers
 
 import llmpool
 
+NEXT = "when the next request has come"
+
 
 class Slow(servers.RawServer):
-    """Answers each request after so many seconds as come next in the plan, with its number; those
-    behind the plan at once."""
+    """Answers each request after so many seconds as come next in the plan, or at NEXT, with its
+    number; those behind the plan at once."""
 
     def __init__(self, *plan):
         super().__init__(self.handle)
@@ -26,8 +28,15 @@ class Slow(servers.RawServer):
             _, _, buffer = servers.read_request(connection, buffer)
             self.requests += 1
             number = self.requests
-            self.is_over.wait(self.plan.pop(0) if self.plan else 0)
+            self.wait(number)
             servers.answer(connection, b"%d" % number)
+
+    def wait(self, number):
+        step = self.plan.pop(0) if self.plan else 0
+        if step == NEXT:
+            assert servers.wait_until(lambda: self.requests > number)
+        else:
+            self.is_over.wait(step)
 
     def __exit__(self, *raised):
         self.is_over.set()
@@ -56,7 +65,7 @@ def test_the_second_attempt_answers(way, where, open_pool):
 
 def test_the_first_attempt_answers(open_pool):
     pool = open_pool()
-    with Slow(1, 50) as server:
+    with Slow(NEXT, 50) as server:
         assert call("blocking", server.url, pool, retry=HEDGED) == ("1", 2)
         assert call("blocking", server.url, pool) == ("3", 1)  # the struct's field is reset
     stats = pool.stats()

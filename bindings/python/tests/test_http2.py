@@ -34,22 +34,24 @@ def all_good(client, results, body):
     assert stats.tls_handshakes == 1 and stats.reused >= 900
 
 
-def test_a_thousand_to_nginx(nginx, over_h2, at_once):
-    client = over_h2(nginx.tls_url)
-    before = servers.sockets_to(nginx.tls)
-    with servers.Watch(nginx.tls) as watch:
-        results = at_once(lambda _: client.get("/small"), 1000)
+def test_a_thousand_to_nginx(tmp_path, certificates, over_h2, at_once):
+    server = servers.Nginx(tmp_path, certificates)  # whose connections are of this client alone
+    with server.run():
+        client = over_h2(server.tls_url)
+        with servers.Watch(server.tls) as watch:
+            results = at_once(lambda _: client.get("/small"), 1000)
     all_good(client, results, b"x" * 200)
-    assert watch.most - before == 1
+    assert watch.most == 1
 
 
-def test_a_thousand_to_nghttpd(nghttpd, over_h2, at_once):
-    client = over_h2(nghttpd.url)
-    before = servers.sockets_to(nghttpd.port)
-    with servers.Watch(nghttpd.port) as watch:
-        results = at_once(lambda _: client.get("/small"), 1000)
+def test_a_thousand_to_nghttpd(tmp_path, certificates, over_h2, at_once):
+    server = servers.Nghttpd(tmp_path, certificates)
+    with server.run():
+        client = over_h2(server.url)
+        with servers.Watch(server.port) as watch:
+            results = at_once(lambda _: client.get("/small"), 1000)
     all_good(client, results, b"x" * 200)
-    assert watch.most - before == 1
+    assert watch.most == 1
 
 
 def test_a_thousand_answered_before_the_body_is_read_by_nginx(nginx, over_h2, at_once):
@@ -260,9 +262,9 @@ def test_refused_for_ever(over_h2):
         client.get("/")
         started = time.monotonic()
         with pytest.raises(llmpool.RefusedStream) as caught:
-            client.post("/", content=b"x", timeout=llmpool.Timeout(30, pool=1))
+            client.post("/", content=b"x", timeout=llmpool.Timeout(30, pool=2))
         assert caught.value.unseen and 4 < len(server.requests) < 200
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
 
 
 def test_nginx_that_closes_after_twenty_requests(tmp_path, certificates, over_h2, at_once):

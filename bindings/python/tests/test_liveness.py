@@ -127,11 +127,11 @@ class Http2Server:
 
 def test_a_server_that_does_not_answer_a_ping_is_given_up(open_client):
     with Http2Server(answers_pings=False, script=lambda *_: None) as server:
-        client = open_client(server.server.url, http1=False, ping_interval=0.4)
+        client = open_client(server.server.url, http1=False, ping_interval=0.4, timeout=60)
         began = time.monotonic()
         with pytest.raises(llmpool.ReadError) as caught:
             client.post("/", content=b"x")
-        assert 0.75 < time.monotonic() - began < 2.5  # the interval, then as long for the answer
+        assert 0.75 <= time.monotonic() - began < 20  # the interval, then as long for the answer
         assert caught.value.status == "LLMPOOL_E_READ" and not caught.value.unseen
         assert "PING" in str(caught.value)
         assert servers.wait_until(lambda: server.closed_at)
@@ -143,21 +143,27 @@ def test_an_idle_connection_to_a_dead_server_is_given_up(open_client):
     with Http2Server(answers_pings=False) as server:
         client = open_client(server.server.url, http1=False, ping_interval=0.3)
         assert client.get("/").text == "ok"
-        assert servers.wait_until(lambda: server.closed_at, 3) and len(server.pings) == 1
-        assert client.pool.stats().idle == 0
+        assert servers.wait_until(lambda: server.closed_at) and len(server.pings) == 1
+        assert servers.wait_until(lambda: client.pool.stats().idle == 0)
 
 
 def test_answered_pings_keep_a_long_answer_waiting(open_client):
     """They come in silence only, and never more often than the interval."""
 
     def think(server, stream):
-        threading.Timer(1.6, server.respond, (stream,)).start()
+        """As long as three pings take: this thread answers them meanwhile."""
+
+        def think_then_respond():
+            if servers.wait_until(lambda: len(server.pings) == 3, 60):
+                server.respond(stream)
+
+        threading.Thread(target=think_then_respond, daemon=True).start()
 
     with Http2Server(script=think) as server:
-        client = open_client(server.server.url, http1=False, ping_interval=0.3)
+        client = open_client(server.server.url, http1=False, ping_interval=1, timeout=60)
         assert client.get("/").text == "ok"
         gaps = [after - before for before, after in zip(server.pings, server.pings[1:])]
-        assert 2 <= len(server.pings) <= 6 and min(gaps) > 0.28, gaps
+        assert len(server.pings) == 3 and min(gaps) > 0.98, gaps
 
 
 def test_no_ping_while_bytes_come_or_when_off(open_client):
@@ -170,11 +176,11 @@ def test_no_ping_while_bytes_come_or_when_off(open_client):
             if not last:
                 threading.Timer(0.1, send, (left - 1,)).start()
 
-        send(10)
+        send(35)
 
     with Http2Server(script=trickle) as server:
-        client = open_client(server.server.url, http1=False, ping_interval=0.5)
-        assert client.get("/").text == "." * 11 and server.pings == []
+        client = open_client(server.server.url, http1=False, ping_interval=3)
+        assert client.get("/").text == "." * 36 and server.pings == []
 
     def think(server, stream):
         threading.Timer(0.8, server.respond, (stream,)).start()

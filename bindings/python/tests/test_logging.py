@@ -444,10 +444,16 @@ import llmpool
 llmpool.get(sys.argv[1])
 assert threading.active_count() == 1, threading.enumerate()
 logging.getLogger("llmpool").setLevel(logging.DEBUG)
-logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+said = threading.Event()
+class Telling(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        said.set()
+logging.basicConfig(
+    level=logging.INFO, format="%(levelname)s %(message)s", handlers=[Telling(sys.stdout)])
 llmpool.Client(pool=llmpool.Pool()).get(sys.argv[1])
 assert threading.active_count() == 2
-import time; time.sleep(0.2)
+assert said.wait(20)
 """
     done = run_python(script, nginx.url + "/small")
     assert done.returncode == 0, done.stderr
@@ -456,14 +462,23 @@ import time; time.sleep(0.2)
 
 def test_in_a_forked_child(run_python, nginx):
     script = """
-import logging, os, sys, time
-logging.basicConfig(level=logging.DEBUG, format="%(process)d %(message)s", stream=sys.stdout)
+import logging, os, sys, threading
+opened = threading.Event()
+class Telling(logging.StreamHandler):
+    def emit(self, record):
+        super().emit(record)
+        if " opened " in record.getMessage():
+            opened.set()
+logging.basicConfig(
+    level=logging.DEBUG, format="%(process)d %(message)s", handlers=[Telling(sys.stdout)])
 import llmpool
 client = llmpool.Client()
 client.get(sys.argv[1])
 child = os.fork()
+if not child:
+    opened = threading.Event()  # of a line of its own: the other may have been set before
 client.get(sys.argv[1])
-time.sleep(0.2)
+opened.wait(8)  # not the 10 s that a line is held back behind another of its kind
 sys.stdout.flush()
 if child:
     os.waitpid(child, 0)

@@ -3,7 +3,6 @@
 import ctypes
 import re
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,15 +132,16 @@ def test_every_notice_and_its_fields_are_on_the_page(open_pool):
         name: re.findall(r"`([a-z-]+)`", fields) for name, _, fields, _ in rows(4) if name.isupper()
     }
     assert set(page) == set(KINDS.values())
-    free = threading.Event()
+    free, slow = threading.Event(), []
 
     def handle(connection, _):
         buffer = b""
         while True:
             head, _, buffer = servers.read_request(connection, buffer)
             free.wait(10)
-            if head.startswith(b"GET /slow"):
-                time.sleep(0.5)
+            if head.startswith(b"GET /slow"):  # until the second attempt has come
+                slow.append(head)
+                assert servers.wait_until(lambda: len(slow) > 1)
             if head.startswith(b"GET /busy"):
                 servers.answer(connection, b"", b"retry-after-ms: 10\r\n", b"429 Too Many Requests")
             else:

@@ -209,18 +209,17 @@ def large(pool):
 
 def test_who_does_not_read_is_dropped_and_holds_nobody_up(shown, directory):
     large(shown)
-    idle = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+    idle = [socket.socket(socket.AF_UNIX) for _ in range(7)]
     try:
-        for client in idle[:3]:
+        with socket.socket(socket.AF_UNIX) as fifth:
+            for client in [*idle[:4], fifth]:
+                client.connect(str(directory / name()))
+            assert fifth.makefile("rb").read() == b""
+        assert servers.wait_until(lambda: all(map(is_cut, idle[:4])), 60)
+        for client in idle[4:]:
             client.connect(str(directory / name()))
         whole = look(directory)  # beside those who do not read
         assert len(whole["pools"][0]["origins"]) == 600
-        idle[3].connect(str(directory / name()))
-        with socket.socket(socket.AF_UNIX) as fifth:
-            fifth.connect(str(directory / name()))
-            assert fifth.makefile("rb").read() == b""
-        assert servers.wait_until(lambda: is_cut(idle[0]), 60)
-        assert look(directory)["pid"] == os.getpid()
     finally:
         for client in idle:
             client.close()

@@ -17,6 +17,8 @@ import llmpool
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+# Three tokens and then silence: it does not end before it is left.
+ENDLESS = {**BODY, "model": "stall-3"}
 
 
 def idle(pool):
@@ -34,22 +36,31 @@ def client(request, tokens, tokens_plain, open_client):
 
 
 def test_events(client):
+    begin = time.monotonic()
     with client.stream("POST", CHAT, json=BODY) as response:
         assert response.status_code == 200 and not response.is_closed
         assert response.headers["content-type"].startswith("text/event-stream")
-        begin = time.monotonic()
-        events = []
-        for event in response.iter_sse(stop="[DONE]"):
+        events, seen = [], []
+        for event in response.iter_sse():  # to the end: behind stop= it is not awaited for long
             events.append(event)
-            if len(events) == 2:
-                assert time.monotonic() - begin < 0.15  # not when all had come
+            seen.append(time.monotonic() - begin)
         assert response.is_closed
-    assert len(events) == 52 and events[0].event == "message" and events[0].id == ""
+    assert len(events) == 53 and events[0].event == "message" and events[0].id == ""
+    assert events.pop().data == "[DONE]"
     text = "".join(event.json()["choices"][0]["delta"].get("content", "") for event in events)
     assert text.startswith("The pool keeps one connection open")
     times = response.timings
-    assert 0 < times.first_byte <= times.time_to_first_token < 0.2 < times.done
+    assert 0 < times.first_byte <= times.time_to_first_token < times.done
+    assert times.time_to_first_token < seen[0] + 0.05 and times.done > 0.2  # clocks are coarse
     assert client.pool.stats().cancelled == 0
+
+
+def test_events_come_before_the_end(client):
+    with client.stream("POST", CHAT, json=ENDLESS) as response:
+        events = response.iter_sse()
+        assert [next(events).json()["object"] for _ in range(4)] == ["chat.completion.chunk"] * 4
+        assert not response.is_closed
+    assert client.pool.stats().cancelled == 1
 
 
 def test_bytes_text_and_lines(client):
@@ -104,17 +115,15 @@ def _twice(client):
 
 def test_leaving_early_cancels(client):
     left = client.server.stats()["left"]
-    with client.stream("POST", CHAT, json=BODY) as response:
+    with client.stream("POST", CHAT, json=ENDLESS) as response:
         assert next(response.iter_sse()).data
     assert client.pool.stats().cancelled == 1
-    begin = time.monotonic()
-    assert servers.wait_until(lambda: client.server.stats()["left"] == left + 1, 2)
-    assert time.monotonic() - begin < 0.5
-    assert client.server.stats()["streams"] == 0
+    assert servers.wait_until(lambda: client.server.stats()["left"] >= left + 1)
+    assert servers.wait_until(lambda: client.server.stats()["streams"] == 0)
 
 
 def test_an_exception_cancels(client):
-    with pytest.raises(ZeroDivisionError), client.stream("POST", CHAT, json=BODY) as response:
+    with pytest.raises(ZeroDivisionError), client.stream("POST", CHAT, json=ENDLESS) as response:
         for _ in response.iter_sse():
             raise ZeroDivisionError
     assert idle(client.pool) and client.pool.stats().cancelled == 1
@@ -134,7 +143,7 @@ def test_another_thread_for_each_step(client):
 
 def test_an_abandoned_response(client, caplog):
     def abandon():
-        response = client.stream("POST", CHAT, json=BODY).__enter__()
+        response = client.stream("POST", CHAT, json=ENDLESS).__enter__()
         next(response.iter_sse())
 
     with pytest.warns(ResourceWarning, match="says where"):
@@ -238,7 +247,7 @@ def test_text_and_lines_across_pieces(open_client):
             assert list(response.iter_text(4)) == [text[i : i + 4] for i in range(0, len(text), 4)]
 
 
-def test_stop_waits_a_little_for_the_end(open_client):
+def test_stop_waits_a_little_for_the_end(open_client, monkeypatch):
     """The usual end follows at once and saves the connection; another is not waited for long."""
 
     def handle(connection, number):
@@ -257,15 +266,23 @@ def test_stop_waits_a_little_for_the_end(open_client):
 
     with servers.RawServer(handle) as server:
         client = open_client(server.url)
-        for path, most in (("/", 0.09), ("/", 0.09), ("/open", 0.4)):
+
+        def took(path):
             begin = time.monotonic()
             with client.stream("GET", path) as response:
                 assert [event.data for event in response.iter_sse(stop="[DONE]")] == ["1"]
-            assert time.monotonic() - begin < most + 0.1
             assert response.is_closed
+            return time.monotonic() - begin
+
+        with monkeypatch.context() as patch:  # the server may be slow; the end is waited for alone
+            patch.setattr("llmpool._client.stream.LINGER", 8)
+            assert took("/") < 7 and took("/") < 7
+        not_ended = [took("/open")]
         assert server.connections == 1
+        not_ended += [took("/open") for _ in range(2)]
+        assert 0.05 < min(not_ended) < 0.5, not_ended
         now = client.pool.stats()
-        assert (now.succeeded, now.cancelled) == (2, 1)
+        assert (now.succeeded, now.cancelled) == (2, 3)
 
 
 def test_a_truncated_answer(open_client):
@@ -631,9 +648,9 @@ def test_an_interrupt_between_submit_and_wait(kind, client, monkeypatch):
     monkeypatch.setattr(lib, "submit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         if kind == "call":
-            client.post(CHAT, json={**BODY, "stream": False})
+            client.post(CHAT, json={**BODY, "model": "slow-60", "stream": False})
         elif kind == "stream":
-            client.stream("POST", CHAT, json=BODY).__enter__()
+            client.stream("POST", CHAT, json=ENDLESS).__enter__()
         else:
             client.post(CHAT, content=iter([b"{", b"}"]))
     monkeypatch.undo()
@@ -656,7 +673,7 @@ body = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "s
 pool = llmpool.Pool(ca_file=ca_file)
 client = llmpool.Client(base_url=url, headers={"authorization": "Bearer " + key}, pool=pool)
 def idle():
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20
     while True:
         now = pool.stats()
         if now.active == now.pending == 0:
@@ -694,6 +711,7 @@ url, ca_file, key = sys.argv[1:]
 body = {"model": "gpt-mock", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 pool = llmpool.Pool(ca_file=ca_file)
 client = llmpool.Client(base_url=url, headers={"authorization": "Bearer " + key}, pool=pool)
+body["model"] = "lasts-1.5"
 ticks = []
 def tick():
     while True:
@@ -705,10 +723,10 @@ ticking = gevent.spawn(tick)
 begin = time.monotonic()
 jobs = [gevent.spawn(one) for _ in range(20)]
 gevent.joinall(jobs, raise_error=True)
-assert [job.value for job in jobs] == [52] * 20
-assert time.monotonic() - begin < 3, "one after the other it would be 5 s"
-assert max(b - a for a, b in zip(ticks, ticks[1:])) < 1 and len(ticks) > 20
 ticking.kill()
+assert [job.value for job in jobs] == [52] * 20
+assert time.monotonic() - begin < 15, "one after the other it would be 30 s"
+assert len(ticks) > 50, "others ran while they waited"
 print("done")
 """
     done = run_python(script, tokens.url, tokens.ca_file, tokens.api_key)

@@ -1,6 +1,7 @@
 """Which timeout counts, and what a request that it ended says."""
 
 import contextlib
+import re
 import socket
 import time
 
@@ -76,7 +77,8 @@ def test_silence_says_how_long_it_was(open_client):
         assert "sent nothing for 150 ms, its read timeout; " in str(caught.value)
         with pytest.raises(llmpool.ReadTimeout) as caught:
             client.get("/", timeout=llmpool.Timeout(10, read=1.5))
-        assert "sent nothing for 1.5 s, its read timeout; 1.6 s after" in str(caught.value)
+        found = re.search(r"for 1\.5 s, its read timeout; (\d+\.\d) s after", str(caught.value))
+        assert found and 1.6 <= float(found[1]) < 5, str(caught.value)
         with pytest.raises(llmpool.TimeoutException) as caught:
             client.get("/", timeout=llmpool.Timeout(10, total=0.12))
         assert "took longer than 120 ms, its total timeout" in str(caught.value)

@@ -193,12 +193,12 @@ def test_bytes_are_those_on_the_socket(alpn, nginx, open_client):
             now = pool.stats()
             return {"up": now.bytes_sent, "down": now.bytes_received} == passed
 
-        assert servers.wait_until(counted, 3), (pool.stats(), passed)
+        assert servers.wait_until(counted), (pool.stats(), passed)
         assert passed["down"] > 1000 and passed["up"] > 150_000
         before = pool.stats().bytes_sent
         pool.configure(http2=alpn != "h2")  # closes the connection: its last words count, too
-        assert servers.wait_until(lambda: pool.stats().closed == 1, 3)
-        assert servers.wait_until(lambda: pool.stats().bytes_sent > before, 3)
+        assert servers.wait_until(lambda: pool.stats().closed == 1)
+        assert servers.wait_until(lambda: pool.stats().bytes_sent > before)
 
 
 def perform(client, url, server_name=None):

@@ -238,10 +238,11 @@ def test_answer_is_left_in_each_way(open_pool, tokens_plain):
     group = transport.Group()
     url = (tokens_plain.url + "/v1/chat/completions").encode()
     headers = [(name.encode(), value.encode()) for name, value in tokens_plain.headers.items()]
-    body = b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
 
-    def begin():
-        return transport.send(pool, transport.RawRequest(b"POST", url, headers, body), group)
+    def begin(model=b"stall-1"):  # which does not end before it is left
+        body = b'{"model": "%s", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+        request = transport.RawRequest(b"POST", url, headers, body % model)
+        return transport.send(pool, request, group)
 
     response = begin()
     first = next(iter(response))
@@ -252,7 +253,7 @@ def test_answer_is_left_in_each_way(open_pool, tokens_plain):
         next(iter(response))
     begin()
     gc.collect()
-    response = begin()
+    response = begin(b"m")
     assert b"".join(response).endswith(b"data: [DONE]\n\n")
     assert list(response) == []
     assert servers.wait_until(lambda: pool.stats().active == 0)

@@ -340,13 +340,9 @@ def endless_head(connection, _):
     ],
 )
 def test_errors_in_the_call(caller, handle, error):
+    timeout = caller.httpx.Timeout(10, read=0.3 if error == "ReadTimeout" else 10)
     with servers.RawServer(handle) as server, pytest.raises(caller.httpx.HTTPError) as caught:
-        caller.request(
-            "POST",
-            server.url,
-            content=b"x",
-            client={"timeout": 0.3 if error == "ReadTimeout" else 10},
-        )
+        caller.request("POST", server.url, content=b"x", client={"timeout": timeout})
     assert type(caught.value) is getattr(caller.httpx, error), repr(caught.value)
     assert caught.value.request.url == server.url
     assert isinstance(caught.value.__cause__, llmpool.TransportError)
@@ -360,7 +356,7 @@ BEGUN = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun"
     [
         (BEGUN, None, "RemoteProtocolError"),
         (BEGUN, servers.reset, "ReadError"),
-        (BEGUN, lambda connection: time.sleep(1), "ReadTimeout"),
+        (BEGUN, lambda connection: connection.recv(1), "ReadTimeout"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\nnonsense\r\n",
             None,
@@ -377,12 +373,10 @@ def test_errors_while_the_body_comes(caller, raw, then, error):
         begun.wait(10)  # a reset drops what was not read
         then(connection)
 
+    timeout = caller.httpx.Timeout(10, read=1 if error == "ReadTimeout" else 10)
     with servers.RawServer(one_answer(raw, held if then else None)) as server:
         _, pieces, raised = caller.stream(
-            "GET",
-            server.url,
-            client={"timeout": 0.4 if error == "ReadTimeout" else 10},
-            begun=begun.set,
+            "GET", server.url, client={"timeout": timeout}, begun=begun.set
         )
     assert b"".join(pieces) == b"begun"
     assert type(raised) is getattr(caller.httpx, error), repr(raised)
@@ -475,11 +469,11 @@ def test_slow_stream_outlives_all_its_timeouts_together(caller):
         servers.read_request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n")
         for _ in range(12):
-            time.sleep(0.15)
+            time.sleep(0.2)
             connection.sendall(b"x")
 
     with servers.RawServer(handle) as server:
-        _, pieces, raised = caller.stream("GET", server.url, client={"timeout": 1.2})
+        _, pieces, raised = caller.stream("GET", server.url, client={"timeout": 2.0})
     assert raised is None
     assert b"".join(pieces) == b"x" * 12
 

@@ -279,10 +279,10 @@ def test_making_a_client_is_cheap(name):
     """httpx2.Client() takes 0.2 s and more, for a context that ours does not need."""
     ours = importlib.import_module(f"llmpool.{name}")
     ours.Client()
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for _ in range(20):
         ours.Client()
-    assert (time.perf_counter() - begin) / 20 < 0.01
+    assert (time.thread_time() - begin) / 20 < 0.01
 
 
 def test_httpx_may_be_httpx2_under_its_name(run_python):

@@ -105,7 +105,7 @@ def silence_in_the_head(peer):
 
 @script({"E_READ_TIMEOUT": 2, "OK": 8}, requests=10, also=lambda run: run.server.connections == 1)
 def silence_in_two_of_ten_bodies(peer):
-    """Those that time out leave the connection to the others."""
+    """Those that time out, the first, leave the connection to the others."""
     for stream in peer.start().requests(10)[:2]:
         peer.answer(stream, body=b"half", end=False)
     for stream in peer.requests(10)[2:]:
@@ -117,22 +117,22 @@ def silence_in_two_of_ten_bodies(peer):
 def ping_never_answered(peer):
     """The server has died; without PING that would take until the read timeout."""
     peer.start().next_request()
-    peer.silence()
+    peer.silence(30)
 
 
-@script("OK", pool={"ping_interval": 0.1}, timeout={"read": 10})
+@script("OK", pool={"ping_interval": 0.8}, timeout={"read": 10})
 def ping_answered_by_a_thinker(peer):
     stream = peer.start().next_request()
     began = time.monotonic()
     pings = 0
-    while time.monotonic() < began + 0.6:
-        peer.sock.settimeout(1)
+    while pings < 2:
         data = peer.recv()
         pings += data.count(b"\x00\x00\x08\x06\x00")
         for _ in range(data.count(b"\x00\x00\x08\x06\x00")):
             peer.frame(PingFrame(0, b"\0" * 8, flags=("ACK",)))
-    if not 2 <= pings <= 7:
-        peer.server.found(f"{pings} PINGs in 0.6 s, at one in 0.1 s")
+    seconds = time.monotonic() - began
+    if pings > 1 + seconds / 0.75:
+        peer.server.found(f"{pings} PINGs in {seconds:.2f} s, at one in 0.8 s")
     peer.answer(stream)
     peer.serve()
 
@@ -502,7 +502,7 @@ def streams_lowered_to_none_for_a_while(peer):
     peer.serve()
 
 
-@script({"OK": 1, "E_POOL_TIMEOUT": 1}, rounds=2, timeout={"pool": 0.4}, pool={"connections": 1})
+@script("E_POOL_TIMEOUT", warm=True, timeout={"pool": 0.4}, pool={"connections": 1})
 def streams_lowered_to_none(peer):
     stream = peer.start().next_request()
     peer.h2.update_settings({MAX_STREAMS: 0})

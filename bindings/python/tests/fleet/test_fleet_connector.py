@@ -50,25 +50,45 @@ def store_at(port, **options):
     return llmpool.fleet.Redis(f"redis://127.0.0.1:{port}", **options)
 
 
+def assert_lent(members, is_right):
+    """What each of them is lent a second, over two seconds, is right. Of three measurements one
+    must be: a machine that stands still for a while spoils the others."""
+    seen = []
+    for _ in range(3):
+        begin = time.monotonic()
+        time.sleep(2)
+        seconds = time.monotonic() - begin
+        seen.append([member.since(begin) / seconds for member in members])
+        if is_right(seen[-1]):
+            return
+    raise AssertionError(seen)
+
+
 def test_members_share_what_comes_back(redis_port, client, connect):
     members = [connect(store_at(redis_port)) for _ in range(4)]
     assert processes.wait_until(lambda: all(m.members == 4 for m in members))
-    begin = time.monotonic()
-    time.sleep(2)
-    shares = [member.since(begin) for member in members]
-    assert 0.75 * 2 * RATE <= sum(shares) <= 1.3 * 2 * RATE
-    assert max(shares) <= 2.5 * min(shares)
+
+    def is_shared(rates):
+        return 0.75 * RATE <= sum(rates) <= 1.3 * RATE and max(rates) <= 2.5 * min(rates)
+
+    assert_lent(members, is_shared)
 
 
 def test_commands_are_few(redis_port, client, connect):
     store = store_at(redis_port)
     store.check()  # so that the script is there, whichever test comes first
-    before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    def calls():
+        return client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    before, begin = calls(), time.monotonic()
     leases = connect(store)
-    time.sleep(2)
-    calls = client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
-    assert 4 <= calls <= 8
-    assert leases.asks == calls
+    assert processes.wait_until(lambda: leases.asks >= 6)
+    leases.end()
+    seconds = time.monotonic() - begin
+    # The last of them may be under way; then there are no more.
+    assert processes.wait_until(lambda: calls() - before == leases.asks)
+    assert leases.asks <= 1 + seconds / 0.25
 
 
 def test_several_budgets_go_on_one_way(redis_port, client):
@@ -95,11 +115,9 @@ def test_a_store_that_is_killed_and_comes_back_empty(tmp_path, caplog, connect):
     asks = sum(member.asks for member in members)
     with redis_server(tmp_path, port=port):
         begin = time.monotonic()
-        assert processes.wait_until(lambda: all(m.since(begin) for m in members), 3)
+        assert processes.wait_until(lambda: all(m.since(begin) for m in members))
         time.sleep(max(0, begin + 3 - time.monotonic()))
-        full = time.monotonic()
-        time.sleep(2)
-        assert sum(member.since(full) for member in members) >= 0.75 * 2 * RATE
+        assert_lent(members, lambda rates: sum(rates) >= 0.75 * RATE)
     assert asks <= 60
     (warning,) = set(said(caplog, logging.WARNING))
     assert warning.startswith("llmpool: the fleet's store does not answer (")
@@ -120,7 +138,7 @@ def test_a_store_that_hangs(tmp_path, caplog, connect):
             assert len(member.granted) == before
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        assert processes.wait_until(lambda: len(member.granted) > before + 2, 3)
+        assert processes.wait_until(lambda: len(member.granted) > before + 2)
     assert any("does not answer" in text for text in said(caplog, logging.WARNING))
 
 
@@ -137,7 +155,7 @@ def test_a_replica_that_may_only_be_read(tmp_path, caplog, connect):
             assert "safe share, 0.25 of each limit" in warning
             with redis.Redis(port=replica.port) as client:  # it is made the master
                 client.replicaof("NO", "ONE")
-            assert processes.wait_until(lambda: member.granted, 3)
+            assert processes.wait_until(lambda: member.granted)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +256,7 @@ def test_two_masters_lend_twice_and_no_more(tmp_path, connect):
     with redis_server(tmp_path) as first, redis_server(tmp_path / "second") as second:
         left, right = connect(store_at(first.port)), connect(store_at(second.port))
         assert processes.wait_until(lambda: left.members == 1 and right.members == 1)
-        begin = time.monotonic()
-        time.sleep(2)
-        assert left.since(begin) + right.since(begin) <= 2 * 1.3 * 2 * RATE
+        assert_lent([left, right], lambda rates: sum(rates) <= 2 * 1.3 * RATE)
 
 
 def test_wrong_password_is_said_at_once(tmp_path):
@@ -312,28 +328,47 @@ def test_members_that_know_different_limits_are_told_once(redis_port, client, ca
     assert "1,500" in warning
 
 
-def test_who_asks_while_the_store_is_away_is_heard_at_once():
-    """A demand starts the time after which the safe share is spent; with several budgets, too."""
+class Away:
+    """A store that never answers, and when it was asked."""
 
-    class Away:
-        calls = 0
+    def __init__(self):
+        self.tries = []
 
-        def lend(self, member, asks):
-            self.calls += 1
-            raise StoreAway("gone")
+    def lend(self, member, asks):
+        self.tries.append(time.monotonic())
+        raise StoreAway("gone")
 
-    store = Away()
-    leases = FakeLeases(interval=0.02)
+
+def test_a_store_that_is_away_is_tried_ever_more_seldom():
+    store, leases = Away(), FakeLeases(interval=0.02)
     connector = Connector(leases, store, "a", 0.5)
     connector.start()
     try:
-        time.sleep(0.35)
-        assert 2 <= store.calls <= 3
-        before = leases.asks
-        for _ in range(5):
-            os.write(leases._write, b"x")
-            time.sleep(0.02)
-        assert leases.asks >= before + 3
+        assert processes.wait_until(lambda: len(store.tries) >= 3)
+        first, second, third = store.tries[:3]
+        assert second - first >= 0.1 and third - second >= 0.2
+    finally:
+        leases.end()
+        connector.leave()
+
+
+def test_who_asks_while_the_store_is_away_is_heard_at_once():
+    """A demand starts the time after which the safe share is spent; with several budgets, too."""
+    store, leases = Away(), FakeLeases(interval=0.02)
+    connector = Connector(leases, store, "a", 0.5)
+    connector._pause = 60  # so that only who asks is heard, and no other try
+    connector.start()
+
+    def until_it_is_heard():
+        before, begin = leases.asks, time.monotonic()
+        os.write(leases._write, b"x")
+        assert processes.wait_until(lambda: leases.asks > before)
+        return time.monotonic() - begin
+
+    try:
+        assert processes.wait_until(lambda: connector._retry_at)
+        assert min(until_it_is_heard() for _ in range(3)) < 0.5
+        assert len(store.tries) == 1
     finally:
         leases.end()
         connector.leave()

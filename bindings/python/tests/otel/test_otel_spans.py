@@ -199,7 +199,7 @@ def test_an_upload_that_fails_here(traced, caller):
 
 def test_a_stall_that_ends_the_stream(traced, caller):
     with pytest.raises(llmpool.ReadTimeout):
-        caller.stream(CHAT, json=body("stall-2", stream=True), timeout=llmpool.Timeout(read=0.2))
+        caller.stream(CHAT, json=body("stall-2", stream=True), timeout=llmpool.Timeout(read=1))
     span = traced.span()
     stall = event(span, "stall")
     assert stall.attributes["error.type"] == "llmpool.ReadTimeout"
