@@ -24,12 +24,13 @@ struct server {
   const char *headers, *bytes; /* server_say() */
   size_t size;
   const char *plan[PLAN_MAX + 1], **next_planned; /* server_plan() */
+  int plan_size, arrived;                         /* of those that ask for /planned */
   char body[BODIES_MAX][BODY_KEPT_MAX];
 };
 
 typedef struct {
   server_t *server;
-  int fd;
+  int fd, number; /* in the order in which they were made, from 0 */
   char buffer[BUFFER_SIZE]; /* what was read and not yet used */
   size_t used;
   char method[16], path[256], test_header[256];
@@ -308,14 +309,28 @@ static int answer_said(connection_t *connection, int first, int pause_ms) {
   return sent ? KEEP : CLOSE;
 }
 
-/* The next answer of server_plan(). */
-static int answer_planned(connection_t *connection) {
+static int wait_for_another(connection_t *connection) {
+  for (int64_t end = check_now_ms() + 30000; check_now_ms() < end; check_sleep_ms(1)) {
+    if (count(connection->server, &connection->server->stopping)) return 0;
+    if (count(connection->server, &connection->server->arrived) > 1) return 1;
+  }
+  return 0;
+}
+
+/* The next answer of server_plan(), or that of the connection. */
+static int answer_planned(connection_t *connection, int is_by_number) {
   server_t *server = connection->server;
   pthread_mutex_lock(&server->lock);
   const char *next = *server->next_planned;
+  if (is_by_number) next = connection->number < server->plan_size ? server->plan[connection->number] : NULL;
   if (next) server->next_planned++;
+  server->arrived += is_by_number;
   pthread_mutex_unlock(&server->lock);
   if (!next) return reply(connection, "200 OK", "", "ok", 2);
+  if (next[0] == '^') {
+    if (!wait_for_another(connection)) return CLOSE;
+    next++;
+  }
   if (next[0] == '~') {
     char *rest;
     if (!wait_ms(connection, (int)strtol(next + 1, &rest, 10))) return CLOSE;
@@ -357,7 +372,8 @@ static int answer(connection_t *connection) {
   sscanf(path, "/%31[a-z]/%d", name, &number);
   if (!strcmp(name, "said")) return answer_said(connection, number, 0);
   if (!strcmp(name, "late")) return answer_said(connection, 0, number);
-  if (!strcmp(name, "plan")) return answer_planned(connection);
+  if (!strcmp(name, "plan")) return answer_planned(connection, 0);
+  if (!strcmp(name, "planned")) return answer_planned(connection, 1);
   if (!strcmp(name, "sum")) return answer_sum(connection);
   if (!strcmp(name, "echo")) return answer_echo(connection);
   if (!strcmp(name, "size")) return answer_size(connection, (size_t)number);
@@ -426,7 +442,7 @@ static void accept_one(server_t *server) {
   connection->server = server;
   connection->fd = fd;
   pthread_mutex_lock(&server->lock);
-  server->accepted++;
+  connection->number = server->accepted++;
   server->open++;
   if (server->open > server->open_max) server->open_max = server->open;
   pthread_mutex_unlock(&server->lock);
@@ -488,6 +504,7 @@ void server_plan(server_t *server, const char *const *answers) {
   for (; answers[count] && count < PLAN_MAX; count++)
     server->plan[count] = answers[count];
   server->plan[count] = NULL;
+  server->plan_size = count;
   server->next_planned = server->plan;
   pthread_mutex_unlock(&server->lock);
 }

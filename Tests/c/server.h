@@ -14,6 +14,7 @@
  *   /late/MS         the same, with a pause after its first line
  *   /plan            the next answer of server_plan()    /sum/MS      reads with pauses, answers "size sum" of the body
  *   /early/N         answers before it reads the body; with N from 300 on it never reads it
+ *   /planned         the same, but the first connection of all has the first answer, and so on
  *   /tail/MS         the request's body, after that time; every 33rd request waits ten times as long
  */
 #ifndef LLMPOOL_TEST_SERVER_H
@@ -32,8 +33,8 @@ const char *server_url(const server_t *server, const char *path);
 /* What /said answers; the memory stays the caller's, and nobody may be asking meanwhile. */
 void server_say(server_t *server, const char *headers, const void *bytes, size_t size);
 /* What /plan answers, one after the other: "429 Too Many\nretry-after: 1" (its body is "busy", or what follows an empty
- * line), "~300 200 Late" after so many milliseconds, or "" to close without an answer. A NULL ends the list; after it
- * the answer is 200 with "ok". */
+ * line), "~300 200 Late" after so many milliseconds, "^200 OK" or "^~300 200 Late" once a second request for /planned
+ * is there, or "" to close without an answer. A NULL ends the list; after it the answer is 200 with "ok". */
 void server_plan(server_t *server, const char *const *answers);
 /* An answer of the plan is left: a request that was to get it may still come, in the next test. */
 int server_is_planned(server_t *server);
