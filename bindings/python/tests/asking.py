@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 import time
 from typing import List, NamedTuple, Sequence, Tuple
 
@@ -27,7 +26,7 @@ def chat(size, model="gpt-mock"):
     return {"model": model, "messages": HI, "max_tokens": size - PROMPT}
 
 
-class Pauses:
+class Pauses(servers.Beside):
     """When this process stood still while its block lasted: its own short sleeps came late.
 
     Attributes:
@@ -37,25 +36,16 @@ class Pauses:
     BEAT = 0.02
 
     def __init__(self):
+        super().__init__()
         self.found = []
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _run(self):
+    def run(self):
         due = time.monotonic() + self.BEAT
-        while not self._is_over.wait(max(0.0, due - time.monotonic())):
+        while not self.is_over.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
             if now > due + self.BEAT:
                 self.found.append((due, now))
             due = now + self.BEAT
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
 
 
 def stood_still(pauses, start, end):

@@ -105,26 +105,33 @@ class Calls:
         return {name: self._between((before or {}).get(name), now[name]) for name in now}
 
 
-class Watch:
-    """Samples the number of sockets to a port while its block lasts."""
+class Beside:
+    """Runs run() on a thread of its own while its block lasts: until is_over is set."""
 
-    def __init__(self, port):
-        self.port = port
-        self.most = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        while not self._stop.wait(0.002):
-            self.most = max(self.most, sockets_to(self.port))
+    def __init__(self):
+        self.is_over = threading.Event()
+        self._thread = threading.Thread(target=self.run, daemon=True)
 
     def __enter__(self):
         self._thread.start()
         return self
 
     def __exit__(self, *_):
-        self._stop.set()
+        self.is_over.set()
         self._thread.join()
+
+
+class Watch(Beside):
+    """Samples the number of sockets to a port while its block lasts."""
+
+    def __init__(self, port):
+        super().__init__()
+        self.port = port
+        self.most = 0
+
+    def run(self):
+        while not self.is_over.wait(0.002):
+            self.most = max(self.most, sockets_to(self.port))
 
 
 def reset(connection):
